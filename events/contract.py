@@ -1,0 +1,187 @@
+"""The events of the catalog and their encoding: CloudEvents 1.0, in JSON batches of one type.
+
+`asyncapi.yaml` beside this file says the same for readers of other languages; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from events.errors import Malformed, UnknownType
+
+SOURCE: Final = "/citycache/catalog"
+BATCH: Final = "application/cloudevents-batch+json"
+STRUCTURED: Final = "application/cloudevents+json"
+MOST_EVENTS: Final = 200  # of one message
+MOST_BYTES: Final = 128 * 1024  # of one message; a single larger event still travels, alone
+
+TYPES: Final = (
+    *(f"catalog.{noun}.{what}" for noun in ("product", "company", "city") for what in ("created", "updated", "deleted")),
+    "catalog.product.truncated",
+    "catalog.company.truncated",
+)
+_NOUN_OF: Final = {name: name.split(".")[1] for name in TYPES}
+_KEY: Final = re.compile(r"-?[0-9]{1,19}")
+_BIGINT: Final = range(-(2**63), 2**63)
+
+
+class Change(msgspec.Struct, frozen=True):
+    """What happened to one row; columns as PostgreSQL's row_to_json writes them."""
+
+    before: msgspec.Raw = msgspec.Raw(b"null")  # the row, or null when it was created
+    after: msgspec.Raw = msgspec.Raw(b"null")  # the row, or null when it was deleted
+    changed: list[str] = []  # columns whose value differs; empty unless updated
+
+
+class Event(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=False):
+    """One CloudEvent."""
+
+    id: str  # UUID, the same at every redelivery and replay
+    type: str  # one of TYPES, and the routing key
+    source: str
+    subject: str  # 'product/123'; the noun alone when truncated
+    time: str  # RFC 3339, UTC, when the row was written
+    data: Change
+    specversion: str = msgspec.field(default="")
+    datacontenttype: str = msgspec.field(default="")
+    traceparent: str | None = None  # W3C trace context of the writer
+
+
+class Hint(msgspec.Struct, frozen=True):
+    """What a consumer needs of an event: the key to look at again."""
+
+    noun: str  # product, company, city
+    id: int | None  # None: the whole table was truncated
+    event_id: str
+    time: str
+    traceparent: str | None
+
+
+_event = msgspec.json.Decoder(Event)
+_events = msgspec.json.Decoder(list[Event])
+_raws = msgspec.json.Decoder(list[msgspec.Raw])
+_row = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_encoder = msgspec.json.Encoder()
+
+
+def event(
+    event_id: str, kind: str, subject: str, time: str, before: str | None, after: str | None, traceparent: str | None
+) -> Event:
+    """An event from the outbox's columns; `before` and `after` are JSON texts of the row."""
+    return Event(
+        id=event_id,
+        type=kind,
+        source=SOURCE,
+        subject=subject,
+        time=time,
+        data=Change(_raw(before), _raw(after), changed_columns(before, after)),
+        specversion="1.0",
+        datacontenttype="application/json",
+        traceparent=traceparent,
+    )
+
+
+def _raw(text: str | None) -> msgspec.Raw:
+    return msgspec.Raw(b"null" if text is None else text.encode())
+
+
+def changed_columns(before: str | None, after: str | None) -> list[str]:
+    """Names of the columns whose JSON text differs between the two rows; [] if either is missing."""
+    if before is None or after is None:
+        return []
+    old, new = _row.decode(before), _row.decode(after)
+    return [name for name, value in new.items() if name not in old or bytes(old[name]) != bytes(value)]
+
+
+def encode_one(happened: Event) -> bytes:
+    """One event as JSON."""
+    return _encoder.encode(happened)
+
+
+def join(parts: Iterable[bytes]) -> bytes:
+    """A message body from encoded events: a JSON array."""
+    return b"[" + b",".join(parts) + b"]"
+
+
+def encode(happened: Iterable[Event]) -> bytes:
+    """A message body: a JSON array of events."""
+    return join(map(encode_one, happened))
+
+
+def decode(body: bytes | str, content_type: str, headers: Mapping[str, Any]) -> Iterator[Event | Malformed]:
+    """The events of a message in batch, structured or binary mode; what cannot be read comes as an error instead."""
+    if content_type.startswith(BATCH):
+        yield from _decode_batch(body)
+    elif content_type.startswith(STRUCTURED):
+        yield _decode_one(body)
+    elif attributes := _binary_attributes(headers):
+        yield _decode_binary(body, attributes)
+    else:
+        yield Malformed(f"content type {content_type!r} is not a CloudEvent, and there are no cloudEvents headers")
+
+
+def _decode_batch(body: bytes | str) -> Iterator[Event | Malformed]:
+    try:
+        decoded = _events.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        try:
+            raws = _raws.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError) as failure:
+            yield Malformed(f"the body is not a JSON array of events: {failure}")
+            return
+        for raw in raws:
+            yield _decode_one(bytes(raw))
+        return
+    if not decoded:
+        yield Malformed("the batch is empty")
+    yield from decoded
+
+
+def _decode_one(body: bytes | str) -> Event | Malformed:
+    try:
+        return _event.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as failure:
+        return Malformed(f"not a CloudEvent: {failure}")
+
+
+def _binary_attributes(headers: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name[len("cloudEvents:") :]: value
+        for name, value in headers.items()
+        if name.startswith(("cloudEvents:", "cloudEvents_"))
+    }
+
+
+def _decode_binary(body: bytes | str, attributes: dict[str, Any]) -> Event | Malformed:
+    try:
+        data = msgspec.json.decode(body, type=Change)
+        return msgspec.convert({**attributes, "data": data}, Event)
+    except (msgspec.DecodeError, UnicodeDecodeError) as failure:
+        return Malformed(f"not a CloudEvent in binary mode: {failure}")
+
+
+def hint(happened: Event) -> Hint:
+    """The key that an event points at; raises UnknownType or Malformed with a reason that a person understands."""
+    noun = _NOUN_OF.get(happened.type)
+    if noun is None:
+        raise UnknownType(f"unknown event type {happened.type!r}")
+    if happened.specversion != "1.0":
+        raise Malformed(f"specversion is {happened.specversion!r}, not '1.0'")
+    if not happened.id:
+        raise Malformed("the event has no id")
+    return Hint(noun, _key(happened, noun), happened.id, happened.time, happened.traceparent)
+
+
+def _key(happened: Event, noun: str) -> int | None:
+    if happened.type.endswith(".truncated"):
+        return None
+    said, _, number = happened.subject.partition("/")
+    if said != noun:
+        raise Malformed(f"subject {happened.subject!r} does not belong to type {happened.type!r}")
+    if not _KEY.fullmatch(number) or int(number) not in _BIGINT:
+        raise Malformed(f"subject {happened.subject!r} names no {noun} id")
+    return int(number)

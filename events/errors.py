@@ -1,0 +1,48 @@
+"""Errors of the event transport.
+
+EventError
+├── Malformed       bytes that are not an event of the contract
+├── UnknownType     an event whose type the contract does not know
+├── Unroutable      the broker had no queue for a message
+├── Unconfirmed     the broker did not take a message in time
+├── BrokerGone      the connection to the broker is lost
+├── LeaderLost      another relay leads now
+└── LogTooShort     the log does not reach back as far as asked
+"""
+
+from __future__ import annotations
+
+
+class EventError(Exception):
+    """Something went wrong between outbox and consumer."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or (type(self).__doc__ or "").strip())
+
+
+class Malformed(EventError):
+    """The message is not an event of the contract."""
+
+
+class UnknownType(Malformed):
+    """The event's type is not one of the contract."""
+
+
+class Unroutable(EventError):
+    """The broker has no queue bound for this message."""
+
+
+class Unconfirmed(EventError):
+    """The broker did not confirm a message in time."""
+
+
+class BrokerGone(EventError):
+    """The connection to the broker is lost."""
+
+
+class LeaderLost(EventError):
+    """The database connection that holds the leader lock is gone; another relay may lead."""
+
+
+class LogTooShort(EventError):
+    """The log does not reach back as far as asked."""

@@ -1,0 +1,148 @@
+"""The relay: outbox → exchange. Any number may run, one leads.
+
+`run_once` is the work: claim, deliver, delete. `run` is the loop around it: lead, wait, back off, stop.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import psycopg2.extensions
+from tenacity import Retrying, retry_if_exception_type, wait_exponential_jitter
+from tenacity.stop import stop_when_event_set
+
+from events.errors import EventError
+from events.outbox import Outbox, Row
+
+log = logging.getLogger(__name__)
+FOLLOW_SECONDS: Final = 1.0  # how often a relay that does not lead asks for the lock
+
+
+class Deliverer(Protocol):
+    """Where claimed rows go: the broker, or straight to the consumer in the same process."""
+
+    def deliver(self, rows: Sequence[Row]) -> list[int]:
+        """Deliver; the ids that need not be delivered again."""
+        ...
+
+    def heartbeat(self) -> None:
+        """Called when there is nothing to deliver."""
+        ...
+
+    def close(self) -> None:
+        """Give up."""
+        ...
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How the relay polls: at once under load, ever more slowly at rest."""
+
+    rows: int  # most rows of one claim
+    shortest_seconds: float
+    longest_seconds: float
+
+
+@dataclass(frozen=True)
+class Relayed:
+    """What one round did."""
+
+    claimed: int
+    delivered: int
+
+
+def run_once(outbox: Outbox, deliverer: Deliverer, rows: int) -> Relayed:
+    """Claim, deliver, delete. No transaction is open while the broker is waited for."""
+    claimed = outbox.claim(rows)
+    if not claimed:
+        return Relayed(0, 0)
+    delivered = deliverer.deliver(claimed)
+    if delivered:
+        outbox.delete(delivered)
+    return Relayed(len(claimed), len(delivered))
+
+
+class Relay:
+    """The loop. Lost servers are waited for with back-off, for any time."""
+
+    def __init__(
+        self,
+        connect: Callable[[], psycopg2.extensions.connection],
+        deliverer: Callable[[Outbox], Deliverer],
+        pace: Pace,
+        away: tuple[type[Exception], ...],
+        observe: Callable[[Relayed], None] = lambda relayed: None,
+    ) -> None:
+        self._connect, self._deliverer, self._pace, self._observe = connect, deliverer, pace, observe
+        self._away = (EventError, *away)
+        self._stop = threading.Event()
+
+    def stop(self) -> None:
+        """End after the round under way."""
+        self._stop.set()
+
+    def run(self) -> None:
+        """Relay until stopped."""
+        attempts = Retrying(
+            retry=retry_if_exception_type(self._away),
+            wait=wait_exponential_jitter(initial=0.1, max=5, jitter=0.2),
+            stop=stop_when_event_set(self._stop),
+            sleep=self._sleep,
+            before_sleep=lambda state: log.warning("relay waits: %s", state.outcome and state.outcome.exception()),
+            reraise=True,
+        )
+        while not self._stop.is_set():
+            try:
+                attempts(self._lead_and_relay)
+            except self._away:
+                if not self._stop.is_set():
+                    raise
+
+    def _lead_and_relay(self) -> None:
+        outbox = Outbox(self._connect())
+        try:
+            if not self._await_lead(outbox):
+                return
+            deliverer = self._deliverer(outbox)
+            try:
+                log.info("relay leads")
+                self._rounds(outbox, deliverer)
+            finally:
+                deliverer.close()
+        finally:
+            outbox.close()
+
+    def _await_lead(self, outbox: Outbox) -> bool:
+        while not self._stop.is_set():
+            if outbox.lead():
+                return True
+            self._sleep(FOLLOW_SECONDS)
+        return False
+
+    def _rounds(self, outbox: Outbox, deliverer: Deliverer) -> None:
+        """Rounds until stopped; a failure after a delivery ends them quietly, so that back-off starts from its beginning."""
+        pause, delivered = self._pace.shortest_seconds, 0
+        while not self._stop.is_set():
+            try:
+                relayed = run_once(outbox, deliverer, self._pace.rows)
+                if not relayed.claimed:
+                    deliverer.heartbeat()
+            except self._away as failure:
+                if not delivered:
+                    raise
+                log.warning("relay starts anew: %s", failure)
+                return
+            self._observe(relayed)
+            delivered += relayed.delivered
+            if relayed.claimed:
+                pause = self._pace.shortest_seconds
+            else:
+                self._sleep(pause)
+                pause = min(pause * 1.5, self._pace.longest_seconds)
+
+    def _sleep(self, seconds: float) -> None:
+        self._stop.wait(seconds)
