@@ -1,0 +1,1 @@
+"""The marketplace's back end: the catalog, its city caches, and everything that keeps them right."""

@@ -1,0 +1,25 @@
+"""Alembic's entry: migrations run in one transaction, under a lock, so that several may start at once."""
+
+from __future__ import annotations
+
+from alembic import context
+from sqlalchemy import create_engine
+
+from backend.app import db
+from backend.app.caches import tables  # noqa: F401  (fills the metadata)
+from backend.app.catalog.models import Base
+from backend.app.tasks import runs  # noqa: F401
+
+MIGRATION_LOCK = 0x6D696772  # 'migr'
+
+engine = create_engine(db.url(), connect_args=db.arguments("migrate", statement_ms=600_000))
+with db.translated(), engine.connect() as connection:
+    context.configure(
+        connection=connection,
+        target_metadata=Base.metadata,
+        include_name=lambda name, kind, parents: not (kind == "table" and name == "event_outbox"),  # owned by `events`
+    )
+    with context.begin_transaction():
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
+        context.run_migrations()
+engine.dispose()

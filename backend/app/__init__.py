@@ -1,0 +1,1 @@
+"""Settings, processes and the HTTP API; `caches` is the heart, `tasks` drives it, `api` shows it."""

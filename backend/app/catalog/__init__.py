@@ -1,0 +1,1 @@
+"""The catalog: cities, companies, products, and the import of change feeds."""

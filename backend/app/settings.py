@@ -1,0 +1,82 @@
+"""All settings of all processes, read from the environment once and validated before anything starts."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from backend.app.errors import BadSetting
+
+DEFAULT_PASSWORDS = ("admin123", "citycache")  # what the compose files ship with
+
+
+class Settings(BaseSettings):
+    """Settings; the environment variable is the field's name in capitals unless an alias says otherwise."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", case_sensitive=False)
+
+    database_url: str = ""  # postgresql+psycopg2://…; empty means that `citycache up` embeds one
+    celery_broker_url: str = "amqp://admin:admin123@rabbitmq:5672//"  # several, separated by ';', for a cluster
+    celery_result_backend: str = "rpc://"  # passed on to Celery; nothing here reads results from it
+    api_key: str = ""  # guards what changes something; empty: open in development, closed in production
+    app_env: Literal["development", "production"] = "development"
+    log_format: Literal["text", "json"] = "text"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    patch_lanes: Annotated[int, Field(ge=1, le=4096)] = 64  # keys of one lane are patched one after the other
+    batch_keys: Annotated[int, Field(ge=1, le=50_000)] = 2_000  # most distinct keys of one event batch
+    batch_linger_ms: Annotated[float, Field(ge=0, le=1000)] = 2.0  # how long a lone event waits for company
+    batches_in_flight: Annotated[int, Field(ge=1, le=64)] = 2  # event batches a worker patches side by side
+    event_prefetch: Annotated[int, Field(ge=1, le=65_535)] = 1_000  # unacknowledged messages a worker may hold
+    wide_patch_keys: Annotated[int, Field(ge=1)] = 1_000  # a company with more products is patched apart
+    rebuild_chunk_keys: Annotated[int, Field(ge=1)] = 2_000  # keys that a rebuild patches in one transaction
+    drift_grace_seconds: Annotated[float, Field(ge=0, le=600)] = 5.0  # how long a rebuild waits for events under way
+    relay_batch_rows: Annotated[int, Field(ge=1, le=100_000)] = 4_000  # outbox rows of one claim
+    relay_poll_ms_min: Annotated[float, Field(gt=0, le=10_000)] = 3.0
+    relay_poll_ms_max: Annotated[float, Field(gt=0, le=10_000)] = 25.0
+    run_history_days: Annotated[float, Field(gt=0)] = 30.0  # refreshes, replays, clears
+    event_run_history_hours: Annotated[float, Field(gt=0)] = 24.0  # runs of apply_catalog_events
+    worker_concurrency: Annotated[int, Field(ge=1, le=512)] = 8
+
+    @field_validator("database_url")
+    @classmethod
+    def _psycopg2(cls, url: str) -> str:
+        """A plain postgresql:// means psycopg2 here, whatever SQLAlchemy's default is."""
+        for plain in ("postgresql://", "postgres://"):
+            if url.startswith(plain):
+                return "postgresql+psycopg2://" + url.removeprefix(plain)
+        if url and not url.startswith("postgresql+psycopg2://"):
+            raise ValueError("must start with postgresql+psycopg2:// or postgresql://")
+        return url
+
+    @field_validator("celery_broker_url")
+    @classmethod
+    def _broker(cls, url: str) -> str:
+        for part in url.split(";"):
+            if not part.startswith(("amqp://", "amqps://", "pyamqp://", "memory://")):
+                raise ValueError("must be amqp://, amqps:// or memory:// (several separated by ';')")
+        return url
+
+    @property
+    def in_process(self) -> bool:
+        """Whether events and tasks stay inside one process, without RabbitMQ."""
+        return self.celery_broker_url.startswith("memory://")
+
+
+@cache
+def settings() -> Settings:
+    """The process's settings; raises BadSetting that names each variable and its bad value (never a secret's)."""
+    try:
+        return Settings()
+    except ValidationError as failure:
+        raise BadSetting("; ".join(_sentence(dict(error)) for error in failure.errors())) from None
+
+
+def _sentence(error: dict[str, object]) -> str:
+    location = error.get("loc")
+    name = str(location[0] if isinstance(location, tuple) and location else "?").upper()
+    shown = "" if name.endswith(("_URL", "_KEY")) else f"={error.get('input')!r}"
+    return f"{name}{shown}: {str(error.get('msg')).removeprefix('Value error, ')}"

@@ -1,0 +1,1 @@
+"""Celery tasks: event batches, scheduled rebuilds, replay, and the ledger of their runs."""
