@@ -1,0 +1,1 @@
+"""The heart: one truth (`truth.sql`), one writer (`patch`), one diff (`diff`)."""

@@ -1,0 +1,140 @@
+"""From keys to patches: a company takes its products along, in this batch if they are few, else in a wide patch.
+
+Which products a company has is read before their lanes are locked. That is safe: a product that joins the company
+after the reading has an event of its own, and whatever patches it then reads the company as it is by then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import Connection
+
+from backend.app import db
+from backend.app.caches.keys import Cause, Keys, chunks
+from backend.app.caches.patch import Patched, as_array, patch
+from backend.app.settings import settings
+from events.sql_files import statements
+
+SQL: Final = statements(Path(__file__).with_name("apply.sql"))
+EVERYTHING: Final = 0  # the company id of a wide patch that means all tables, after a TRUNCATE
+Hook = Callable[[Connection, Patched], None]
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What came of a batch of keys."""
+
+    keys: int  # looked at, products of companies included
+    patched: int  # mapping rows changed
+    wide: Sequence[int] = ()  # companies whose products are left to a wide patch
+
+
+def apply(keys: Keys, cause: Cause, truncated: bool = False, on_commit: Hook = lambda connection, patched: None) -> Applied:
+    """Patch these keys and the products of these companies; `on_commit` joins the last transaction.
+
+    Wide patches are requested in the first transaction, so they are durable before any event is acknowledged.
+    Raises DatabaseAway; then the caller tries the same keys again, which is harmless.
+    """
+    most = settings().batch_keys
+    with db.transaction() as connection:
+        own, wide = _products_of(connection, keys.companies)
+    if truncated:
+        wide = [*wide, EVERYTHING]
+    products = sorted({*keys.products, *own})
+    parts = [Keys((), part, ()) for part in chunks(keys.companies, most)]
+    parts += [Keys(part, (), ()) for part in chunks(products, most)]
+    parts += [Keys((), (), part) for part in chunks(keys.cities, most)]
+    return _apply(_packed(parts, most), wide, cause, on_commit)
+
+
+def _apply(parts: list[Keys], wide: list[int], cause: Cause, on_commit: Hook) -> Applied:
+    patched = 0
+    for number, part in enumerate(parts):
+        with db.transaction() as connection:
+            if number == 0 and wide:
+                _request_wide(connection, wide, cause)
+            done = patch(connection, part, cause)
+            patched += done.rows
+            if number == len(parts) - 1:
+                on_commit(connection, done)
+    return Applied(sum(map(len, parts)), patched, wide)
+
+
+def _packed(parts: list[Keys], most: int) -> list[Keys]:
+    """Small parts in one transaction, large ones each in their own; at least one."""
+    if sum(map(len, parts)) <= most:
+        return [
+            Keys(
+                [key for part in parts for key in part.products],
+                [key for part in parts for key in part.companies],
+                [key for part in parts for key in part.cities],
+            )
+        ]
+    return parts
+
+
+def _products_of(connection: Connection, companies: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Products of small companies, and the companies that are too large for a batch."""
+    if not companies:
+        return [], []
+    most = settings().wide_patch_keys
+    found = _all(connection, "products_of", companies=list(companies), most=most)
+    own = [product for _, products in found if len(products) <= most for product in products]
+    return own, sorted(company for company, products in found if len(products) > most)
+
+
+def _request_wide(connection: Connection, companies: list[int], cause: Cause) -> None:
+    event_ids = [cause.events.get(f"company/{company}") for company in sorted(companies)]
+    _all(connection, "request_wide", companies=sorted(companies), event_ids=event_ids)
+
+
+def drain_wide(
+    task: str, task_id: str, everything: Callable[[], Any], progress: Callable[[dict[str, Any]], None] = lambda state: None
+) -> dict[str, int]:
+    """Work off all wide patches, one chunk a transaction. `everything` reconciles all tables. One caller at a time."""
+    done = {"companies": 0, "keys": 0, "patched": 0, "reconciled": 0}
+    while request := _next_wide():
+        company, generation, after, event_id = request
+        cause = Cause(task, task_id, {f"company/{company}": event_id} if event_id else {})
+        if company == EVERYTHING:
+            everything()
+            done["reconciled"] += 1
+        else:
+            _patch_company(company, generation, after, cause, done, progress)
+        with db.transaction() as connection:
+            _all(connection, "finish_wide", company=company, generation=generation)
+    return done
+
+
+def _next_wide() -> Any:
+    with db.transaction() as connection:
+        found = _all(connection, "next_wide")
+    return found[0] if found else None
+
+
+def _patch_company(
+    company: int, generation: int, after: int, cause: Cause, done: dict[str, int], progress: Callable[[dict[str, Any]], None]
+) -> None:
+    most = settings().wide_patch_keys
+    done["companies"] += 1
+    while True:
+        with db.transaction() as connection:
+            products = [row[0] for row in _all(connection, "next_products", company=company, after=after, most=most)]
+        if not products:
+            return
+        with db.transaction() as connection:
+            done["patched"] += patch(connection, Keys(products), cause).rows
+            after = products[-1]
+            _all(connection, "advance_wide", company=company, generation=generation, after=after)
+        done["keys"] += len(products)
+        progress({"company_id": company, **done})
+
+
+def _all(connection: Connection, name: str, **parameters: Any) -> list[Any]:
+    values = {key: as_array(value) for key, value in parameters.items()}
+    result = connection.exec_driver_sql(SQL[name], values)
+    return list(result.fetchall()) if result.returns_rows else []

@@ -1,0 +1,98 @@
+"""The one diff: what the caches hold beside what they should hold, read only, in the caller's snapshot.
+
+`verify` prints it, a rebuild feeds it to `patch`, a dry run shows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import Connection
+
+from backend.app.caches.keys import Keys
+from backend.app.caches.patch import as_array
+from events.sql_files import statements
+
+SQL: Final = statements(Path(__file__).with_name("diff.sql"))
+BIGINT_MIN: Final = -(2**63)
+BIGINT_MAX: Final = 2**63 - 1
+
+TABLES: Final = {  # what is compared → the table it is kept in
+    "products": "product_city_mapping",
+    "companies": "company_city_mapping",
+    "counts": "city_counts",
+    "active": "active_cities_cache",
+}
+_ROWS: Final = {"products": "product_rows", "companies": "company_rows", "counts": "count_rows"}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One table against the truth: keys, ascending."""
+
+    table: str
+    checked: int  # rows compared, counting those on either side
+    missing: Sequence[Any]  # should be cached and is not
+    extra: Sequence[Any]  # is cached and should not be
+    different: Sequence[Any]  # is cached with other values
+
+    @property
+    def keys(self) -> list[Any]:
+        """All keys that differ, ascending."""
+        return sorted([*self.missing, *self.extra, *self.different])
+
+    def summary(self) -> dict[str, int]:
+        """Numbers of rows."""
+        sides = {"missing": self.missing, "extra": self.extra, "different": self.different}
+        return {"checked": self.checked} | {side: len(ids) for side, ids in sides.items()}
+
+
+@dataclass(frozen=True)
+class RowDifference:
+    """One row as it is and as it should be; None where there is none."""
+
+    table: str
+    key: Any
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+
+
+def compare(connection: Connection, what: str, after: int = BIGINT_MIN, until: int = BIGINT_MAX) -> Difference:
+    """Compare one cache ('products', 'companies', 'counts', 'active') with the truth, for ids in (after, until]."""
+    row = _all(connection, what, after=after, until=until)[0]
+    return Difference(TABLES[what], row[0], *(sorted(side or ()) for side in row[1:]))
+
+
+def compare_all(connection: Connection) -> list[Difference]:
+    """Compare every cache; consistent only in a snapshot."""
+    return [compare(connection, what) for what in TABLES]
+
+
+def differing(connection: Connection, keys: Keys) -> Keys:
+    """Those of the keys whose mapping differs from the truth; cities are not asked."""
+    products = _all(connection, "differing_products", ids=list(keys.products))
+    companies = _all(connection, "differing_companies", ids=list(keys.companies))
+    return Keys([row[0] for row in products], [row[0] for row in companies])
+
+
+def rows(connection: Connection, what: str, ids: Sequence[int]) -> list[RowDifference]:
+    """Rows of one cache as they are and as they should be."""
+    if what not in _ROWS:
+        return []
+    return [RowDifference(TABLES[what], *row) for row in _all(connection, _ROWS[what], ids=list(ids))]
+
+
+def window_end(connection: Connection, after: int, size: int) -> int:
+    """The last product id of a window of about `size` rows that begins above `after`."""
+    if _all(connection, "estimate")[0][0] <= size and after == BIGINT_MIN:
+        return BIGINT_MAX
+    end = _all(connection, "window_end", after=after, rows=size)[0][0]
+    return BIGINT_MAX if end is None else int(end)
+
+
+def _all(connection: Connection, name: str, **parameters: Any) -> list[Any]:
+    values = {key: as_array(value) for key, value in parameters.items()}
+    return list(connection.exec_driver_sql(SQL[name], values).fetchall())

@@ -1,0 +1,110 @@
+-- The one diff: truth beside cache, read only. `bounds` limit it to ids above `after` and up to `until`.
+
+-- name: products
+SELECT count(*),
+       array_agg(product_id) FILTER (WHERE cached.product_id IS NULL),
+       array_agg(product_id) FILTER (WHERE wanted.product_id IS NULL),
+       array_agg(product_id) FILTER (WHERE (wanted.city_id, wanted.company_id, wanted.kind)
+                                           <> (cached.city_id, cached.company_id, cached.kind))
+  FROM (SELECT product_id, city_id, company_id, kind FROM product_city_truth
+         WHERE product_id > %(after)s AND product_id <= %(until)s) AS wanted
+  FULL JOIN (SELECT product_id, city_id, company_id, kind FROM product_city_mapping
+              WHERE product_id > %(after)s AND product_id <= %(until)s) AS cached USING (product_id)
+
+-- name: companies
+SELECT count(*),
+       array_agg(company_id) FILTER (WHERE cached.company_id IS NULL),
+       array_agg(company_id) FILTER (WHERE wanted.company_id IS NULL),
+       array_agg(company_id) FILTER (WHERE wanted.city_id <> cached.city_id)
+  FROM (SELECT company_id, city_id FROM company_city_truth
+         WHERE company_id > %(after)s AND company_id <= %(until)s) AS wanted
+  FULL JOIN (SELECT company_id, city_id FROM company_city_mapping
+              WHERE company_id > %(after)s AND company_id <= %(until)s) AS cached USING (company_id)
+
+-- name: counts
+-- Against the truth itself, not against the mappings: an error there shows here as well.
+WITH wanted AS (
+    SELECT city_id, coalesce(products, 0) AS products, coalesce(services, 0) AS services, coalesce(companies, 0) AS companies
+      FROM (SELECT id AS city_id FROM cities) AS city
+      LEFT JOIN (SELECT city_id, count(*) FILTER (WHERE kind <> 'service') AS products,
+                        count(*) FILTER (WHERE kind = 'service') AS services
+                   FROM product_city_truth GROUP BY city_id) AS goods USING (city_id)
+      LEFT JOIN (SELECT city_id, count(*) AS companies FROM company_city_truth GROUP BY city_id) AS sellers USING (city_id)
+)
+SELECT count(*),
+       array_agg(city_id) FILTER (WHERE cached.city_id IS NULL),
+       array_agg(city_id) FILTER (WHERE wanted.city_id IS NULL),
+       array_agg(city_id) FILTER (WHERE (wanted.products, wanted.services, wanted.companies)
+                                        <> (cached.products_count, cached.services_count, cached.companies_count))
+  FROM wanted FULL JOIN city_counts AS cached USING (city_id)
+
+-- name: active
+SELECT count(*),
+       array_agg(cache_type) FILTER (WHERE cached.cache_type IS NULL),
+       array_agg(cache_type) FILTER (WHERE wanted.cache_type IS NULL),
+       array_agg(cache_type) FILTER (WHERE (wanted.ids, cardinality(wanted.ids), wanted.companies, wanted.products)
+                 IS DISTINCT FROM (cached.active_city_ids, total_cities, total_companies, total_products)
+                 AND wanted.cache_type IS NOT NULL AND cached.cache_type IS NOT NULL)
+  FROM (SELECT cache_type,
+               CASE cache_type
+                    WHEN 'products' THEN ARRAY(SELECT DISTINCT city_id FROM product_city_truth ORDER BY city_id)
+                    ELSE ARRAY(SELECT DISTINCT city_id FROM company_city_truth ORDER BY city_id) END AS ids,
+               (SELECT count(*) FROM company_city_truth) AS companies,
+               (SELECT count(*) FROM product_city_truth) AS products
+          FROM unnest(ARRAY['companies', 'products']) AS cache_type) AS wanted
+  FULL JOIN active_cities_cache AS cached USING (cache_type)
+
+-- name: product_rows
+-- Rows before and after, for those who want to see them.
+SELECT product_id, CASE WHEN cached.product_id IS NOT NULL THEN to_jsonb(cached) - 'created_at' - 'patch_id' END,
+       CASE WHEN wanted.product_id IS NOT NULL THEN to_jsonb(wanted) END
+  FROM unnest(%(ids)s::bigint[]) AS key (product_id)
+  LEFT JOIN product_city_mapping AS cached USING (product_id)
+  LEFT JOIN product_city_truth AS wanted USING (product_id)
+ ORDER BY product_id
+
+-- name: company_rows
+SELECT company_id, CASE WHEN cached.company_id IS NOT NULL THEN to_jsonb(cached) - 'created_at' - 'patch_id' END,
+       CASE WHEN wanted.company_id IS NOT NULL THEN to_jsonb(wanted) END
+  FROM unnest(%(ids)s::bigint[]) AS key (company_id)
+  LEFT JOIN company_city_mapping AS cached USING (company_id)
+  LEFT JOIN company_city_truth AS wanted USING (company_id)
+ ORDER BY company_id
+
+-- name: differing_products
+-- Those of the given keys that differ; the dry run of a patch.
+SELECT product_id
+  FROM unnest(%(ids)s::bigint[]) AS key (product_id)
+  LEFT JOIN product_city_mapping AS cached USING (product_id)
+  LEFT JOIN product_city_truth AS wanted USING (product_id)
+ WHERE (wanted.city_id, wanted.company_id, wanted.kind) IS DISTINCT FROM (cached.city_id, cached.company_id, cached.kind)
+ ORDER BY product_id
+
+-- name: differing_companies
+SELECT company_id
+  FROM unnest(%(ids)s::bigint[]) AS key (company_id)
+  LEFT JOIN company_city_mapping AS cached USING (company_id)
+  LEFT JOIN company_city_truth AS wanted USING (company_id)
+ WHERE wanted.city_id IS DISTINCT FROM cached.city_id
+ ORDER BY company_id
+
+-- name: count_rows
+SELECT city_id, to_jsonb(cached) - 'updated_at', CASE WHEN city.id IS NOT NULL THEN jsonb_build_object('city_id', city_id,
+           'products_count', (SELECT count(*) FROM product_city_truth AS t WHERE t.city_id = key.city_id AND kind <> 'service'),
+           'services_count', (SELECT count(*) FROM product_city_truth AS t WHERE t.city_id = key.city_id AND kind = 'service'),
+           'companies_count', (SELECT count(*) FROM company_city_truth AS t WHERE t.city_id = key.city_id)) END
+  FROM unnest(%(ids)s::bigint[]) AS key (city_id)
+  LEFT JOIN city_counts AS cached USING (city_id)
+  LEFT JOIN cities AS city ON city.id = city_id
+ ORDER BY city_id
+
+-- name: window_end
+-- The last id of the next window of a mapping rebuild, NULL when the rest fits into one.
+SELECT least((SELECT max(id) FROM (SELECT id FROM products WHERE id > %(after)s ORDER BY id LIMIT %(rows)s) AS part
+              HAVING count(*) = %(rows)s),
+             (SELECT max(product_id) FROM (SELECT product_id FROM product_city_mapping
+                                            WHERE product_id > %(after)s ORDER BY product_id LIMIT %(rows)s) AS part
+              HAVING count(*) = %(rows)s))
+
+-- name: estimate
+SELECT coalesce(max(reltuples), -1)::float8 FROM pg_class WHERE oid IN ('products'::regclass, 'product_city_mapping'::regclass)

@@ -1,0 +1,215 @@
+"""The one writer. Nothing else in the system writes a cache table.
+
+`patch` makes the cached rows of some keys equal to the truth, `recount` and `repair_active` mend what patches can
+only move, `clear` empties everything. Each runs in the transaction that it is given, which must be READ COMMITTED:
+every statement then sees what was committed before its lock was taken. Under REPEATABLE READ the snapshot would be
+older than the lock and a write could be missed for ever, so such a transaction is refused.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from sqlalchemy import Connection
+
+from backend.app.caches.keys import Cause, Keys
+from backend.app.settings import settings
+from events.sql_files import statements
+
+SQL: Final = statements(Path(__file__).with_name("patch.sql"))
+LOCK_CLASS: Final = 0x70617463  # 'patc': first half of the keys of the lanes' advisory locks
+RECOUNT_LANE: Final = -1
+CacheType = Literal["products", "companies"]
+CACHE_TYPES: Final[tuple[CacheType, ...]] = ("companies", "products")
+
+
+@dataclass(frozen=True)
+class Moved:
+    """By how much one city's counts move."""
+
+    products: int = 0
+    services: int = 0
+    companies: int = 0
+
+    def __add__(self, other: Moved) -> Moved:
+        return Moved(
+            self.products + other.products, self.services + other.services, self.companies + other.companies
+        )
+
+
+@dataclass(frozen=True)
+class Patched:
+    """What a patch changed; all empty when the caches were right."""
+
+    products: Sequence[int] = ()  # ids whose mapping changed
+    companies: Sequence[int] = ()
+    cities: Sequence[int] = ()  # ids whose counts changed
+
+    @property
+    def rows(self) -> int:
+        """Mapping rows changed."""
+        return len(self.products) + len(self.companies)
+
+
+@dataclass(frozen=True)
+class Recounted:
+    """What a recount found and added, by city."""
+
+    checked: int
+    missing: Sequence[int]
+    extra: Sequence[int]
+    different: Sequence[int]
+
+
+def patch(connection: Connection, keys: Keys, cause: Cause) -> Patched:
+    """Make the caches right for these keys, and write nothing that is right already."""
+    lock(connection, keys)
+    patch_id = _all(connection, "next_patch")[0][0]
+    moves: dict[int, Moved] = defaultdict(Moved)
+    companies = _patch_companies(connection, keys.companies, patch_id, moves)
+    products = _patch_products(connection, keys.products, patch_id, moves)
+    for city in _stray_counts(connection, keys.cities):
+        moves[city] += Moved()
+    if companies or products:
+        _record(connection, patch_id, Patched(products, companies), cause)
+    _move(connection, moves, totals=True)
+    return Patched(products, companies, sorted(moves))
+
+
+def lock(connection: Connection, keys: Keys) -> None:
+    """Take the lanes of these keys in ascending order, until the transaction ends."""
+    lanes = settings().patch_lanes
+    nouns = (keys.products, keys.companies, keys.cities)
+    _lock_lanes(connection, {noun * lanes + key % lanes for noun, ids in enumerate(nouns) for key in ids})
+
+
+def recount(connection: Connection) -> Recounted:
+    """Count the mappings of every city and add what its counts lack."""
+    _lock_lanes(connection, {RECOUNT_LANE})
+    wrong = _all(connection, "miscounts")
+    _move(connection, {row[0]: Moved(row[1], row[2], row[3]) for row in wrong}, totals=False)
+    checked = wrong[0][6] if wrong else _count(connection)
+    extra, missing = [row[0] for row in wrong if row[4]], [row[0] for row in wrong if row[5]]
+    return Recounted(checked, missing, extra, [row[0] for row in wrong if not row[4] and not row[5]])
+
+
+def repair_active(connection: Connection, cache_type: CacheType) -> bool:
+    """Make one active-cities row equal to the counts; whether it was wrong."""
+    _all(connection, "lock_active", cache_type=cache_type)
+    return bool(_all(connection, "repair_active", cache_type=cache_type))
+
+
+def clear(connection: Connection) -> tuple[int, int, int]:
+    """Empty the caches; rows removed from product mapping, company mapping and counts."""
+    _lock_lanes(connection, {RECOUNT_LANE, *range(3 * settings().patch_lanes)})
+    removed = _all(connection, "clear")[0]
+    _all(connection, "clear_active")
+    return removed[0], removed[1], removed[2]
+
+
+def _patch_companies(
+    connection: Connection, ids: Sequence[int], patch_id: int, moves: dict[int, Moved]
+) -> list[int]:
+    if not ids:
+        return []
+    changed, cities, companies = _all(connection, "patch_companies", companies=list(ids), patch_id=patch_id)[0]
+    for city, moved in zip(cities, companies, strict=True):
+        moves[city] += Moved(companies=moved)
+    return list(changed)
+
+
+def _patch_products(
+    connection: Connection, ids: Sequence[int], patch_id: int, moves: dict[int, Moved]
+) -> list[int]:
+    if not ids:
+        return []
+    row = _all(connection, "patch_products", products=list(ids), patch_id=patch_id)[0]
+    for city, products, services in zip(*row[1:], strict=True):
+        moves[city] += Moved(products, services)
+    return list(row[0])
+
+
+def _stray_counts(connection: Connection, cities: Sequence[int]) -> list[int]:
+    return [row[0] for row in _all(connection, "stray_counts", cities=list(cities))] if cities else []
+
+
+def _record(connection: Connection, patch_id: int, patched: Patched, cause: Cause) -> None:
+    changed = [f"company/{key}" for key in patched.companies] + [f"product/{key}" for key in patched.products]
+    subjects = [subject for subject in changed if subject in cause.events]
+    _all(
+        connection,
+        "record",
+        patch_id=patch_id,
+        task=cause.task,
+        task_id=str(cause.task_id) if cause.task_id else None,
+        subjects=subjects,
+        event_ids=[cause.events[subject] for subject in subjects],
+        traceparents=list(cause.traceparents) or None,
+    )
+
+
+def _move(connection: Connection, moves: dict[int, Moved], totals: bool) -> None:
+    """Move counts by differences, then the active-city rows by what crossed zero."""
+    if not moves:
+        return
+    cities = sorted(moves)
+    after = _all(
+        connection,
+        "move_counts",
+        cities=cities,
+        products=[moves[city].products for city in cities],
+        services=[moves[city].services for city in cities],
+        companies=[moves[city].companies for city in cities],
+    )
+    if empty := [row[0] for row in after if not any(row[1:])]:
+        _all(connection, "drop_counts", cities=empty)
+    crossed = {
+        "products": _crossed((row[0], row[1] + row[2], moves[row[0]].products + moves[row[0]].services) for row in after),
+        "companies": _crossed((row[0], row[3], moves[row[0]].companies) for row in after),
+    }
+    total = sum(moves.values(), Moved()) if totals else Moved()
+    _move_active(connection, crossed, total)
+
+
+def _crossed(counts: Iterable[tuple[int, int, int]]) -> tuple[list[int], list[int]]:
+    """Cities that entered and cities that left, from (city, count after, difference)."""
+    entered, left = [], []
+    for city, after, moved in counts:
+        if after - moved <= 0 < after:
+            entered.append(city)
+        elif after <= 0 < after - moved:
+            left.append(city)
+    return entered, left
+
+
+def _move_active(connection: Connection, crossed: dict[str, tuple[list[int], list[int]]], total: Moved) -> None:
+    totals = {"companies": total.companies, "products": total.products + total.services}
+    if any(ids for both in crossed.values() for ids in both):
+        sides = {f"{noun}_{side}": ids for noun, both in crossed.items() for side, ids in zip(("entered", "left"), both, strict=True)}
+        _all(connection, "move_active", **sides, **totals)
+    elif any(totals.values()):
+        _all(connection, "move_totals", **totals)
+
+
+def _count(connection: Connection) -> int:
+    return int(connection.exec_driver_sql("SELECT count(*) FROM city_counts").scalar_one())
+
+
+def _lock_lanes(connection: Connection, lanes: Iterable[int]) -> None:
+    isolation = _all(connection, "lock_lanes", lock_class=LOCK_CLASS, lanes=sorted(lanes))[0][0]
+    if isolation != "read committed":
+        raise RuntimeError("caches are patched at READ COMMITTED only: elsewhere the snapshot is older than the lock")
+
+
+def _all(connection: Connection, name: str, **parameters: Any) -> list[Any]:
+    result = connection.exec_driver_sql(SQL[name], {key: as_array(value) for key, value in parameters.items()})
+    return list(result.fetchall()) if result.returns_rows else []
+
+
+def as_array(value: Any) -> Any:
+    """Lists of ids as PostgreSQL array texts: its parser reads one literal far faster than thousands of numbers."""
+    return "{%s}" % ",".join(map(str, value)) if isinstance(value, list) and value and isinstance(value[0], int) else value

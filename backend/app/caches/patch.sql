@@ -1,0 +1,204 @@
+-- The only statements that write the caches. They run in this order, in one READ COMMITTED transaction,
+-- each with a snapshot of its own: lock_lanes, patch_companies, patch_products, stray_counts, record,
+-- move_counts, drop_counts, move_active. One order of locks for everybody: lanes, mappings, counts by city, active rows.
+
+-- name: lock_lanes
+-- One patch at a time a lane. What follows reads after the lock and sees every write that could have woken it.
+-- The recount has a lane of its own: two recounts, or one beside a clearing, would add a difference twice.
+SELECT current_setting('transaction_isolation'), count(pg_advisory_xact_lock(%(lock_class)s, lane))
+  FROM unnest(%(lanes)s::int[]) AS lane
+
+-- name: next_patch
+SELECT nextval(pg_get_serial_sequence('patches', 'id'))
+
+-- name: patch_companies
+-- Make the mapping of these companies equal to the truth; answer the changed ids, and the difference for each city.
+WITH keys AS MATERIALIZED (
+    SELECT company_id FROM unnest(%(companies)s::bigint[]) AS company_id
+), wanted AS MATERIALIZED (
+    SELECT company_id, truth.city_id FROM keys JOIN company_city_truth AS truth USING (company_id)
+), cached AS MATERIALIZED (
+    SELECT company_id, mapping.city_id FROM keys JOIN company_city_mapping AS mapping USING (company_id)
+), changed AS MATERIALIZED (
+    SELECT company_id, cached.city_id AS old_city_id, wanted.city_id AS new_city_id
+      FROM wanted FULL JOIN cached USING (company_id)
+     WHERE wanted.city_id IS DISTINCT FROM cached.city_id
+), removed AS (
+    DELETE FROM company_city_mapping AS mapping USING changed
+     WHERE mapping.company_id = changed.company_id AND changed.new_city_id IS NULL
+), remembered AS (
+    INSERT INTO removed_keys (noun, id, patch_id)
+    SELECT 'company', company_id, %(patch_id)s FROM changed WHERE new_city_id IS NULL
+    ON CONFLICT (noun, id) DO UPDATE SET patch_id = excluded.patch_id
+), written AS (
+    INSERT INTO company_city_mapping (company_id, city_id, patch_id)
+    SELECT company_id, new_city_id, %(patch_id)s FROM changed WHERE new_city_id IS NOT NULL
+    ON CONFLICT (company_id) DO UPDATE SET city_id = excluded.city_id, patch_id = excluded.patch_id
+), moved AS (
+    SELECT city_id, sum(one)::bigint AS companies
+      FROM (SELECT new_city_id, 1 FROM changed UNION ALL SELECT old_city_id, -1 FROM changed) AS step (city_id, one)
+     WHERE city_id IS NOT NULL
+     GROUP BY city_id
+    HAVING sum(one) <> 0
+)
+SELECT (SELECT coalesce(array_agg(company_id), '{}') FROM changed),
+       coalesce(array_agg(city_id), '{}'), coalesce(array_agg(companies), '{}')
+  FROM moved
+
+-- name: patch_products
+-- The same for products and services.
+WITH keys AS MATERIALIZED (
+    SELECT product_id FROM unnest(%(products)s::bigint[]) AS product_id
+), wanted AS MATERIALIZED (
+    SELECT product_id, truth.city_id, truth.company_id, truth.kind FROM keys JOIN product_city_truth AS truth USING (product_id)
+), cached AS MATERIALIZED (
+    SELECT product_id, mapping.city_id, mapping.company_id, mapping.kind
+      FROM keys JOIN product_city_mapping AS mapping USING (product_id)
+), changed AS MATERIALIZED (
+    SELECT product_id, wanted.company_id,
+           cached.city_id AS old_city_id, cached.kind AS old_kind, wanted.city_id AS new_city_id, wanted.kind AS new_kind
+      FROM wanted FULL JOIN cached USING (product_id)
+     WHERE (wanted.city_id, wanted.company_id, wanted.kind) IS DISTINCT FROM (cached.city_id, cached.company_id, cached.kind)
+), removed AS (
+    DELETE FROM product_city_mapping AS mapping USING changed
+     WHERE mapping.product_id = changed.product_id AND changed.new_city_id IS NULL
+), remembered AS (
+    INSERT INTO removed_keys (noun, id, patch_id)
+    SELECT 'product', product_id, %(patch_id)s FROM changed WHERE new_city_id IS NULL
+    ON CONFLICT (noun, id) DO UPDATE SET patch_id = excluded.patch_id
+), written AS (
+    INSERT INTO product_city_mapping (product_id, city_id, company_id, kind, patch_id)
+    SELECT product_id, new_city_id, company_id, new_kind, %(patch_id)s FROM changed WHERE new_city_id IS NOT NULL
+    ON CONFLICT (product_id) DO UPDATE
+       SET city_id = excluded.city_id, company_id = excluded.company_id, kind = excluded.kind, patch_id = excluded.patch_id
+), moved AS (
+    SELECT city_id,
+           coalesce(sum(one) FILTER (WHERE kind <> 'service'), 0)::bigint AS products,
+           coalesce(sum(one) FILTER (WHERE kind = 'service'), 0)::bigint AS services
+      FROM (SELECT new_city_id, new_kind, 1 FROM changed
+            UNION ALL SELECT old_city_id, old_kind, -1 FROM changed) AS step (city_id, kind, one)
+     WHERE city_id IS NOT NULL
+     GROUP BY city_id
+)
+SELECT (SELECT coalesce(array_agg(product_id), '{}') FROM changed),
+       coalesce(array_agg(city_id), '{}'), coalesce(array_agg(products), '{}'), coalesce(array_agg(services), '{}')
+  FROM moved
+ WHERE products <> 0 OR services <> 0
+
+-- name: record
+-- Who changed what and why; the mappings' rows point here.
+INSERT INTO patches (id, task, task_id, subjects, event_ids, traceparents)
+OVERRIDING SYSTEM VALUE
+VALUES (%(patch_id)s, %(task)s, %(task_id)s::uuid, %(subjects)s::text[], %(event_ids)s::text[], %(traceparents)s::text[])
+
+-- name: stray_counts
+-- Cities that came or went: in the catalog without a row of counts, or the other way round.
+SELECT city_id
+  FROM unnest(%(cities)s::bigint[]) AS city_id
+ WHERE EXISTS (SELECT FROM cities WHERE cities.id = city_id)
+       <> EXISTS (SELECT FROM city_counts WHERE city_counts.city_id = city_id.city_id)
+
+-- name: move_counts
+-- Differences commute, so patches of one city may come in any order. Rows are locked in ascending city id.
+INSERT INTO city_counts (city_id, products_count, services_count, companies_count)
+SELECT city_id, products, services, companies
+  FROM unnest(%(cities)s::bigint[], %(products)s::bigint[], %(services)s::bigint[], %(companies)s::bigint[])
+       AS moved (city_id, products, services, companies)
+ ORDER BY city_id
+ON CONFLICT (city_id) DO UPDATE
+   SET products_count = city_counts.products_count + excluded.products_count,
+       services_count = city_counts.services_count + excluded.services_count,
+       companies_count = city_counts.companies_count + excluded.companies_count,
+       updated_at = now()
+RETURNING city_id, products_count, services_count, companies_count
+
+-- name: drop_counts
+-- A city that left the catalog keeps its row until the last mapping has left it.
+DELETE FROM city_counts
+ WHERE city_id = ANY(%(cities)s::bigint[])
+   AND products_count = 0 AND services_count = 0 AND companies_count = 0
+   AND NOT EXISTS (SELECT FROM cities WHERE cities.id = city_id)
+
+-- name: move_active
+-- Cities whose count left or reached zero leave or enter the list; both rows carry both totals.
+INSERT INTO active_cities_cache (cache_type, active_city_ids, total_cities, total_companies, total_products)
+SELECT cache_type, entered, cardinality(entered), %(companies)s, %(products)s
+  FROM (VALUES ('companies', %(companies_entered)s::bigint[]), ('products', %(products_entered)s::bigint[]))
+       AS fresh (cache_type, entered)
+ ORDER BY cache_type
+ON CONFLICT (cache_type) DO UPDATE
+   SET (active_city_ids, total_cities) = (
+           SELECT coalesce(array_agg(city_id), '{}'), count(*)
+             FROM (SELECT unnest(active_cities_cache.active_city_ids)
+                   UNION SELECT unnest(excluded.active_city_ids)
+                   EXCEPT SELECT unnest(CASE active_cities_cache.cache_type
+                                        WHEN 'companies' THEN %(companies_left)s::bigint[]
+                                        ELSE %(products_left)s::bigint[] END)
+                   ORDER BY 1) AS city (city_id)),
+       total_companies = active_cities_cache.total_companies + excluded.total_companies,
+       total_products = active_cities_cache.total_products + excluded.total_products,
+       last_updated = now()
+
+-- name: move_totals
+-- The same when no city entered or left.
+INSERT INTO active_cities_cache (cache_type, total_companies, total_products)
+VALUES ('companies', %(companies)s, %(products)s), ('products', %(companies)s, %(products)s)
+ON CONFLICT (cache_type) DO UPDATE
+   SET total_companies = active_cities_cache.total_companies + excluded.total_companies,
+       total_products = active_cities_cache.total_products + excluded.total_products,
+       last_updated = now()
+
+-- name: miscounts
+-- What must be added to each city's counts to equal its mappings. One statement, so one snapshot; patches move
+-- mappings and counts together, so the difference stays right while they go on.
+WITH goods AS (
+    SELECT city_id, count(*) FILTER (WHERE kind <> 'service') AS products, count(*) FILTER (WHERE kind = 'service') AS services
+      FROM product_city_mapping GROUP BY city_id
+), sellers AS (
+    SELECT city_id, count(*) AS companies FROM company_city_mapping GROUP BY city_id
+), right_counts AS (
+    SELECT city_id, coalesce(products, 0) AS products, coalesce(services, 0) AS services, coalesce(companies, 0) AS companies
+      FROM (SELECT id AS city_id FROM cities) AS city
+      FULL JOIN goods USING (city_id)
+      FULL JOIN sellers USING (city_id)
+), compared AS (
+    SELECT city_id,
+           wanted.city_id IS NULL AS extra, counted.city_id IS NULL AS missing,
+           coalesce(wanted.products, 0) - coalesce(counted.products_count, 0) AS products,
+           coalesce(wanted.services, 0) - coalesce(counted.services_count, 0) AS services,
+           coalesce(wanted.companies, 0) - coalesce(counted.companies_count, 0) AS companies
+      FROM right_counts AS wanted FULL JOIN city_counts AS counted USING (city_id)
+)
+SELECT city_id, products, services, companies, extra, missing, (SELECT count(*) FROM right_counts)
+  FROM compared
+ WHERE extra OR missing OR products <> 0 OR services <> 0 OR companies <> 0
+
+-- name: lock_active
+SELECT cache_type FROM active_cities_cache WHERE cache_type = %(cache_type)s FOR UPDATE
+
+-- name: repair_active
+-- After lock_active: the row as the counts say; a row that is right is not written. Answers it if it was wrong.
+INSERT INTO active_cities_cache AS active (cache_type, active_city_ids, total_cities, total_companies, total_products)
+SELECT %(cache_type)s,
+       coalesce(array_agg(city_id ORDER BY city_id) FILTER (WHERE here > 0), '{}'), count(*) FILTER (WHERE here > 0),
+       coalesce(sum(companies_count), 0), coalesce(sum(products_count + services_count), 0)
+  FROM (SELECT *, CASE %(cache_type)s WHEN 'companies' THEN companies_count ELSE products_count + services_count END AS here
+          FROM city_counts) AS counted
+ON CONFLICT (cache_type) DO UPDATE
+   SET active_city_ids = excluded.active_city_ids, total_cities = excluded.total_cities,
+       total_companies = excluded.total_companies, total_products = excluded.total_products, last_updated = now()
+ WHERE (active.active_city_ids, active.total_cities, active.total_companies, active.total_products)
+       IS DISTINCT FROM
+       (excluded.active_city_ids, excluded.total_cities, excluded.total_companies, excluded.total_products)
+RETURNING cache_type
+
+-- name: clear
+WITH no_products AS (DELETE FROM product_city_mapping RETURNING 1),
+     no_companies AS (DELETE FROM company_city_mapping RETURNING 1),
+     no_counts AS (DELETE FROM city_counts RETURNING 1)
+SELECT (SELECT count(*) FROM no_products), (SELECT count(*) FROM no_companies), (SELECT count(*) FROM no_counts)
+
+-- name: clear_active
+INSERT INTO active_cities_cache (cache_type) VALUES ('companies'), ('products')
+ON CONFLICT (cache_type) DO UPDATE
+   SET active_city_ids = '{}', total_cities = 0, total_companies = 0, total_products = 0, last_updated = now()

@@ -1,0 +1,133 @@
+"""Rebuilds: the diff names keys, the patch looks at them again under lock. There is no second algorithm.
+
+A cache that is right costs no write. A row that differs only because its event is still on the way is delay, not
+drift: before the keys of a difference are patched, the pipeline is given time to pass the moment of the diff.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from backend.app import db
+from backend.app.caches import diff
+from backend.app.caches.keys import Cause, Keys, chunks
+from backend.app.caches.patch import CacheType, clear, patch, recount, repair_active
+from backend.app.settings import settings
+
+WINDOW_ROWS = 2_000_000  # rows compared in one snapshot; it bounds memory and how long vacuum is held back
+Settle = Callable[[datetime], bool]  # waits until what was committed before this instant is applied; False: not proven
+Progress = Callable[[dict[str, Any]], None]
+
+
+@dataclass
+class Rebuilt:
+    """What a rebuild of one cache found and did; numbers of rows."""
+
+    checked: int = 0
+    missing: int = 0
+    extra: int = 0
+    different: int = 0
+    patched: int = 0  # changed by this rebuild
+    drift: int = 0  # of the patched, those that no event would have mended
+    delayed: int = 0  # differed only because their event was under way
+    counts_corrected: int = 0
+    active_repaired: bool = False
+    settled: bool = True  # False: the pipeline did not come to the diff's moment in time, so drift is not told from delay
+    keys: list[int] = field(default_factory=list)  # the first ones that had drifted
+
+    def found(self, difference: diff.Difference) -> None:
+        """Add up one window."""
+        self.checked += difference.checked
+        self.missing += len(difference.missing)
+        self.extra += len(difference.extra)
+        self.different += len(difference.different)
+
+
+def rebuild(
+    what: CacheType, cause: Cause, settle: Settle = lambda instant: True, progress: Progress = lambda state: None
+) -> Rebuilt:
+    """Reconcile one mapping, the counts that it moved, and its active-cities row. Safe to kill at any point."""
+    done = Rebuilt()
+    after, until = diff.BIGINT_MIN, diff.BIGINT_MIN
+    while until != diff.BIGINT_MAX:
+        with db.snapshot() as connection:
+            until = diff.window_end(connection, after, WINDOW_ROWS) if what == "products" else diff.BIGINT_MAX
+            found = diff.compare(connection, what, after, until)
+            instant = connection.exec_driver_sql("SELECT now()").scalar_one()
+        after = until
+        done.found(found)
+        progress({"checked": done.checked, "differing": done.missing + done.extra + done.different})
+        if keys := found.keys:
+            _mend(what, keys, cause, instant, settle, progress, done)
+    with db.transaction() as connection:
+        corrected = recount(connection)
+        done.counts_corrected = len(corrected.missing) + len(corrected.extra) + len(corrected.different)
+    with db.transaction() as connection:
+        done.active_repaired = repair_active(connection, what)
+    return done
+
+
+def _mend(
+    what: CacheType, keys: Sequence[int], cause: Cause, instant: datetime, settle: Settle, progress: Progress, done: Rebuilt
+) -> None:
+    settled = settle(instant)
+    done.settled = done.settled and settled
+    looked = 0
+    for part in chunks(keys, settings().rebuild_chunk_keys):
+        with db.transaction() as connection:
+            patched = patch(connection, Keys(**{what: part}), cause)
+        done.patched += patched.rows
+        if settled:
+            done.drift += patched.rows
+            done.keys += [*patched.products, *patched.companies][: 20 - len(done.keys)]
+        done.delayed += len(part) - (patched.rows if settled else 0)
+        looked += len(part)
+        progress({"checked": done.checked, "differing": len(keys), "looked_at": looked, "patched": done.patched})
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What a recount found; numbers of cities. All of it is drift: counts have no delay beside their mappings."""
+
+    checked: int
+    missing: int
+    extra: int
+    different: int
+    patched: int
+    drift: int
+    delayed: int = 0
+    keys: Sequence[int] = ()
+
+
+def rebuild_counts() -> Counted:
+    """Recount goods, services and companies of every city, and mend what differs."""
+    with db.transaction() as connection:
+        found = recount(connection)
+    wrong = sorted([*found.missing, *found.extra, *found.different])
+    numbers = (len(found.missing), len(found.extra), len(found.different))
+    return Counted(found.checked, *numbers, len(wrong), len(wrong), keys=wrong[:20])
+
+
+def empty() -> dict[str, int]:
+    """Empty all caches in one transaction; rows removed by table. The next rebuild, or replay, fills them again."""
+    with db.transaction() as connection:
+        connection.exec_driver_sql("SET LOCAL statement_timeout = '10min'")
+        products, companies, counts = clear(connection)
+    return {"product_city_mapping": products, "company_city_mapping": companies, "city_counts": counts}
+
+
+def dry_run(keys: Keys, first: int = 100) -> dict[str, Any]:
+    """What patching these keys would change: numbers by table, and the first rows before and after."""
+    with db.snapshot() as connection:
+        changes = diff.differing(connection, keys)
+        found = {"products": list(changes.products), "companies": list(changes.companies)}
+        rows = [row for what, ids in found.items() for row in diff.rows(connection, what, ids[:first])]
+    return {
+        "would_change": {diff.TABLES[what]: len(ids) for what, ids in found.items()},
+        "rows": [vars(row) for row in rows[:first]],
+    }
+
+

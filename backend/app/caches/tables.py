@@ -1,0 +1,108 @@
+"""The cache tables and what explains them. No foreign keys into the catalog: a cascade would bypass the counts."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import BigInteger, CheckConstraint, Identity, Index, Text, Uuid, func, text
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.orm import Mapped, mapped_column
+
+from backend.app.catalog.models import Base, Id, Instant
+
+
+class ProductCityMapping(Base):
+    """A product or service that can be bought in a city."""
+
+    __tablename__ = "product_city_mapping"
+    __table_args__ = (
+        Index("product_city_mapping_city_id_idx", "city_id", "product_id"),
+        Index("product_city_mapping_company_id_idx", "company_id", "product_id"),
+    )
+
+    product_id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=False)
+    city_id: Mapped[int] = mapped_column(Id)
+    company_id: Mapped[int] = mapped_column(Id)
+    kind: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(Instant, server_default=func.now())
+    patch_id: Mapped[int | None] = mapped_column(Id)  # the patch that wrote this row last
+
+
+class CompanyCityMapping(Base):
+    """A company that is in a city."""
+
+    __tablename__ = "company_city_mapping"
+    __table_args__ = (Index("company_city_mapping_city_id_idx", "city_id", "company_id"),)
+
+    company_id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=False)
+    city_id: Mapped[int] = mapped_column(Id)
+    created_at: Mapped[datetime] = mapped_column(Instant, server_default=func.now())
+    patch_id: Mapped[int | None] = mapped_column(Id)
+
+
+class CityCounts(Base):
+    """How much each city has; every city of the catalog has a row, with zeros where there is nothing."""
+
+    __tablename__ = "city_counts"
+    __table_args__ = ({"postgresql_with": {"fillfactor": "50"}},)  # hot rows: room for HOT updates
+
+    city_id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=False)
+    products_count: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    services_count: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    companies_count: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    updated_at: Mapped[datetime] = mapped_column(Instant, server_default=func.now())
+
+
+class ActiveCitiesCache(Base):
+    """Which cities have anything at all; two rows, 'products' and 'companies'."""
+
+    __tablename__ = "active_cities_cache"
+    __table_args__ = (
+        CheckConstraint("cache_type IN ('products', 'companies')", name="active_cities_cache_type_check"),
+        {"postgresql_with": {"fillfactor": "50"}},
+    )
+
+    cache_type: Mapped[str] = mapped_column(Text, primary_key=True)
+    active_city_ids: Mapped[list[int]] = mapped_column(ARRAY(BigInteger), server_default=text("'{}'"))
+    total_cities: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    total_companies: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    total_products: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    last_updated: Mapped[datetime] = mapped_column(Instant, server_default=func.now())
+
+
+class Patch(Base):
+    """One transaction that changed mappings: who asked for it, when, and for which keys. Explains cached rows."""
+
+    __tablename__ = "patches"
+    __table_args__ = (Index("patches_patched_at_idx", "patched_at"),)
+
+    id: Mapped[int] = mapped_column(Id, Identity(), primary_key=True)
+    patched_at: Mapped[datetime] = mapped_column(Instant, server_default=func.clock_timestamp())
+    task: Mapped[str] = mapped_column(Text)
+    task_id: Mapped[UUID | None] = mapped_column(Uuid)
+    subjects: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=text("'{}'"))  # changed ones with an event
+    event_ids: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=text("'{}'"))  # beside `subjects`
+    traceparents: Mapped[list[str] | None] = mapped_column(ARRAY(Text))  # of the batch's traced events
+
+
+class RemovedKey(Base):
+    """The patch that took a key out of its mapping last; a row that is not there cannot say it itself."""
+
+    __tablename__ = "removed_keys"
+
+    noun: Mapped[str] = mapped_column(Text, primary_key=True)
+    id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=False)
+    patch_id: Mapped[int] = mapped_column(Id)
+
+
+class WidePatch(Base):
+    """A patch too wide for one batch: all products of a company, or everything after a TRUNCATE (company 0)."""
+
+    __tablename__ = "wide_patches"
+
+    company_id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=False)
+    generation: Mapped[int] = mapped_column(BigInteger, server_default=text("1"))  # raised by each new request
+    after_product_id: Mapped[int] = mapped_column(Id, server_default=text("-9223372036854775808"))  # how far the patch has come
+    requested_at: Mapped[datetime] = mapped_column(Instant, server_default=func.now())
+    event_id: Mapped[str | None] = mapped_column(Text)
