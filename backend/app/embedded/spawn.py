@@ -1,0 +1,222 @@
+"""Start processes that end with their owner, look at running ones, and end them within a deadline."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import IO
+
+LAUNCH = Path(__file__).with_name("launch.py")
+LOOK_EVERY = 0.02
+
+
+@dataclass(frozen=True)
+class Identity:
+    """As whom a process runs."""
+
+    namespace: bool = (
+        False  # in a user namespace of its own: not root by name, still the owner of root's files
+    )
+    user: str | None = None  # as this system user
+
+
+OURSELVES = Identity()
+
+
+def spawn(
+    argv: Sequence[str | Path],
+    *,
+    log: Path,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    identity: Identity = OURSELVES,
+    death_signal: signal.Signals = signal.SIGTERM,
+) -> subprocess.Popen[bytes]:
+    """Start `argv` in its own session, output appended to `log`; `death_signal` reaches it when we die.
+
+    The session keeps a terminal's Ctrl-C away from it: its owner decides when it ends.
+    """
+    command = [*_launcher(identity, death_signal), *map(str, argv)]
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        return _on_the_spawner(command, env, cwd, output)
+
+
+def _launcher(identity: Identity, death_signal: signal.Signals) -> list[str]:
+    wishes = ["--owner", str(os.getpid()), "--death-signal", str(int(death_signal))]
+    if identity.namespace:
+        wishes.append("--user-namespace")
+    if identity.user:
+        wishes += ["--user", identity.user]
+    return [sys.executable, "-I", "-S", str(LAUNCH), *wishes, "--"]
+
+
+def _on_the_spawner(
+    command: list[str], env: Mapping[str, str] | None, cwd: Path | None, output: IO[bytes]
+) -> subprocess.Popen[bytes]:
+    def start() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            command,
+            env=None if env is None else dict(env),
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+
+    return _spawner().submit(start).result()
+
+
+@cache
+def _spawner() -> ThreadPoolExecutor:
+    # Linux sends the death signal when the *thread* that started a process ends: this one ends with us.
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="spawner")
+
+
+def end(process: subprocess.Popen[bytes], polite: signal.Signals, patience: float) -> bool:
+    """Send `polite`, wait up to `patience` seconds, then SIGKILL. True when it ended by itself."""
+    if process.poll() is not None:
+        return True
+    process.send_signal(polite)
+    try:
+        process.wait(patience)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        return False
+    return True
+
+
+def end_stranger(pid: int, polite: signal.Signals, patience: float) -> None:
+    """The same for a process that is not our child, such as one left behind by an owner that was killed."""
+    _send(pid, polite)
+    if not wait_until_gone([pid], patience):
+        _send(pid, signal.SIGKILL)
+        wait_until_gone([pid], patience)
+
+
+def kill_all(pids: Sequence[int]) -> None:
+    """SIGKILL each that is still there."""
+    for pid in pids:
+        _send(pid, signal.SIGKILL)
+
+
+def wait_until_gone(pids: Sequence[int], patience: float) -> bool:
+    """True as soon as none of these processes runs, False after `patience` seconds."""
+    deadline = time.monotonic() + patience
+    while any(is_running(pid) for pid in pids):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(LOOK_EVERY)
+    return True
+
+
+def _send(pid: int, what: signal.Signals) -> None:
+    try:
+        os.kill(pid, what)
+    except ProcessLookupError:
+        return
+
+
+def is_running(pid: int) -> bool:
+    """Whether the process exists and is more than an unread exit code (a zombie)."""
+    stat = _stat(pid)
+    if stat is not None:
+        return stat[0] not in "ZX"
+    if sys.platform == "linux":
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def started_at(pid: int) -> str:
+    """What tells this process from a later one with the same id; empty when there is none."""
+    if sys.platform == "linux":
+        stat = _stat(pid)
+        return stat[19] if stat else ""
+    return _ps("lstart", pid).replace(" ", "_")
+
+
+def command_line(pid: int) -> str:
+    """The command of a process, its arguments separated by blanks; empty when there is none."""
+    if sys.platform != "linux":
+        return _ps("command", pid)
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def descendants(pid: int) -> list[int]:
+    """The process ids of all children and their children (Linux; elsewhere empty)."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        stat = _stat(int(entry.name))
+        if stat is not None:
+            children.setdefault(int(stat[1]), []).append(int(entry.name))
+    found, todo = [], [pid]
+    while todo:
+        below = children.get(todo.pop(), [])
+        found += below
+        todo += below
+    return found
+
+
+def _stat(pid: int) -> list[str] | None:
+    """Fields of /proc/PID/stat from the state on: [0] state, [1] parent, [19] start in ticks since boot."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:
+        return None
+    return text.rpartition(")")[2].split()
+
+
+def _ps(column: str, pid: int) -> str:
+    answer = subprocess.run(
+        ["ps", "-o", f"{column}=", "-p", str(pid)], capture_output=True, text=True, check=False, timeout=10
+    )
+    return answer.stdout.strip()
+
+
+def free_port(preferred: int | None = None) -> int:
+    """A TCP port of 127.0.0.1 that nobody listens on; `preferred` when that one is free."""
+    with socket.socket() as probe:
+        if preferred is not None and is_free(preferred):
+            return preferred
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def is_free(port: int, host: str = "127.0.0.1") -> bool:
+    """Whether a server could listen on this port now."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+        return True
+
+
+def tail(log: Path, lines: int = 15) -> str:
+    """The last lines of a log, for an error message."""
+    try:
+        return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
+    except OSError:
+        return "(no log)"
