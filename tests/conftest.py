@@ -1,0 +1,113 @@
+"""Fixtures of all tests: servers once a session, a database and a vhost of its own for each test."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from backend.app import db, settings
+from backend.app.embedded.errors import ServerMissing
+from backend.app.embedded.postgres import Postgres
+from backend.app.embedded.rabbitmq import RabbitMQ
+from tests.servers import CAREFREE, Databases, Vhosts
+from tests.system import System
+
+
+@pytest.fixture(scope="session")
+def databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Databases]:
+    """A PostgreSQL server that the tests may use but must not stop; fsync is off."""
+    server = Postgres(tmp_path_factory.mktemp("postgres"), settings=CAREFREE)
+    _start(server)
+    yield Databases(server)
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def vhosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vhosts]:
+    """A RabbitMQ node that the tests may use but must not stop."""
+    node = RabbitMQ(tmp_path_factory.mktemp("rabbitmq"), management=True)
+    _start(node)
+    yield Vhosts(node)
+    node.stop()
+
+
+@pytest.fixture
+def own_postgres(tmp_path: Path) -> Iterator[Postgres]:
+    """A PostgreSQL server of the test's own, durable, to be killed and started at will."""
+    server = Postgres(tmp_path / "postgres")
+    _start(server)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def own_rabbitmq(tmp_path: Path) -> Iterator[RabbitMQ]:
+    """A RabbitMQ node of the test's own, to be killed and started at will; takes 6 s."""
+    node = RabbitMQ(tmp_path / "rabbitmq")
+    _start(node)
+    yield node
+    node.stop()
+
+
+@pytest.fixture
+def database(databases: Databases) -> Iterator[str]:
+    """The URL of a migrated database without rows."""
+    with databases.migrated() as url:
+        yield url
+
+
+@pytest.fixture
+def empty_database(databases: Databases) -> Iterator[str]:
+    """The URL of a database without tables."""
+    with databases.empty() as url:
+        yield url
+
+
+@pytest.fixture
+def broker(vhosts: Vhosts) -> Iterator[str]:
+    """The AMQP URL of an empty vhost."""
+    with vhosts.fresh() as url:
+        yield url
+
+
+@pytest.fixture
+def configured(database: str, broker: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """This process's settings name the test's database and vhost."""
+    yield from _configured(monkeypatch, DATABASE_URL=database, CELERY_BROKER_URL=broker)
+
+
+@pytest.fixture
+def configured_database(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """This process's settings name the test's database; there is no broker."""
+    yield from _configured(monkeypatch, DATABASE_URL=database)
+
+
+@pytest.fixture
+def system(database: str, broker: str, tmp_path: Path) -> Iterator[System]:
+    """The whole system on the test's database and vhost, nothing started yet."""
+    with System(database, broker, tmp_path / "system") as system:
+        yield system
+
+
+def _configured(monkeypatch: pytest.MonkeyPatch, **variables: str) -> Iterator[None]:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    settings.settings.cache_clear()
+    yield
+    db.dispose()
+    settings.settings.cache_clear()
+
+
+def _start(server: Postgres | RabbitMQ) -> None:
+    try:
+        server.start()
+    except ServerMissing as missing:
+        if os.environ.get("CITYCACHE_TESTS_ALLOW_MISSING") == "1" and not os.environ.get("CI"):
+            pytest.skip(f"NOT TESTED: {missing}")
+        pytest.fail(
+            f"{missing}: `make test` installs it; CITYCACHE_TESTS_ALLOW_MISSING=1 skips these tests",
+            pytrace=False,
+        )

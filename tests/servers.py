@@ -1,0 +1,126 @@
+"""Real servers for the tests, with ports and folders of their own: never a machine's shared ones."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import os
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+import psycopg2
+from psycopg2 import sql
+
+from backend.app.embedded.postgres import Postgres
+from backend.app.embedded.rabbitmq import RabbitMQ
+
+ROOT = Path(__file__).resolve().parents[1]
+TEMPLATE = "template_citycache"
+CAREFREE = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+}  # survives no power cut, needs not
+
+
+class Databases:
+    """The databases of one PostgreSQL server: a migrated template, cloned for each test."""
+
+    def __init__(self, server: Postgres) -> None:
+        self.server = server
+        self._numbers = itertools.count(1)
+        self._has_template = False
+
+    @contextmanager
+    def migrated(self) -> Iterator[str]:
+        """The URL of a database with the newest schema and no rows; dropped at the end, used or not."""
+        self._make_template()
+        with self._database(template=TEMPLATE) as url:
+            yield url
+
+    @contextmanager
+    def empty(self) -> Iterator[str]:
+        """The URL of a database without any table."""
+        with self._database(template="template0") as url:
+            yield url
+
+    def run(self, statement: sql.Composable) -> None:
+        """Run one statement on the server's database `postgres`, outside of a transaction."""
+        connection = psycopg2.connect(self.server.dsn_of("postgres"), connect_timeout=5)
+        connection.autocommit = True
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(statement)
+        finally:
+            connection.close()
+
+    @contextmanager
+    def _database(self, template: str) -> Iterator[str]:
+        name = f"test_{next(self._numbers)}"
+        create = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+        self.run(create.format(sql.Identifier(name), sql.Identifier(template)))
+        try:
+            yield self.server.url_of(name)
+        finally:
+            self.run(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+    def _make_template(self) -> None:
+        if self._has_template:
+            return
+        self.run(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(TEMPLATE)))
+        self.run(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(TEMPLATE)))
+        migrate(self.server.url_of(TEMPLATE))
+        self._has_template = True
+
+
+def migrate(url: str) -> None:
+    """Bring a database to the newest schema, in a process of its own as an operator would."""
+    done = subprocess.run(
+        [sys.executable, "-m", "alembic", "-c", "backend/alembic.ini", "upgrade", "head"],
+        env={**os.environ, "DATABASE_URL": url},
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise RuntimeError(f"the migration failed:\n{done.stdout}{done.stderr}")
+
+
+class Vhosts:
+    """The vhosts of one RabbitMQ node, made through its management API: rabbitmqctl takes a second a call."""
+
+    def __init__(self, node: RabbitMQ) -> None:
+        self.node = node
+        self._numbers = itertools.count(1)
+
+    @contextmanager
+    def fresh(self) -> Iterator[str]:
+        """The URL of an empty vhost; deleted at the end with all that is in it, whoever is connected."""
+        name = f"test-{next(self._numbers)}"
+        self.request("PUT", f"vhosts/{name}")
+        try:
+            yield self.node.url_of(name)
+        finally:
+            self.request("DELETE", f"vhosts/{name}")
+
+    def request(self, method: str, path: str, body: bytes | None = None) -> bytes:
+        """One call of the management API, `path` below /api."""
+        account = self.node.credentials
+        token = base64.b64encode(f"{account.user}:{account.password}".encode()).decode()
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.node.management_port}/api/{quote(path, safe='/%?=&')}",
+            method=method,
+            data=body,
+            headers={"Authorization": f"Basic {token}", "Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            content: bytes = answer.read()
+            return content
