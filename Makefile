@@ -1,0 +1,67 @@
+# make and Python 3.11 or newer are all that a machine must have.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help up setup setup-dev test check format bench bench-quick faults clean
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+up: setup  ## start everything on this machine, at http://localhost:8000 (options: make up ARGS="--demo")
+	@exec $(BIN)/citycache up $(ARGS)
+
+setup: $(VENV)/.runtime  ## install what `make up` needs into .venv
+
+setup-dev: $(VENV)/.dev
+
+test: setup-dev  ## install what the tests need, then run all of them (some: make test ARGS="tests/unit -k patch")
+	@scripts/install-test-servers
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: setup-dev  ## format, lint, types, import contracts
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: setup-dev  ## rewrite the code in the project's format
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: setup-dev  ## all benchmarks (takes long)
+	@$(BIN)/citycache bench $(ARGS)
+
+bench-quick: setup-dev  ## small benchmarks, to see that they run
+	@$(BIN)/citycache bench --quick $(ARGS)
+
+faults: setup-dev  ## only the tests that kill processes and servers
+	@scripts/install-test-servers
+	@$(BIN)/python -m pytest tests/faults $(ARGS)
+
+clean:  ## remove .venv and what tools have cached; the data in .citycache stays
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "citycache needs Python 3.11 or newer; $(PYTHON) is `$(PYTHON) --version 2>&1 || echo not there`." >&2; \
+	  echo "Name another one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { \
+	  echo "$(PYTHON) cannot make a virtual environment. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@touch $@
+
+$(VENV)/.runtime: requirements.lock pyproject.toml $(VENV)/.made
+	@echo "Installing into $(VENV) ..."
+	@$(PIP) install --quiet --require-hashes -r requirements.lock
+	@$(PIP) install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock pyproject.toml $(VENV)/.made
+	@echo "Installing into $(VENV) ..."
+	@$(PIP) install --quiet --require-hashes -r requirements-dev.lock
+	@$(PIP) install --quiet --no-deps --no-build-isolation -e .
+	@touch $(VENV)/.runtime $@
