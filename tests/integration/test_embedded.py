@@ -124,6 +124,12 @@ class TestPostgres:
             assert query(server.dsn_of("citycache"), "SELECT 1") == [(1,)]
 
 
+class TestDatabases:
+    def test_gives_each_test_a_migrated_database(self, database: str):
+        dsn = database.replace("+psycopg2", "")
+        assert query(dsn, "SELECT count(*) FROM products") == [(0,)]
+
+
 class TestRabbitMQ:
     def test_keeps_persistent_messages_over_a_crash(self, own_rabbitmq: RabbitMQ):
         quorum = {"x-queue-type": "quorum"}
@@ -132,9 +138,7 @@ class TestRabbitMQ:
             channel.confirm_select()
             channel.queue_declare("kept", durable=True, auto_delete=False, arguments=quorum)
             channel.basic_publish_confirm(amqp.Message("hello", delivery_mode=2), routing_key="kept")
-        wait_until(
-            lambda: any(b"kept" in file.read_bytes() for file in names_of_quorum_queues(own_rabbitmq)), 10
-        )
+        wait_until(lambda: b"kept" in written_names_of_quorum_queues(own_rabbitmq), 10)
         own_rabbitmq.kill()
         own_rabbitmq.start()
         with connected(own_rabbitmq) as connection:
