@@ -3,7 +3,8 @@
 EmbeddedError           (a CitycacheError)
 ├── ServerMissing       no binary of the server was found
 ├── StartFailed         the server was started and did not come up
-└── AlreadyRunning      another process owns this data folder
+├── AlreadyRunning      another process owns this data folder
+└── NotRunning          no process owns this data folder
 """
 
 from __future__ import annotations
@@ -25,3 +26,7 @@ class StartFailed(EmbeddedError):
 
 class AlreadyRunning(EmbeddedError):
     """Another process owns this data folder."""
+
+
+class NotRunning(EmbeddedError):
+    """No process owns this data folder."""

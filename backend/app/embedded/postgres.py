@@ -59,6 +59,9 @@ SETTINGS: Mapping[str, str] = {
 class Postgres:
     """One PostgreSQL server. The folder belongs to one owner at a time: two must not start it together."""
 
+    name = "postgres"
+    restarts = True
+
     def __init__(
         self,
         data_dir: Path,
@@ -109,15 +112,29 @@ class Postgres:
         """Create the cluster if there is none, start, return when it answers. StartFailed after 60 s."""
         if self.pid is not None:
             return
-        identity = self._identity or choose_identity(self.data_dir, self._bin("postgres"))
-        self._prepare(identity)
-        self._end_leftover()
         deadline = time.monotonic() + START_PATIENCE
-        while not self._try_start(identity, deadline):
+        while not self._try_start(deadline):
             if time.monotonic() > deadline:
                 raise StartFailed(f"PostgreSQL did not start; {self.log} ends with:\n{spawn.tail(self.log)}")
             time.sleep(0.2)
         self._create_database()
+
+    def begin(self) -> None:
+        """Start without waiting until it answers; after a first `start` on the same port again."""
+        if self.pid is not None:
+            return
+        identity = self._identity or choose_identity(self.data_dir, self._bin("postgres"))
+        self._prepare(identity)
+        self._end_leftover()
+        options = [part for name, value in self._settings.items() for part in ("-c", f"{name}={value}")]
+        self._process = spawn.spawn(
+            [self._bin("postgres"), "-D", self._cluster, "-p", str(self._choose_port()), *options],
+            log=self.log,
+            env=_environment(),
+            cwd=self.data_dir,
+            identity=identity,
+            death_signal=signal.SIGINT,
+        )
 
     def stop(self) -> None:
         """Fast shutdown: open transactions are rolled back, everything committed is on disk."""
@@ -183,25 +200,20 @@ class Postgres:
             spawn.end_stranger(pid, signal.SIGINT, STOP_PATIENCE)
         pid_file.unlink(missing_ok=True)
 
-    def _try_start(self, identity: spawn.Identity, deadline: float) -> bool:
-        """One attempt. False when it ended early for a reason that passes: a port taken, old backends."""
+    def _choose_port(self) -> int:
         self._port = self._wanted_port or spawn.free_port(self._last_port())
-        begin = self.log.stat().st_size if self.log.exists() else 0
-        options = [part for name, value in self._settings.items() for part in ("-c", f"{name}={value}")]
-        self._process = spawn.spawn(
-            [self._bin("postgres"), "-D", self._cluster, "-p", str(self._port), *options],
-            log=self.log,
-            env=_environment(),
-            cwd=self.data_dir,
-            identity=identity,
-            death_signal=signal.SIGINT,
-        )
+        (self.data_dir / "port").write_text(str(self._port))
+        return self._port
+
+    def _try_start(self, deadline: float) -> bool:
+        """One attempt. False when it ended early for a reason that passes: a port taken, old backends."""
+        said_before = self.log.stat().st_size if self.log.exists() else 0
+        self.begin()
         while time.monotonic() < deadline:
             if self._answers():
-                (self.data_dir / "port").write_text(str(self._port))
                 return True
-            if self._process.poll() is not None:
-                return self._explain_early_end(begin)
+            if self.pid is None:
+                return self._explain_early_end(said_before)
             time.sleep(spawn.LOOK_EVERY)
         self.kill()
         return False

@@ -52,6 +52,9 @@ class Credentials:
 class RabbitMQ:
     """One RabbitMQ node. Nodes given the same `port_mapper` and `cookie` can `join` each other."""
 
+    name = "rabbitmq"
+    restarts = True
+
     def __init__(
         self,
         data_dir: Path,
@@ -123,6 +126,11 @@ class RabbitMQ:
 
     def start(self) -> None:
         """Start the node, return when it answers AMQP. StartFailed after 60 s."""
+        self.begin()
+        self.await_ready()
+
+    def begin(self) -> None:
+        """Start the node without waiting for it; does nothing when it runs."""
         if self.pid is not None:
             return
         self._prepare()
@@ -134,8 +142,14 @@ class RabbitMQ:
             [self._script("rabbitmq-server")], log=self.log, env=self._environment(), cwd=self.data_dir
         )
         self._remember_process(self._process.pid)
+
+    def await_ready(self) -> None:
+        """Return when the node answers AMQP; StartFailed, and the node killed, after 60 s."""
+        deadline = time.monotonic() + START_PATIENCE
         try:
-            self._await_answer(self._process, time.monotonic() + START_PATIENCE)
+            while not self._answers():
+                self._check_progress(deadline)
+                time.sleep(0.1)
         except StartFailed:
             self.kill()
             raise
@@ -268,17 +282,13 @@ class RabbitMQ:
         (self.data_dir / "enabled_plugins").write_text(plugins + "\n")
         (self.data_dir / "rabbitmq-env.conf").touch()
 
-    def _await_answer(self, process: subprocess.Popen[bytes], deadline: float) -> None:
-        while not self._answers():
-            if process.poll() is not None:
-                raise StartFailed(
-                    f"RabbitMQ ended while starting; {self.log} ends with:\n{spawn.tail(self.log, 30)}"
-                )
-            if time.monotonic() > deadline:
-                raise StartFailed(
-                    f"RabbitMQ did not start; {self.log} ends with:\n{spawn.tail(self.log, 30)}"
-                )
-            time.sleep(0.1)
+    def _check_progress(self, deadline: float) -> None:
+        if self.pid is None:
+            raise StartFailed(
+                f"RabbitMQ ended while starting; {self.log} ends with:\n{spawn.tail(self.log, 30)}"
+            )
+        if time.monotonic() > deadline:
+            raise StartFailed(f"RabbitMQ did not start; {self.log} ends with:\n{spawn.tail(self.log, 30)}")
 
     def _answers(self) -> bool:
         if spawn.is_free(self.port):

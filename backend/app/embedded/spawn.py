@@ -99,16 +99,16 @@ def end(process: subprocess.Popen[bytes], polite: signal.Signals, patience: floa
 
 def end_stranger(pid: int, polite: signal.Signals, patience: float) -> None:
     """The same for a process that is not our child, such as one left behind by an owner that was killed."""
-    _send(pid, polite)
+    signal_stranger(pid, polite)
     if not wait_until_gone([pid], patience):
-        _send(pid, signal.SIGKILL)
+        signal_stranger(pid, signal.SIGKILL)
         wait_until_gone([pid], patience)
 
 
 def kill_all(pids: Sequence[int]) -> None:
     """SIGKILL each that is still there."""
     for pid in pids:
-        _send(pid, signal.SIGKILL)
+        signal_stranger(pid, signal.SIGKILL)
 
 
 def wait_until_gone(pids: Sequence[int], patience: float) -> bool:
@@ -121,7 +121,8 @@ def wait_until_gone(pids: Sequence[int], patience: float) -> bool:
     return True
 
 
-def _send(pid: int, what: signal.Signals) -> None:
+def signal_stranger(pid: int, what: signal.Signals) -> None:
+    """Send a signal to a process that may be gone already."""
     try:
         os.kill(pid, what)
     except ProcessLookupError:
