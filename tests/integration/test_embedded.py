@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -16,6 +17,7 @@ import pytest
 
 from backend.app.embedded import spawn
 from backend.app.embedded.errors import StartFailed
+from backend.app.embedded.identity import user_namespaces_work
 from backend.app.embedded.postgres import Postgres
 from backend.app.embedded.rabbitmq import RabbitMQ
 from tests.servers import CAREFREE, ROOT, Databases, Vhosts
@@ -122,6 +124,21 @@ class TestPostgres:
         deep = tmp_path.joinpath(*["a folder with a long name and blanks"] * 4)
         with Postgres(deep, settings=CAREFREE) as server:
             assert query(server.dsn_of("citycache"), "SELECT 1") == [(1,)]
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root has to become someone else")
+    @pytest.mark.parametrize("identity", [spawn.Identity(namespace=True), spawn.Identity(user="nobody")])
+    def test_runs_for_root_below_a_folder_that_only_root_may_enter(
+        self, identity: spawn.Identity, tmp_path: Path
+    ):
+        if identity.namespace and not user_namespaces_work():
+            pytest.skip("user namespaces are not allowed here")
+        tmp_path.chmod(0o700)
+        server = Postgres(tmp_path / "pg", settings=CAREFREE, identity=identity)
+        server.start()
+        server.kill()
+        server.start()
+        assert query(server.dsn_of("citycache"), "SELECT 1") == [(1,)]
+        server.stop()
 
 
 class TestDatabases:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pwd
 import tempfile
-from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -38,7 +37,7 @@ def _reaching_user(folder: Path, program: Path) -> str:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     for name in names:
         give_away(folder, name)
-        if _reaches(name, folder) and _reaches(name, program):
+        if _succeeds(name, "test", "-e", f"{folder}/.") and _succeeds(name, program, "--version"):
             return name
     raise StartFailed(
         "PostgreSQL does not run as root, user namespaces are not allowed here, and no other user "
@@ -56,16 +55,14 @@ def _is_user(name: str) -> bool:
     return True
 
 
-def _reaches(user: str, path: Path) -> bool:
+def _succeeds(user: str, *command: str | Path) -> bool:
     with tempfile.TemporaryDirectory() as place:
-        probe: Sequence[str | Path] = ["test", "-x", path]
-        return spawn.spawn(probe, log=Path(place) / "log", identity=spawn.Identity(user=user)).wait(20) == 0
+        return spawn.spawn(command, log=Path(place) / "log", identity=spawn.Identity(user=user)).wait(20) == 0
 
 
 def give_away(folder: Path, user: str) -> None:
     """Make `user` the owner of the folder and all that is in it."""
     owner = pwd.getpwnam(user)
-    if folder.stat().st_uid == owner.pw_uid:
-        return
     for path in [folder, *folder.rglob("*")]:
-        os.chown(path, owner.pw_uid, owner.pw_gid, follow_symlinks=False)
+        if path.lstat().st_uid != owner.pw_uid:
+            os.chown(path, owner.pw_uid, owner.pw_gid, follow_symlinks=False)
