@@ -7,6 +7,7 @@ from sqlalchemy import create_engine
 
 from backend.app import db
 from backend.app.caches import tables  # noqa: F401  (fills the metadata)
+from backend.app import dead_letters  # noqa: F401
 from backend.app.catalog.models import Base
 from backend.app.tasks import runs  # noqa: F401
 
