@@ -6,6 +6,7 @@ after the reading has an event of its own, and whatever patches it then reads th
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +16,14 @@ from sqlalchemy import Connection
 
 from backend.app import db
 from backend.app.caches.keys import Cause, Keys, chunks
-from backend.app.caches.patch import Patched, as_array, patch
+from backend.app.caches.patch import as_array, patch
+from backend.app.errors import DatabaseAway
 from backend.app.settings import settings
 from events.sql_files import statements
 
+log = logging.getLogger(__name__)
 SQL: Final = statements(Path(__file__).with_name("apply.sql"))
 EVERYTHING: Final = 0  # the company id of a wide patch that means all tables, after a TRUNCATE
-Hook = Callable[[Connection, Patched], None]
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,12 @@ class Applied:
     wide: Sequence[int] = ()  # companies whose products are left to a wide patch
 
 
-def apply(keys: Keys, cause: Cause, truncated: bool = False, on_commit: Hook = lambda connection, patched: None) -> Applied:
+Hook = Callable[[Connection, Applied], None]
+
+
+def apply(
+    keys: Keys, cause: Cause, truncated: bool = False, on_commit: Hook = lambda connection, applied: None
+) -> Applied:
     """Patch these keys and the products of these companies; `on_commit` joins the last transaction.
 
     Wide patches are requested in the first transaction, so they are durable before any event is acknowledged.
@@ -52,16 +59,16 @@ def apply(keys: Keys, cause: Cause, truncated: bool = False, on_commit: Hook = l
 
 
 def _apply(parts: list[Keys], wide: list[int], cause: Cause, on_commit: Hook) -> Applied:
-    patched = 0
+    applied = Applied(0, 0, wide)
     for number, part in enumerate(parts):
         with db.transaction() as connection:
             if number == 0 and wide:
                 _request_wide(connection, wide, cause)
-            done = patch(connection, part, cause)
-            patched += done.rows
+            rows = patch(connection, part, cause).rows
+            applied = Applied(applied.keys + len(part), applied.patched + rows, wide)
             if number == len(parts) - 1:
-                on_commit(connection, done)
-    return Applied(sum(map(len, parts)), patched, wide)
+                on_commit(connection, applied)
+    return applied
 
 
 def _packed(parts: list[Keys], most: int) -> list[Keys]:
@@ -92,19 +99,26 @@ def _request_wide(connection: Connection, companies: list[int], cause: Cause) ->
     _all(connection, "request_wide", companies=sorted(companies), event_ids=event_ids)
 
 
-def drain_wide(
-    task: str, task_id: str, everything: Callable[[], Any], progress: Callable[[dict[str, Any]], None] = lambda state: None
-) -> dict[str, int]:
-    """Work off all wide patches, one chunk a transaction. `everything` reconciles all tables. One caller at a time."""
+@dataclass(frozen=True)
+class WideHooks:
+    """What working off wide patches needs from its caller."""
+
+    everything: Callable[[], Any]  # reconciles all tables
+    apart: Callable[[Sequence[int]], Any]  # patches products one by one when a chunk of them failed
+    progress: Callable[[dict[str, Any]], None] = lambda state: None
+
+
+def drain_wide(task: str, task_id: str, hooks: WideHooks) -> dict[str, int]:
+    """Work off all wide patches, one chunk a transaction. One caller at a time."""
     done = {"companies": 0, "keys": 0, "patched": 0, "reconciled": 0}
     while request := _next_wide():
         company, generation, after, event_id = request
-        cause = Cause(task, task_id, {f"company/{company}": event_id} if event_id else {})
         if company == EVERYTHING:
-            everything()
+            hooks.everything()
             done["reconciled"] += 1
         else:
-            _patch_company(company, generation, after, cause, done, progress)
+            cause = Cause(task, task_id, {f"company/{company}": event_id} if event_id else {})
+            _patch_company((company, generation, after), cause, done, hooks)
         with db.transaction() as connection:
             _all(connection, "finish_wide", company=company, generation=generation)
     return done
@@ -116,9 +130,8 @@ def _next_wide() -> Any:
     return found[0] if found else None
 
 
-def _patch_company(
-    company: int, generation: int, after: int, cause: Cause, done: dict[str, int], progress: Callable[[dict[str, Any]], None]
-) -> None:
+def _patch_company(request: tuple[int, int, int], cause: Cause, done: dict[str, int], hooks: WideHooks) -> None:
+    company, generation, after = request
     most = settings().wide_patch_keys
     done["companies"] += 1
     while True:
@@ -126,12 +139,24 @@ def _patch_company(
             products = [row[0] for row in _all(connection, "next_products", company=company, after=after, most=most)]
         if not products:
             return
+        done["patched"] += _patch_chunk(products, cause, hooks)
+        after = products[-1]
         with db.transaction() as connection:
-            done["patched"] += patch(connection, Keys(products), cause).rows
-            after = products[-1]
             _all(connection, "advance_wide", company=company, generation=generation, after=after)
         done["keys"] += len(products)
-        progress({"company_id": company, **done})
+        hooks.progress({"company_id": company, **done})
+
+
+def _patch_chunk(products: list[int], cause: Cause, hooks: WideHooks) -> int:
+    try:
+        with db.transaction() as connection:
+            return patch(connection, Keys(products), cause).rows
+    except DatabaseAway:
+        raise
+    except Exception:
+        log.exception("a chunk of a wide patch failed and is taken apart")
+        hooks.apart(products)
+        return 0
 
 
 def _all(connection: Connection, name: str, **parameters: Any) -> list[Any]:

@@ -1,0 +1,101 @@
+"""The Celery app: queues, the documented schedule, and the step that consumes catalog events.
+
+    celery -A backend.app.celery_app worker
+    celery -A backend.app.celery_app beat
+
+Any number of both may run. To change the schedule, edit `beat_schedule` and restart beat.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+from celery import Celery
+from celery.schedules import crontab
+from celery.signals import setup_logging, worker_process_init
+from kombu import Exchange, Queue
+
+from backend.app import db, log
+from backend.app.settings import settings
+from events.topology import MAINTENANCE, PATCHES
+
+EVERY_15_MINUTES = crontab(minute="*/15")
+EVERY_30_MINUTES = crontab(minute="*/30")
+EVERY_60_MINUTES = crontab(minute="0")
+
+
+def periodic(task: str, schedule: crontab, expires: int) -> dict[str, Any]:
+    """A schedule entry; a run that no worker took within `expires` seconds is dropped, so runs never pile up."""
+    return {"task": task, "schedule": schedule, "options": {"expires": expires, "headers": {"trigger": "beat"}}}
+
+
+beat_schedule = {
+    "update-product-city-cache": periodic("update_product_city_cache", EVERY_30_MINUTES, expires=24 * 60),
+    "update-company-city-cache": periodic("update_company_city_cache", EVERY_30_MINUTES, expires=24 * 60),
+    "update-cities-product-count": periodic("update_cities_product_count", EVERY_15_MINUTES, expires=12 * 60),
+    "refresh-all-caches": periodic("refresh_all_caches", EVERY_60_MINUTES, expires=48 * 60),
+}
+
+app = Celery(
+    "citycache",
+    broker=settings().celery_broker_url,
+    backend=settings().celery_result_backend,
+    include=["backend.app.tasks.events", "backend.app.tasks.refresh", "backend.app.tasks.replay"],
+)
+app.set_default()  # shared by every thread: a task called from an API thread must not bind to another app
+app.conf.update(
+    beat_schedule=beat_schedule,
+    beat_scheduler="backend.app.scheduler:LedgerScheduler",
+    beat_max_loop_interval=5,
+    timezone="UTC",
+    enable_utc=True,
+    task_queues=[Queue(name, Exchange(name, "direct"), routing_key=name) for name in (PATCHES, MAINTENANCE)],
+    task_default_queue=MAINTENANCE,
+    task_create_missing_queues=False,
+    task_serializer="json",
+    accept_content=["json"],
+    task_ignore_result=True,  # the ledger has it; rpc:// would leave a reply queue behind for each thread
+    task_store_errors_even_if_ignored=False,
+    task_acks_late=True,
+    task_reject_on_worker_lost=True,
+    worker_cancel_long_running_tasks_on_connection_loss=True,
+    worker_prefetch_multiplier=1,
+    worker_concurrency=settings().worker_concurrency,
+    worker_enable_remote_control=True,
+    worker_send_task_events=False,
+    worker_hijack_root_logger=False,
+    broker_connection_retry_on_startup=True,
+    broker_connection_max_retries=None,
+    broker_channel_error_retry=True,
+    broker_connection_timeout=2,
+    broker_heartbeat=20,
+    broker_pool_limit=10,
+    broker_transport_options=(
+        {"polling_interval": 0.05}
+        if settings().in_process
+        else {"confirm_publish": True, "confirm_timeout": 5, "read_timeout": 15, "write_timeout": 15}
+    ),
+    control_queue_durable=False,
+    control_queue_exclusive=True,
+    event_queue_exclusive=True,
+    event_queue_durable=False,
+)
+
+if not settings().in_process:
+    from backend.app.consumer import EventConsumer
+
+    app.steps["consumer"].add(EventConsumer)
+
+
+@setup_logging.connect  # type: ignore[untyped-decorator]
+def _logging(**kwargs: Any) -> None:
+    log.configure(settings().log_format, settings().log_level)
+    for name in ("celery.worker.strategy", "celery.app.trace"):  # two lines a batch; the ledger has them, and more
+        logging.getLogger(name).setLevel(logging.DEBUG if settings().log_level == "DEBUG" else logging.WARNING)
+
+
+@worker_process_init.connect  # type: ignore[untyped-decorator]
+def _own_connections(**kwargs: Any) -> None:
+    db.engine(f"worker child {os.getpid()}", size=2)

@@ -1,0 +1,225 @@
+"""The worker's step from deliveries to batches of distinct keys.
+
+Deliveries gather until a batch slot is free and the linger is over, or until the batch is full; so batches grow with
+the backlog. A batch becomes a request of the Celery task `apply_catalog_events` right here, without a second trip
+through the broker: its events stay unacknowledged until their patch is committed, so the prefetch bounds what a
+worker holds, and a lost worker's events return by themselves.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+from uuid import uuid4
+
+from celery import bootsteps
+from kombu import Consumer, serialization
+from kombu.common import ignore_errors
+from kombu.message import Message
+
+from backend.app.dead_letters import DeadLetter, unreadable
+from backend.app.settings import settings
+from events import contract, topology
+from events.contract import Event, Hint
+from events.errors import Malformed
+
+log = logging.getLogger(__name__)
+TASK: Final = "apply_catalog_events"
+SUSPECT_DELIVERIES: Final = 3  # a message that came back this often is applied alone: it may be what kills workers
+HOPELESS_DELIVERIES: Final = 20  # and after this many it is buried; the broker's own limit lies above
+
+
+@dataclass
+class Gathered:
+    """Deliveries on their way into one batch."""
+
+    tags: list[int] = field(default_factory=list)
+    hints: list[Hint] = field(default_factory=list)
+    letters: list[DeadLetter] = field(default_factory=list)
+    since: float = field(default_factory=time.time)
+    done: bool = False
+
+
+class EventConsumer(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Consumes `city-cache.events` and what the broker dead-lettered, on a channel of its own."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def __init__(self, worker: Any, **options: Any) -> None:
+        super().__init__(worker, **options)
+        self._reset()
+
+    def include_if(self, worker: Any) -> bool:
+        """Only a worker that serves the patches queue consumes events."""
+        return topology.PATCHES in worker.app.amqp.queues.consume_from
+
+    def start(self, worker: Any) -> None:
+        """Begin to consume; called anew after every reconnection, with all deliveries of before returned."""
+        self._reset()
+        self._worker = worker
+        self._channel = worker.connection.channel()
+        topology.declare(self._channel)
+        self._consumers = [
+            self._consume(topology.UPDATER, self._on_event),
+            self._consume(topology.DEAD_LETTERS, self._on_dead_letter),
+        ]
+
+    def stop(self, worker: Any) -> None:
+        """Take no more deliveries; batches under way may still be acknowledged."""
+        for consumer in self._consumers:
+            ignore_errors(worker.connection, consumer.cancel)
+        self._consumers = []
+        self._open, self._closed = Gathered(), deque()
+
+    def shutdown(self, worker: Any) -> None:
+        """Close the channel; what was not acknowledged returns to the queue."""
+        if self._channel is not None:
+            ignore_errors(worker.connection, self._channel.close)
+        self._channel = None
+
+    def info(self, worker: Any) -> dict[str, Any]:
+        """Shown by `celery inspect stats`."""
+        return {"events": {"batches": self._batches, "events": self._events, "in_flight": len(self._in_flight)}}
+
+    def _reset(self) -> None:
+        self._worker: Any = None
+        self._channel: Any = None
+        self._consumers: list[Any] = []
+        self._open = Gathered()
+        self._closed: deque[Gathered] = deque()
+        self._in_flight: deque[Gathered] = deque()
+        self._timer: Any = None
+        self._batches = self._events = 0
+
+    def _consume(self, queue: Any, on_message: Callable[[Any], None]) -> Any:
+        consumer = Consumer(
+            self._channel, [queue], on_message=on_message, no_ack=False, prefetch_count=settings().event_prefetch,
+            auto_declare=False, tag_prefix=f"{queue.name}.",
+        )  # fmt: skip
+        consumer.consume()
+        return consumer
+
+    def _on_event(self, message: Any) -> None:
+        deliveries = int((message.headers or {}).get("x-delivery-count") or 0)
+        hints, letters = read(message)
+        if deliveries >= HOPELESS_DELIVERIES:
+            letters = [_given_up(message, f"delivered {deliveries + 1} times, and the worker died each time")]
+            hints = []
+        self._gather(message, hints, letters, alone=deliveries >= SUSPECT_DELIVERIES)
+
+    def _on_dead_letter(self, message: Any) -> None:
+        self._gather(message, [], [_given_up(message, _death(message.headers or {}))])
+
+    def _gather(self, message: Any, hints: list[Hint], letters: list[DeadLetter], alone: bool = False) -> None:
+        if alone:
+            self._close_batch()
+        self._open.tags.append(message.delivery_tag)
+        self._open.hints += hints
+        self._open.letters += letters
+        full = len(self._open.hints) >= settings().batch_keys
+        if full or alone:
+            self._close_batch()
+        self._dispatch_in(0 if full else settings().batch_linger_ms / 1000)
+
+    def _close_batch(self) -> None:
+        if self._open.tags:
+            self._closed.append(self._open)
+            self._open = Gathered()
+
+    def _dispatch_in(self, seconds: float) -> None:
+        """Only the hub's timers dispatch: deliveries may come while the worker still starts and has no pool."""
+        if self._timer is None:
+            self._timer = self._worker.timer.call_after(seconds, self._dispatch)
+
+    def _dispatch(self) -> None:
+        """Start batches while slots are free; what is left waits for one and grows."""
+        self._timer = None
+        while len(self._in_flight) < settings().batches_in_flight:
+            if not self._closed:
+                self._close_batch()
+            if not self._closed:
+                return
+            self._start(self._closed.popleft())
+
+    def _start(self, gathered: Gathered) -> None:
+        self._in_flight.append(gathered)
+        self._batches += 1
+        self._events += len(gathered.hints)
+        channel = self._channel
+        request(
+            self._worker,
+            gathered,
+            lambda *_: self._on_ack(channel, gathered),
+            lambda _log, _errors, requeue=False: self._on_reject(channel, gathered, requeue),
+        )
+
+    def _on_ack(self, channel: Any, gathered: Gathered) -> None:
+        gathered.done = True
+        if channel is not self._channel:
+            return  # the connection was lost meanwhile: the broker delivers again, which is harmless
+        while self._in_flight and self._in_flight[0].done:
+            channel.basic_ack(max(self._in_flight.popleft().tags), multiple=True)
+        self._dispatch_in(0)
+
+    def _on_reject(self, channel: Any, gathered: Gathered, requeue: bool) -> None:
+        if channel is not self._channel:
+            return
+        for tag in gathered.tags:
+            channel.basic_reject(tag, requeue=requeue)
+        self._in_flight.remove(gathered)
+        self._dispatch_in(0)
+
+
+def read(message: Any) -> tuple[list[Hint], list[DeadLetter]]:
+    """The hints of a message, and what cannot be read of it."""
+    hints: list[Hint] = []
+    letters: list[DeadLetter] = []
+    headers, content_type = message.headers or {}, message.content_type or ""
+    body = message.body if isinstance(message.body, (bytes, str)) else bytes(message.body)
+    for event in contract.decode(body, content_type, headers):
+        if isinstance(event, Malformed):
+            letters.append(unreadable(event, body, content_type, headers))
+            continue
+        try:
+            hints.append(contract.hint(event))
+        except Malformed as failure:
+            letters.append(unreadable(failure, encode(event), contract.STRUCTURED, {}))
+    return hints, letters
+
+
+def encode(event: Event) -> bytes:
+    """One event in structured mode."""
+    return contract.encode_one(event)
+
+
+def request(worker: Any, gathered: Gathered, on_ack: Callable[..., None], on_reject: Callable[..., None]) -> None:
+    """Hand a batch to the pool as a request of the Celery task, as if its message had come from a queue."""
+    kwargs = {
+        "hints": [[hint.noun, hint.id, hint.event_id, hint.time, hint.traceparent] for hint in gathered.hints],
+        "unreadable": [asdict(letter) for letter in gathered.letters],
+        "received_at": gathered.since,
+    }
+    task_id = str(uuid4())
+    task = worker.app.amqp.as_task_v2(task_id, TASK, (), kwargs, argsrepr="", kwargsrepr=f"{len(gathered.hints)} events")
+    content_type, encoding, body = serialization.dumps(task.body, "json")
+    message = Message(
+        body=body, content_type=content_type, content_encoding=encoding, headers=task.headers,
+        properties=task.properties, delivery_info={"routing_key": topology.UPDATER.name}, accept={content_type},
+    )  # fmt: skip
+    worker.strategies[TASK](message, None, on_ack, on_reject, [])
+
+
+def _given_up(message: Any, reason: str) -> DeadLetter:
+    body = message.body if isinstance(message.body, (bytes, str)) else bytes(message.body)
+    letter = unreadable(Malformed(reason), body, message.content_type or "", message.headers or {})
+    return DeadLetter(**(asdict(letter) | {"kind": "undeliverable"}))
+
+
+def _death(headers: dict[str, Any]) -> str:
+    deaths = headers.get("x-death") or [{}]
+    first = deaths[0] if isinstance(deaths, list) and isinstance(deaths[0], dict) else {}
+    return f"the broker gave up on it in {first.get('queue', '?')}: {first.get('reason', 'unknown')}"

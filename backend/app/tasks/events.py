@@ -1,0 +1,66 @@
+"""Tasks that events cause: a batch of keys, and wide patches."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+from celery import Task
+from tenacity import retry, retry_if_exception_type, wait_exponential_jitter
+
+from backend.app.caches.apply import WideHooks, drain_wide
+from backend.app.celery_app import app
+from backend.app.dead_letters import DeadLetter
+from backend.app.errors import Away
+from backend.app.tasks import batch, refresh
+from backend.app.tasks.task import LedgerTask, flight
+from events.contract import Hint
+from events.topology import MAINTENANCE, PATCHES
+
+log = logging.getLogger(__name__)
+LAST_LOOK_SECONDS: Final = 2.0  # between a drain's last look and its end a new request may come: wait that long for it
+
+waiting_for_servers = retry(  # without an end: the events stay unacknowledged, and there is nothing else to do
+    retry=retry_if_exception_type(Away),
+    wait=wait_exponential_jitter(initial=0.1, max=5),
+    before_sleep=lambda state: log.warning("events wait: %s", state.outcome and state.outcome.exception()),
+    reraise=True,
+)
+
+
+@app.task(name=batch.TASK, bind=True, queue=PATCHES)  # type: ignore[untyped-decorator]
+def apply_catalog_events(
+    self: Task[Any, Any], hints: Sequence[Sequence[Any]], unreadable: Sequence[dict[str, Any]], received_at: float
+) -> dict[str, Any]:
+    """Look again at the keys of a batch of events. Rows of `hints` are (noun, id, event id, time, traceparent)."""
+    letters = [DeadLetter(**letter) for letter in unreadable]
+    return apply_events(batch.Batch([Hint(*hint) for hint in hints], letters, received_at), str(self.request.id))
+
+
+@waiting_for_servers
+def apply_events(events: batch.Batch, task_id: str) -> dict[str, Any]:
+    """Apply a batch; what is too wide for it is queued before anything is acknowledged."""
+    applied = batch.apply_batch(events, task_id)
+    if applied.get("wide"):
+        apply_wide_patches.apply_async(headers={"trigger": "event"})
+    return applied
+
+
+@app.task(base=LedgerTask, name="apply_wide_patches", bind=True, queue=MAINTENANCE)  # type: ignore[untyped-decorator]
+def apply_wide_patches(self: LedgerTask) -> dict[str, int]:
+    """Patch all products of companies that are too large for a batch, and reconcile after a TRUNCATE."""
+    with flight("wide", self.patience + LAST_LOOK_SECONDS):
+        hooks = WideHooks(
+            everything=lambda: refresh.rebuild_everything(self, patience=600.0),
+            apart=lambda products: batch.apply_apart(
+                [Hint("product", product, "", _now(), None) for product in products], self.task_id
+            ),
+            progress=self.report,
+        )
+        return drain_wide(self.name, self.task_id, hooks)
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

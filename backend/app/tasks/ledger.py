@@ -1,0 +1,161 @@
+"""The ledger `task_runs`: the state of every run, readable from any process and after any restart.
+
+Celery's result backend is not asked: `rpc://` answers only the process that started a task, and a task that expired
+in its queue leaves no trace there. A run's state only moves forward; EXPIRED is read off the clock.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from backend.app import db
+from backend.app.settings import settings
+from events.sql_files import statements
+
+SQL: Final = statements(Path(__file__).with_name("ledger.sql"))
+MOST_RUNS: Final = 500  # of one answer
+PRUNE_ROWS: Final = 20_000  # of one pruning
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run as the API shows it."""
+
+    task_id: UUID
+    task: str
+    trigger: str  # api, beat, event, replay, cli
+    state: str  # PENDING, STARTED, RETRY, SUCCESS, FAILURE, REVOKED, EXPIRED, SKIPPED
+    progress: Any
+    result: Any
+    error: str | None
+    queued_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The contract's fields, ready for JSON."""
+        fields = asdict(self) | {"task_id": str(self.task_id)}
+        for name in ("queued_at", "started_at", "finished_at"):
+            fields[name] = fields[name] and fields[name].isoformat()
+        return fields
+
+
+def announce(
+    task_id: str,
+    task: str,
+    trigger: str,
+    arguments: Mapping[str, Any],
+    expires_at: datetime | None = None,
+    scheduled_for: datetime | None = None,
+) -> bool:
+    """Write the PENDING row of a run about to be queued; False when this due instant has been queued already."""
+    return bool(
+        _write(
+            "insert",
+            task_id=task_id,
+            task=task,
+            trigger=trigger,
+            arguments=json.dumps(arguments),
+            expires_at=expires_at,
+            scheduled_for=scheduled_for,
+        )
+    )
+
+
+def begin(task_id: str, task: str, trigger: str, arguments: Mapping[str, Any]) -> bool:
+    """The run starts; False when it has ended already, so that a redelivered message must not run again."""
+    return bool(_write("begin", task_id=task_id, task=task, trigger=trigger, arguments=json.dumps(arguments)))
+
+
+def progress(task_id: str, state: Mapping[str, Any]) -> None:
+    """Show how far the run is."""
+    _write("progress", task_id=task_id, progress=json.dumps(state, default=str))
+
+
+def retry(task_id: str, error: str) -> None:
+    """The run waits to be tried again."""
+    _write("retry", task_id=task_id, error=error)
+
+
+def finish(task_id: str, state: str, result: Any = None, error: str | None = None) -> None:
+    """The run has ended."""
+    _write("finish", task_id=task_id, state=state, result=json.dumps(result, default=str), error=error)
+
+
+def insert_finished(
+    connection: Connection, task_id: str, task: str, trigger: str, result: Any, queued_at: float, started_at: float,
+    state: str = "SUCCESS", error: str | None = None,
+) -> None:
+    """Record a run that is done, in the caller's transaction; instants in seconds since the epoch."""
+    parameters = {
+        "task_id": task_id, "task": task, "trigger": trigger, "state": state, "error": error,
+        "result": json.dumps(result, default=str), "queued_at": queued_at, "started_at": started_at,
+    }  # fmt: skip
+    connection.exec_driver_sql(SQL["insert_finished"], parameters)
+
+
+def run(task_id: UUID) -> Run | None:
+    """One run, or None for an id that was never issued."""
+    found = _read("run", task_id=str(task_id))
+    return found[0] if found else None
+
+
+def active(limit: int = MOST_RUNS) -> list[Run]:
+    """Runs that are queued, running or waiting to be tried again; newest first."""
+    return _read("active", limit=limit)
+
+
+def history(
+    state: str | None = None, task: str | None = None, limit: int = 50, before: UUID | None = None
+) -> list[Run]:
+    """Runs, newest first, below the run `before`."""
+    return _read("history", state=state, task=task, limit=limit, before=str(before) if before else None)
+
+
+def counts() -> dict[str, dict[str, int]]:
+    """Runs of the last day by task and state."""
+    with db.transaction() as connection:
+        found: dict[str, dict[str, int]] = {}
+        for task, state, number in connection.exec_driver_sql(SQL["counts"]):
+            found.setdefault(task, {})[state] = number
+        return found
+
+
+def last_due() -> dict[str, datetime]:
+    """When beat queued each task last."""
+    with db.transaction() as connection:
+        return {row[0]: row[1] for row in connection.exec_driver_sql(SQL["last_due"])}
+
+
+def abandon(error: str) -> None:
+    """End all runs that are under way: their process is gone."""
+    _write("abandon", error=error)
+
+
+def prune() -> dict[str, int]:
+    """Delete old runs, patches and removals; rows deleted, at most PRUNE_ROWS of each."""
+    days, hours = settings().run_history_days, settings().event_run_history_hours
+    with db.transaction() as connection:
+        return {
+            name: connection.exec_driver_sql(SQL[name], {"days": days, "event_hours": hours, "rows": PRUNE_ROWS}).rowcount
+            for name in ("prune", "prune_patches", "prune_removed")
+        }
+
+
+def _write(name: str, **parameters: Any) -> list[Any]:
+    with db.transaction() as connection:
+        result = connection.exec_driver_sql(SQL[name], parameters)
+        return list(result.fetchall()) if result.returns_rows else []
+
+
+def _read(name: str, **parameters: Any) -> list[Run]:
+    with db.transaction() as connection:
+        return [Run(*row) for row in connection.exec_driver_sql(SQL[name], parameters)]

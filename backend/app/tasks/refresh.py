@@ -1,0 +1,101 @@
+"""The documented tasks: three rebuilds, all of them in turn, and clearing. One of a kind at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from backend.app import dead_letters
+from backend.app.caches import reconcile
+from backend.app.caches.keys import Cause
+from backend.app.celery_app import app
+from backend.app.settings import settings
+from backend.app.tasks import ledger
+from backend.app.tasks.settle import settle
+from backend.app.tasks.task import LedgerTask, Skipped, flight
+from events.topology import MAINTENANCE
+
+SUMMED = ("checked", "missing", "extra", "different", "patched", "drift", "delayed")
+
+
+@app.task(base=LedgerTask, name="update_product_city_cache", bind=True, queue=MAINTENANCE)  # type: ignore[untyped-decorator]
+def update_product_city_cache(self: LedgerTask) -> dict[str, Any]:
+    """Reconcile ProductCityMapping and the 'products' row of ActiveCitiesCache."""
+    return rebuild_products(self, self.patience)
+
+
+@app.task(base=LedgerTask, name="update_company_city_cache", bind=True, queue=MAINTENANCE)  # type: ignore[untyped-decorator]
+def update_company_city_cache(self: LedgerTask) -> dict[str, Any]:
+    """Reconcile CompanyCityMapping and the 'companies' row of ActiveCitiesCache."""
+    return rebuild_companies(self, self.patience)
+
+
+@app.task(base=LedgerTask, name="update_cities_product_count", bind=True, queue=MAINTENANCE)  # type: ignore[untyped-decorator]
+def update_cities_product_count(self: LedgerTask) -> dict[str, Any]:
+    """Recount goods, services and companies of each city."""
+    return rebuild_counts(self, self.patience)
+
+
+@app.task(base=LedgerTask, name="refresh_all_caches", bind=True, queue=MAINTENANCE)  # type: ignore[untyped-decorator]
+def refresh_all_caches(self: LedgerTask) -> dict[str, Any]:
+    """Reconcile all caches, one after the other, and delete old history."""
+    with flight("all", self.patience):
+        result = rebuild_everything(self, self.patience)
+        ledger.prune()
+        dead_letters.prune(settings().run_history_days)
+        return result
+
+
+@app.task(base=LedgerTask, name="clear_all_caches", bind=True, queue=MAINTENANCE)  # type: ignore[untyped-decorator]
+def clear_all_caches(self: LedgerTask) -> dict[str, Any]:
+    """Empty the caches."""
+    with flight("clear", self.patience):
+        return {"removed": reconcile.empty()}
+
+
+def rebuild_products(task: LedgerTask, patience: float) -> dict[str, Any]:
+    """One rebuild of the product mapping; raises Skipped while another is under way."""
+    with flight("products", patience):
+        return asdict(reconcile.rebuild("products", Cause(task.name, task.task_id), settle, task.report))
+
+
+def rebuild_companies(task: LedgerTask, patience: float) -> dict[str, Any]:
+    """One rebuild of the company mapping; raises Skipped while another is under way."""
+    with flight("companies", patience):
+        return asdict(reconcile.rebuild("companies", Cause(task.name, task.task_id), settle, task.report))
+
+
+def rebuild_counts(task: LedgerTask, patience: float) -> dict[str, Any]:
+    """One recount; raises Skipped while another is under way."""
+    with flight("counts", patience):
+        return asdict(reconcile.rebuild_counts())
+
+
+def rebuild_everything(task: LedgerTask, patience: float) -> dict[str, Any]:
+    """All rebuilds in turn; a part that is under way elsewhere is named as skipped."""
+    parts: dict[str, Callable[[LedgerTask, float], dict[str, Any]]] = {
+        "products": rebuild_products,
+        "companies": rebuild_companies,
+        "counts": rebuild_counts,
+    }
+    results: dict[str, dict[str, Any]] = {}
+    for name, rebuild in parts.items():
+        task.report({"part": name, "done": list(results)})
+        try:
+            results[name] = rebuild(task, patience)
+        except Skipped as skipped:
+            results[name] = {"skipped": str(skipped)}
+    return {column: sum(part.get(column, 0) for part in results.values()) for column in SUMMED} | {"parts": results}
+
+
+STARTABLE: dict[str, LedgerTask] = {
+    task.name: task
+    for task in (
+        update_product_city_cache,
+        update_company_city_cache,
+        update_cities_product_count,
+        refresh_all_caches,
+        clear_all_caches,
+    )
+}

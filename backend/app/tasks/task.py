@@ -1,0 +1,150 @@
+"""What every ledgered task shares: it is announced before it is queued, and its run is written down as it goes."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from uuid import UUID, uuid4
+
+from celery import Task
+from celery.exceptions import Ignore, Reject, Retry
+from celery.result import AsyncResult
+from kombu.exceptions import OperationalError as BrokerError
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
+
+from backend.app import db
+from backend.app.errors import BrokerAway, CitycacheError, DatabaseAway, NotFound
+from backend.app.tasks import ledger
+from events.publisher import LOST
+
+log = logging.getLogger(__name__)
+PATIENCE_SECONDS: Final = 300.0  # how long a task waits for the database before its message goes back to the queue
+TAKEOVER_SECONDS: Final = 15.0  # how long a redelivered task waits for the lock of its dead predecessor
+REPORT_SECONDS: Final = 0.5
+FLIGHT_CLASS: Final = 0x666C7974  # 'flyt'
+FLIGHTS: Final = ("products", "companies", "counts", "all", "clear", "wide", "replay")
+
+waiting_for_database = retry(
+    retry=retry_if_exception_type(DatabaseAway),
+    wait=wait_exponential_jitter(initial=0.2, max=5),
+    stop=stop_after_delay(PATIENCE_SECONDS),
+    before_sleep=lambda state: log.warning("waiting for the database: %s", state.outcome and state.outcome.exception()),
+    reraise=True,
+)
+
+
+class Skipped(CitycacheError):
+    """Another run of the same kind is under way."""
+
+
+class LedgerTask(Task):  # type: ignore[type-arg]
+    """A task whose runs are rows of the ledger."""
+
+    abstract = True
+    _reported = 0.0
+
+    def apply_async(self, args: Any = None, kwargs: Any = None, task_id: str | None = None, **options: Any) -> Any:
+        """Announce the run, then queue it. Raises BrokerAway or DatabaseAway."""
+        task_id = task_id or str(uuid4())
+        headers = options.setdefault("headers", {})
+        trigger = headers.setdefault("trigger", "cli")
+        expires = options.get("expires")
+        now = datetime.now(UTC)
+        announced = ledger.announce(
+            task_id,
+            self.name,
+            trigger,
+            kwargs or {},
+            expires_at=now + timedelta(seconds=float(expires)) if isinstance(expires, (int, float)) else None,
+            scheduled_for=now.replace(second=0, microsecond=0) if trigger == "beat" else None,
+        )
+        if trigger == "beat" and not announced:
+            log.info("%s is queued already for this instant, by another beat", self.name)
+            return AsyncResult(task_id, app=self.app)
+        options.setdefault("retry", False)
+        try:
+            return super().apply_async(args, kwargs, task_id=task_id, **options)
+        except (BrokerError, *LOST) as failure:
+            ledger.finish(task_id, "FAILURE", error="not queued: the broker is away")
+            raise BrokerAway(f"the broker is away: {failure}") from failure
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run, and write down how it began and ended. While the database is away, wait."""
+        try:
+            return self._run(*args, **kwargs)
+        except DatabaseAway as failure:
+            raise Reject(str(failure), requeue=True) from failure
+
+    @waiting_for_database
+    def _run(self, *args: Any, **kwargs: Any) -> Any:
+        if not ledger.begin(self.task_id, self.name, self.trigger, kwargs):
+            raise Ignore
+        try:
+            result = self.run(*args, **kwargs)
+        except Skipped as skipped:
+            ledger.finish(self.task_id, "SKIPPED", result={"reason": str(skipped)})
+            raise Ignore from skipped
+        except (DatabaseAway, Retry, Reject, Ignore):
+            raise
+        except Exception as failure:
+            ledger.finish(self.task_id, "FAILURE", error=f"{type(failure).__name__}: {failure}"[:2000])
+            raise
+        ledger.finish(self.task_id, "SUCCESS", result=result)
+        log.info("%s succeeded", self.name, extra={"task_id": self.task_id, "result": result})
+        return result
+
+    @property
+    def task_id(self) -> str:
+        """This run's id."""
+        return str(self.request.id)
+
+    @property
+    def trigger(self) -> str:
+        """Who started this run."""
+        return str((self.request.headers or {}).get("trigger") or self.request.get("trigger") or "cli")
+
+    @property
+    def patience(self) -> float:
+        """Seconds to wait for a flight that a dead predecessor of this very run may still hold."""
+        return TAKEOVER_SECONDS if (self.request.delivery_info or {}).get("redelivered") else 0.0
+
+    def report(self, state: Mapping[str, Any]) -> None:
+        """Show progress, at most twice a second."""
+        now = time.monotonic()
+        if now - self._reported >= REPORT_SECONDS:
+            self._reported = now
+            ledger.progress(self.task_id, state)
+
+
+@contextmanager
+def flight(name: str, patience: float = 0.0) -> Iterator[None]:
+    """Only one run of a kind at a time, in all processes; raises Skipped when another holds it.
+
+    A session lock on a connection of its own: it ends with the process, however that ends.
+    """
+    connection = db.direct(f"flight {name}")
+    try:
+        with db.translated(), connection.cursor() as cursor:
+            cursor.execute("SET lock_timeout = %s", (f"{max(1, int(patience * 1000))}ms",))
+            cursor.execute("SET statement_timeout = 0")
+            try:
+                cursor.execute("SELECT pg_advisory_lock(%s, %s)", (FLIGHT_CLASS, FLIGHTS.index(name)))
+            except db.psycopg2.errors.LockNotAvailable:
+                raise Skipped from None
+        yield
+    finally:
+        connection.close()
+
+
+def start(task: LedgerTask, trigger: str, **kwargs: Any) -> ledger.Run:
+    """Queue a run and answer its row. Raises BrokerAway or DatabaseAway."""
+    task_id = str(uuid4())
+    task.apply_async(kwargs=kwargs, task_id=task_id, headers={"trigger": trigger})
+    started = ledger.run(UUID(task_id))
+    if started is None:
+        raise NotFound(f"run {task_id} is not in the ledger")
+    return started
