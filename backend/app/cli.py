@@ -1,0 +1,125 @@
+"""The command line. Exit codes: 0 well, 1 the answer is no, 2 wrong use or bad input."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from backend.app import log
+from backend.app.errors import BadSetting, CitycacheError
+from backend.app.settings import settings
+
+NO, WRONG = 1, 2
+COMMANDS = {  # those that live in a module of their own, loaded when they are asked for
+    "import": "backend.app.catalog.command:import_command",
+    "replay": "backend.app.replaying:replay_command",
+    "dead-letters": "backend.app.burial:dead_letters_command",
+    "bench": "benchmarks.command:bench_command",
+}
+
+
+class Commands(click.Group):
+    """A group that imports a command's module only when it is used, so that each starts quickly."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        """All of them."""
+        return sorted({*super().list_commands(context), *COMMANDS})
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        """One of them."""
+        if name not in COMMANDS:
+            return super().get_command(context, name)
+        module, attribute = COMMANDS[name].split(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+def group() -> None:
+    """City caches of a marketplace catalog: run them, watch them, prove them right."""
+
+
+@group.command()
+@click.option("--port", default=8000, show_default=True, help="Port of the API.")
+@click.option("--data-dir", default=".citycache", show_default=True, type=click.Path(path_type=Path), help="Where all data is.")
+@click.option("--database-url", default=None, help="A PostgreSQL to use instead of an embedded one.")
+@click.option("--broker-url", default=None, help="A RabbitMQ to use instead of a private node; memory:// for none.")
+@click.option("--demo", is_flag=True, help="Play the real feed, slowly, so that one sees the caches move.")
+def up(port: int, data_dir: Path, database_url: str | None, broker_url: str | None, demo: bool) -> None:
+    """Run everything on this machine until Ctrl-C."""
+    from backend.app.embedded.up import up as run
+
+    sys.exit(run(port=port, data_dir=data_dir, database_url=database_url, broker_url=broker_url, demo=demo))
+
+
+@group.command()
+@click.option("--data-dir", default=".citycache", show_default=True, type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+def status(data_dir: Path, as_json: bool) -> None:
+    """Show a running `up`: addresses, processes, and how far the caches lag behind."""
+    from backend.app.status import show, status as read
+
+    found = read(data_dir)
+    show(found, as_json)
+
+
+@group.command()
+def migrate() -> None:
+    """Bring the database schema to the newest version."""
+    from backend.app.db import migrate as run
+
+    run()
+    click.echo("The schema is up to date.")
+
+
+@group.command()
+def relay() -> None:
+    """Publish committed events from the outbox to the exchange; any number may run, one leads."""
+    from backend.app.relaying import run
+
+    run()
+
+
+@group.command()
+@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+@click.option("--wait", default=0.0, help="Seconds to look again while events may be under way.")
+def verify(as_json: bool, wait: float) -> None:
+    """Compare every cache with the catalog, in one snapshot."""
+    from backend.app.verify import show, verify as compare
+
+    agrees, report = compare(wait)
+    show(report, as_json, agrees)
+    sys.exit(0 if agrees else NO)
+
+
+def fail(sentence: str, code: int) -> None:
+    """End with a sentence on standard error."""
+    click.echo(f"citycache: {sentence}", err=True)
+    sys.exit(code)
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """The entry point `citycache`."""
+    try:
+        log.configure(settings().log_format, settings().log_level)
+        group(arguments, prog_name="citycache")
+    except BadSetting as failure:
+        fail(str(failure), WRONG)
+    except CitycacheError as failure:
+        fail(str(failure), NO)
+    except KeyboardInterrupt:
+        fail("interrupted", 130)
+
+
+def echo_json(value: Any) -> None:
+    """Print one JSON document."""
+    click.echo(json.dumps(value, default=str))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""`citycache verify`: every cache beside the truth, in one snapshot."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from backend.app import db
+from backend.app.caches import diff
+
+FIRST_ROWS = 5
+
+
+def verify(wait: float) -> tuple[bool, list[dict[str, Any]]]:
+    """Whether all caches agree with the catalog, and the numbers by table; differing ones are looked at again
+    for `wait` seconds, since an event may be under way."""
+    deadline = time.monotonic() + wait
+    while True:
+        report = _compare()
+        agrees = not any(table[side] for table in report for side in ("missing", "extra", "different"))
+        if agrees or time.monotonic() >= deadline:
+            return agrees, report
+        time.sleep(min(0.2, max(0.0, deadline - time.monotonic())))
+
+
+def _compare() -> list[dict[str, Any]]:
+    with db.snapshot() as connection:
+        connection.exec_driver_sql("SET LOCAL statement_timeout = '10min'")
+        report = []
+        for what, table in diff.TABLES.items():
+            found = diff.compare(connection, what)
+            rows = [vars(row) for row in diff.rows(connection, what, found.keys[:FIRST_ROWS])]
+            report.append({"table": table, **found.summary(), "keys": found.keys[:FIRST_ROWS], "rows": rows})
+        return report
+
+
+def show(report: list[dict[str, Any]], as_json: bool, agrees: bool) -> None:
+    """Print for a person or a script."""
+    if as_json:
+        print(json.dumps({"agrees": agrees, "tables": report}, default=str))
+        return
+    table = Table("table", "rows compared", "missing", "extra", "different", "first keys")
+    for line in report:
+        keys = ", ".join(map(str, line["keys"]))
+        table.add_row(line["table"], *(f"{line[side]:,}" for side in ("checked", "missing", "extra", "different")), keys)
+    Console().print(table)
+    print("All caches agree with the catalog." if agrees else "The caches do not agree with the catalog.")
