@@ -117,6 +117,7 @@ class Postgres:
             if time.monotonic() > deadline:
                 raise StartFailed(f"PostgreSQL did not start; {self.log} ends with:\n{spawn.tail(self.log)}")
             time.sleep(0.2)
+        self._wanted_port = self._port  # clients know it now: after a crash it must be the same
         self._create_database()
 
     def begin(self) -> None:

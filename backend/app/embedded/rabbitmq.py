@@ -153,6 +153,7 @@ class RabbitMQ:
         except StartFailed:
             self.kill()
             raise
+        self._wanted_port = self.port  # clients know it now: after a crash it must be the same
 
     def stop(self) -> None:
         """Graceful: queues are closed and written. SIGKILL after 25 s. No process of the node stays."""

@@ -27,6 +27,7 @@ __all__ = ["read_state", "up"]
 HOST = "127.0.0.1"
 IN_PROCESS = "memory://"
 API_PATIENCE = 60.0  # seconds
+MIGRATION_PATIENCE = 900.0
 LEFTOVER_PATIENCE = 12.0
 DEMO_FEED = Path(__file__).with_name("demo") / "changes.jsonl.gz"
 DEMO_RATE = 20  # changes a second: slow enough to follow by eye
@@ -149,7 +150,8 @@ class Up:
 
     def _migrate(self) -> None:
         log = self._log("migrate")
-        if spawn.spawn([program("citycache"), "migrate"], log=log, env=self._environment()).wait() != 0:
+        migration = spawn.spawn([program("citycache"), "migrate"], log=log, env=self._environment())
+        if migration.wait(MIGRATION_PATIENCE) != 0:
             raise StartFailed(f"the database could not be migrated; {log} ends with:\n{spawn.tail(log)}")
 
     # Our own processes
@@ -217,12 +219,10 @@ class Up:
     def _screen(self, seconds: float) -> str:
         page = self._urls["api_url"].replace(HOST, "localhost")
         database = "the server that the URL names" if self.wishes.database_url else "PostgreSQL, embedded"
-        if self.wishes.broker_url:
-            broker = "the broker that the URL names"
+        if self._urls["broker_url"].startswith(IN_PROCESS):
+            broker = "none: one process, no replay"
         else:
-            broker = (
-                "RabbitMQ, a private node" if self._urls["broker_url"] != IN_PROCESS else "none, one process"
-            )
+            broker = "the broker that the URL names" if self.wishes.broker_url else "RabbitMQ, a private node"
         return f"""
 citycache is up, after {seconds:.1f} s
 
