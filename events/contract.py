@@ -20,7 +20,11 @@ MOST_EVENTS: Final = 200  # of one message
 MOST_BYTES: Final = 128 * 1024  # of one message; a single larger event still travels, alone
 
 TYPES: Final = (
-    *(f"catalog.{noun}.{what}" for noun in ("product", "company", "city") for what in ("created", "updated", "deleted")),
+    *(
+        f"catalog.{noun}.{what}"
+        for noun in ("product", "company", "city")
+        for what in ("created", "updated", "deleted")
+    ),
     "catalog.product.truncated",
     "catalog.company.truncated",
 )

@@ -94,7 +94,7 @@ class Outbox:
             self._floor, self._horizon = 0, None
             return
         if self._horizon and self._one("oldest_transaction") >= self._horizon[1]:
-            below = [row for row in self._run(SQL["claim"], {"floor": self._floor, "rows": 1})]
+            below = self._run(SQL["claim"], {"floor": self._floor, "rows": 1})
             self._floor = min(self._horizon[0], below[0][0] - 1) if below else self._horizon[0]
             self._horizon = None
         if not self._horizon:

@@ -1,7 +1,8 @@
 """Publishing with confirms: many messages under way at once, each one accounted for.
 
 Of one `deliver`: rows of one type that follow each other share a message, all messages are sent, then their
-confirms are awaited together. A row counts as delivered only when the broker confirmed its message and had a queue for it.
+confirms are awaited together. A row counts as delivered only when the broker confirmed its message and had a queue
+for it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from uuid import uuid4
 import amqp
 from amqp.exceptions import AMQPError
 from kombu import Connection
+from kombu.exceptions import KombuError
 
 from events import contract, topology
 from events.errors import BrokerGone, Unconfirmed, Unroutable
@@ -69,7 +71,7 @@ def connect(url: str, name: str, **options: Any) -> Connection:
     )
     try:
         connection.ensure_connection(max_retries=1, interval_start=0, timeout=6)
-    except (*LOST, connection.connection_errors) as failure:
+    except (*LOST, KombuError) as failure:
         connection.close()
         raise BrokerGone(f"the broker at {connection.as_uri()} does not answer: {failure}") from failure
     return connection

@@ -78,7 +78,7 @@ class Relay:
         observe: Callable[[Relayed], None] = lambda relayed: None,
     ) -> None:
         self._connect, self._deliverer, self._pace, self._observe = connect, deliverer, pace, observe
-        self._away = (EventError, *away)
+        self._away: tuple[type[Exception], ...] = (EventError, *away)
         self._stop = threading.Event()
 
     def stop(self) -> None:
@@ -124,7 +124,7 @@ class Relay:
         return False
 
     def _rounds(self, outbox: Outbox, deliverer: Deliverer) -> None:
-        """Rounds until stopped; a failure after a delivery ends them quietly, so that back-off starts from its beginning."""
+        """Rounds until stopped; a failure after a delivery ends them quietly, so that back-off starts anew."""
         pause, delivered = self._pace.shortest_seconds, 0
         while not self._stop.is_set():
             try:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from alembic import context
 from sqlalchemy import create_engine
 
-from backend.app import db
+from backend.app import (
+    db,
+    dead_letters,  # noqa: F401
+)
 from backend.app.caches import tables  # noqa: F401  (fills the metadata)
-from backend.app import dead_letters  # noqa: F401
 from backend.app.catalog.models import Base
 from backend.app.tasks import runs  # noqa: F401
 

@@ -1,7 +1,8 @@
-"""Questions to the broker, each on a connection of its own with deadlines."""
+"""Questions to the broker and to the workers behind it, each with deadlines."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Final
 
 from amqp.exceptions import NotFound
@@ -13,28 +14,82 @@ from events.errors import BrokerGone
 from events.publisher import LOST, connect
 
 QUEUES: Final = (topology.UPDATER.name, topology.DEAD_LETTERS.name, topology.PATCHES, topology.MAINTENANCE)
+REPLY_SECONDS: Final = 1.0  # a worker's main loop answers within milliseconds
 
 
-def depths(*queues: str) -> dict[str, int | None]:
+@dataclass(frozen=True)
+class Waiting:
+    """Event messages between the exchange and the caches."""
+
+    ready: int  # in the queue
+    held: int  # taken by workers, not yet applied
+    oldest_held: str | None  # time of the oldest event that a worker holds
+    newest_held: str | None
+
+    @property
+    def messages(self) -> int:
+        """All of them."""
+        return self.ready + self.held
+
+
+def depths(*queues: str, url: str | None = None) -> dict[str, int | None]:
     """Messages that wait in each queue (not those that a worker holds); None for a queue that does not exist."""
-    if settings().in_process:
+    return {queue: found[0] if found else None for queue, found in _declared(queues or QUEUES, url).items()}
+
+
+def waiting(url: str | None = None) -> Waiting:
+    """What waits for the updater. The queue is asked before its workers, so nothing on its way is missed."""
+    if (url or settings().celery_broker_url).startswith("memory://"):
+        return Waiting(0, 0, None, None)
+    found = _declared((topology.UPDATER.name,), url)[topology.UPDATER.name]
+    if not found:
+        return Waiting(0, 0, None, None)
+    ready, consumers = found
+    held = _held(consumers, url) if consumers else []
+    oldest = [worker["oldest"] for worker in held if worker["oldest"]]
+    newest = [worker["newest"] for worker in held if worker["newest"]]
+    messages = sum(worker["messages"] for worker in held)
+    return Waiting(ready, messages, min(oldest, default=None), max(newest, default=None))
+
+
+def _held(consumers: int, url: str | None) -> list[dict[str, Any]]:
+    from celery import Celery
+
+    app = Celery(broker=url or settings().celery_broker_url, set_as_current=False)
+    app.conf.update(broker_connection_timeout=2, control_queue_exclusive=True)
+    try:
+        with app.connection_for_write() as connection:
+            replies = app.control.broadcast(
+                "held_events", reply=True, limit=consumers, timeout=REPLY_SECONDS, connection=connection
+            )
+    except LOST as failure:
+        raise BrokerAway(f"the broker is away: {failure!r}") from failure
+    finally:
+        app.close()
+    return [answer for reply in replies or [] for answer in reply.values() if "messages" in answer]
+
+
+def _declared(queues: tuple[str, ...], url: str | None) -> dict[str, tuple[int, int] | None]:
+    """(ready messages, consumers) of each queue."""
+    if (url or settings().celery_broker_url).startswith("memory://"):
         return {}
     try:
-        connection = connect(settings().celery_broker_url, "depths", read_timeout=2, write_timeout=2)
+        connection = connect(url or settings().celery_broker_url, "depths", read_timeout=2, write_timeout=2)
     except BrokerGone as failure:
         raise BrokerAway(str(failure)) from failure
     try:
-        return {queue: _depth(connection, queue) for queue in queues or QUEUES}
+        return {queue: _declared_one(connection, queue) for queue in queues}
     except LOST as failure:
         raise BrokerAway(f"the broker is away: {failure!r}") from failure
     finally:
         connection.release()
 
 
-def _depth(connection: Any, queue: str) -> int | None:
+def _declared_one(connection: Any, queue: str) -> tuple[int, int] | None:
     channel = connection.channel()
     try:
-        return int(channel.queue_declare(queue, passive=True).message_count)
+        declared = channel.queue_declare(queue, passive=True)
+        return int(declared.message_count), int(declared.consumer_count)
     except NotFound:
         return None
     finally:

@@ -14,10 +14,11 @@ from typing import Any
 
 from celery import Celery
 from celery.schedules import crontab
-from celery.signals import setup_logging, worker_process_init
+from celery.signals import setup_logging, worker_process_init, worker_ready
 from kombu import Exchange, Queue
 
 from backend.app import db, log
+from backend.app.errors import CitycacheError
 from backend.app.settings import settings
 from events.topology import MAINTENANCE, PATCHES
 
@@ -89,13 +90,26 @@ if not settings().in_process:
     app.steps["consumer"].add(EventConsumer)
 
 
-@setup_logging.connect  # type: ignore[untyped-decorator]
+@setup_logging.connect
 def _logging(**kwargs: Any) -> None:
     log.configure(settings().log_format, settings().log_level)
     for name in ("celery.worker.strategy", "celery.app.trace"):  # two lines a batch; the ledger has them, and more
         logging.getLogger(name).setLevel(logging.DEBUG if settings().log_level == "DEBUG" else logging.WARNING)
 
 
-@worker_process_init.connect  # type: ignore[untyped-decorator]
+@worker_ready.connect
+def _resume(**kwargs: Any) -> None:
+    """Wide patches are rows; the message that woke their worker may be lost."""
+    if settings().in_process:
+        return
+    from backend.app.tasks.events import resume_wide_patches
+
+    try:
+        resume_wide_patches()
+    except CitycacheError as failure:
+        logging.getLogger(__name__).warning("wide patches are not resumed: %s", failure)
+
+
+@worker_process_init.connect
 def _own_connections(**kwargs: Any) -> None:
     db.engine(f"worker child {os.getpid()}", size=2)

@@ -11,8 +11,10 @@ from typing import Any
 import click
 
 from backend.app import log
+from backend.app.embedded.errors import EmbeddedError
 from backend.app.errors import BadSetting, CitycacheError
 from backend.app.settings import settings
+from events.errors import EventError
 
 NO, WRONG = 1, 2
 COMMANDS = {  # those that live in a module of their own, loaded when they are asked for
@@ -46,7 +48,9 @@ def group() -> None:
 
 @group.command()
 @click.option("--port", default=8000, show_default=True, help="Port of the API.")
-@click.option("--data-dir", default=".citycache", show_default=True, type=click.Path(path_type=Path), help="Where all data is.")
+@click.option(
+    "--data-dir", default=".citycache", show_default=True, type=click.Path(path_type=Path), help="Where all data is."
+)
 @click.option("--database-url", default=None, help="A PostgreSQL to use instead of an embedded one.")
 @click.option("--broker-url", default=None, help="A RabbitMQ to use instead of a private node; memory:// for none.")
 @click.option("--demo", is_flag=True, help="Play the real feed, slowly, so that one sees the caches move.")
@@ -62,7 +66,8 @@ def up(port: int, data_dir: Path, database_url: str | None, broker_url: str | No
 @click.option("--json", "as_json", is_flag=True, help="For scripts.")
 def status(data_dir: Path, as_json: bool) -> None:
     """Show a running `up`: addresses, processes, and how far the caches lag behind."""
-    from backend.app.status import show, status as read
+    from backend.app.status import show
+    from backend.app.status import status as read
 
     found = read(data_dir)
     show(found, as_json)
@@ -90,7 +95,8 @@ def relay() -> None:
 @click.option("--wait", default=0.0, help="Seconds to look again while events may be under way.")
 def verify(as_json: bool, wait: float) -> None:
     """Compare every cache with the catalog, in one snapshot."""
-    from backend.app.verify import show, verify as compare
+    from backend.app.verify import show
+    from backend.app.verify import verify as compare
 
     agrees, report = compare(wait)
     show(report, as_json, agrees)
@@ -110,7 +116,7 @@ def main(arguments: list[str] | None = None) -> Any:
         group(arguments, prog_name="citycache")
     except BadSetting as failure:
         fail(str(failure), WRONG)
-    except CitycacheError as failure:
+    except (CitycacheError, EmbeddedError, EventError) as failure:
         fail(str(failure), NO)
     except KeyboardInterrupt:
         fail("interrupted", 130)

@@ -17,6 +17,7 @@ from typing import Any, Final
 from uuid import uuid4
 
 from celery import bootsteps
+from celery.worker.control import inspect_command
 from kombu import Consumer, serialization
 from kombu.common import ignore_errors
 from kombu.message import Message
@@ -42,16 +43,25 @@ class Gathered:
     letters: list[DeadLetter] = field(default_factory=list)
     since: float = field(default_factory=time.time)
     done: bool = False
+    oldest: str | None = None  # times of the events, RFC 3339
+    newest: str | None = None
 
 
-class EventConsumer(bootsteps.StartStopStep):  # type: ignore[misc]
+class EventConsumer(bootsteps.StartStopStep):
     """Consumes `city-cache.events` and what the broker dead-lettered, on a channel of its own."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
     def __init__(self, worker: Any, **options: Any) -> None:
         super().__init__(worker, **options)
-        self._reset()
+        self._worker: Any = None
+        self._channel: Any = None
+        self._timer: Any = None
+        self._consumers: list[Any] = []
+        self._open = Gathered()  # takes deliveries
+        self._closed: deque[Gathered] = deque()  # full, wait for a slot
+        self._in_flight: deque[Gathered] = deque()  # with the pool
+        self._batches = self._events = 0
 
     def include_if(self, worker: Any) -> bool:
         """Only a worker that serves the patches queue consumes events."""
@@ -60,6 +70,7 @@ class EventConsumer(bootsteps.StartStopStep):  # type: ignore[misc]
     def start(self, worker: Any) -> None:
         """Begin to consume; called anew after every reconnection, with all deliveries of before returned."""
         self._reset()
+        _running[:] = [self]
         self._worker = worker
         self._channel = worker.connection.channel()
         topology.declare(self._channel)
@@ -81,19 +92,24 @@ class EventConsumer(bootsteps.StartStopStep):  # type: ignore[misc]
             ignore_errors(worker.connection, self._channel.close)
         self._channel = None
 
-    def info(self, worker: Any) -> dict[str, Any]:
+    def held(self) -> dict[str, Any]:
+        """What this worker has taken from the queue and not yet acknowledged."""
+        batches = [*self._in_flight, *self._closed, self._open]
+        oldest = [batch.oldest for batch in batches if batch.oldest]
+        newest = [batch.newest for batch in batches if batch.newest]
+        messages = sum(len(batch.tags) for batch in batches)
+        return {"messages": messages, "oldest": min(oldest, default=None), "newest": max(newest, default=None)}
+
+    def info(self, worker: Any) -> dict[str, Any]:  # type: ignore[override]
         """Shown by `celery inspect stats`."""
         return {"events": {"batches": self._batches, "events": self._events, "in_flight": len(self._in_flight)}}
 
     def _reset(self) -> None:
-        self._worker: Any = None
-        self._channel: Any = None
-        self._consumers: list[Any] = []
+        self._worker = self._channel = self._timer = None
+        self._consumers = []
         self._open = Gathered()
-        self._closed: deque[Gathered] = deque()
-        self._in_flight: deque[Gathered] = deque()
-        self._timer: Any = None
-        self._batches = self._events = 0
+        self._closed = deque()
+        self._in_flight = deque()
 
     def _consume(self, queue: Any, on_message: Callable[[Any], None]) -> Any:
         consumer = Consumer(
@@ -120,6 +136,9 @@ class EventConsumer(bootsteps.StartStopStep):  # type: ignore[misc]
         self._open.tags.append(message.delivery_tag)
         self._open.hints += hints
         self._open.letters += letters
+        for hint in hints:
+            self._open.oldest = min(self._open.oldest or hint.time, hint.time)
+            self._open.newest = max(self._open.newest or hint.time, hint.time)
         full = len(self._open.hints) >= settings().batch_keys
         if full or alone:
             self._close_batch()
@@ -174,6 +193,15 @@ class EventConsumer(bootsteps.StartStopStep):  # type: ignore[misc]
         self._dispatch_in(0)
 
 
+_running: list[EventConsumer] = []  # the one of this worker
+
+
+@inspect_command()
+def held_events(state: Any) -> dict[str, Any]:
+    """Asked by whoever wants to know how far the caches lag: passive declarations don't count what workers hold."""
+    return _running[0].held() if _running else {"messages": 0, "oldest": None, "newest": None}
+
+
 def read(message: Any) -> tuple[list[Hint], list[DeadLetter]]:
     """The hints of a message, and what cannot be read of it."""
     hints: list[Hint] = []
@@ -204,7 +232,9 @@ def request(worker: Any, gathered: Gathered, on_ack: Callable[..., None], on_rej
         "received_at": gathered.since,
     }
     task_id = str(uuid4())
-    task = worker.app.amqp.as_task_v2(task_id, TASK, (), kwargs, argsrepr="", kwargsrepr=f"{len(gathered.hints)} events")
+    task = worker.app.amqp.as_task_v2(
+        task_id, TASK, (), kwargs, argsrepr="", kwargsrepr=f"{len(gathered.hints)} events"
+    )
     content_type, encoding, body = serialization.dumps(task.body, "json")
     message = Message(
         body=body, content_type=content_type, content_encoding=encoding, headers=task.headers,

@@ -14,7 +14,8 @@ from typing import Any, cast
 import psycopg2
 import psycopg2.errors
 from sqlalchemy import Connection, Engine, create_engine, make_url
-from sqlalchemy.exc import DBAPIError, OperationalError, TimeoutError as PoolTimeout
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from backend.app.errors import BadSetting, DatabaseAway
 from backend.app.settings import settings

@@ -15,8 +15,19 @@ from pathlib import Path
 from typing import Any, Final, Literal
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, DateTime, Identity, Index, Integer, Text, Uuid, func, text
-from sqlalchemy import Connection
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Connection,
+    DateTime,
+    Identity,
+    Index,
+    Integer,
+    Text,
+    Uuid,
+    func,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -38,7 +49,11 @@ class DeadLetterRow(Base):
     __tablename__ = "dead_letters"
     __table_args__ = (
         CheckConstraint(f"kind IN {KINDS}", name="dead_letters_kind_check"),
-        Index("dead_letters_open_subject_idx", "subject", postgresql_where=text("closed_at IS NULL AND subject IS NOT NULL")),
+        Index(
+            "dead_letters_open_subject_idx",
+            "subject",
+            postgresql_where=text("closed_at IS NULL AND subject IS NOT NULL"),
+        ),
         Index("dead_letters_open_idx", "id", postgresql_where=text("closed_at IS NULL")),
     )
 
@@ -82,7 +97,9 @@ def unreadable(failure: Malformed, body: bytes | str, content_type: str, headers
     kind: Kind = "unknown_type" if isinstance(failure, UnknownType) else "unreadable"
     payload, encoding = _text(body)
     plain = {name: value for name, value in headers.items() if isinstance(value, (str, int, float, bool))}
-    return DeadLetter(kind, str(failure), content_type=content_type, headers=plain, payload=payload, payload_encoding=encoding)
+    return DeadLetter(
+        kind, str(failure), content_type=content_type, headers=plain, payload=payload, payload_encoding=encoding
+    )
 
 
 def failed(hint: Hint, failure: Exception, attempts: int) -> DeadLetter:

@@ -84,15 +84,11 @@ class JsonLines(logging.Formatter):
 
 
 def _instant(record: logging.LogRecord) -> str:
-    return (
-        datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    )
+    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:
-    return {
-        name: value for name, value in vars(record).items() if name not in _OWN and name != "color_message"
-    }
+    return {name: value for name, value in vars(record).items() if name not in _OWN and name != "color_message"}
 
 
 def _masked_value(value: Any) -> Any:

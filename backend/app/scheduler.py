@@ -15,7 +15,7 @@ from backend.app.tasks import ledger
 log = logging.getLogger(__name__)
 
 
-class LedgerScheduler(Scheduler):  # type: ignore[misc]
+class LedgerScheduler(Scheduler):
     """Reads at its start when each entry ran last; everything else is Celery's own."""
 
     def setup_schedule(self) -> None:
@@ -28,10 +28,9 @@ class LedgerScheduler(Scheduler):  # type: ignore[misc]
             log.warning("beat starts without memory of its last runs: %s", failure)
             return
         for entry in self.schedule.values():
-            entry.last_run_at = last_due.get(entry.task, entry.last_run_at)
+            entry.last_run_at = last_due.get(entry.task or "") or entry.last_run_at
 
     @property
     def info(self) -> str:
         """Shown when beat starts."""
         return "    . schedule -> the ledger, table task_runs"
-

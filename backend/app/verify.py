@@ -46,6 +46,8 @@ def show(report: list[dict[str, Any]], as_json: bool, agrees: bool) -> None:
     table = Table("table", "rows compared", "missing", "extra", "different", "first keys")
     for line in report:
         keys = ", ".join(map(str, line["keys"]))
-        table.add_row(line["table"], *(f"{line[side]:,}" for side in ("checked", "missing", "extra", "different")), keys)
+        table.add_row(
+            line["table"], *(f"{line[side]:,}" for side in ("checked", "missing", "extra", "different")), keys
+        )
     Console().print(table)
     print("All caches agree with the catalog." if agrees else "The caches do not agree with the catalog.")

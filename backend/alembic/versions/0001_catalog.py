@@ -30,7 +30,8 @@ def upgrade() -> None:
             external_id text UNIQUE,
             company_id  bigint NOT NULL REFERENCES companies (id) ON DELETE CASCADE,
             name        text NOT NULL,
-            kind        text NOT NULL DEFAULT 'product' CONSTRAINT products_kind_check CHECK (kind IN ('product', 'service')),
+            kind        text NOT NULL DEFAULT 'product'
+                        CONSTRAINT products_kind_check CHECK (kind IN ('product', 'service')),
             is_active   boolean NOT NULL DEFAULT true,
             created_at  timestamptz NOT NULL DEFAULT now(),
             updated_at  timestamptz NOT NULL DEFAULT now()

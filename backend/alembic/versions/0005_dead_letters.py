@@ -28,7 +28,8 @@ def upgrade() -> None:
             closed_because   text,
             closed_by        uuid
         );
-        CREATE INDEX dead_letters_open_subject_idx ON dead_letters (subject) WHERE closed_at IS NULL AND subject IS NOT NULL;
+        CREATE INDEX dead_letters_open_subject_idx ON dead_letters (subject)
+            WHERE closed_at IS NULL AND subject IS NOT NULL;
         CREATE INDEX dead_letters_open_idx ON dead_letters (id) WHERE closed_at IS NULL;
     """)
 

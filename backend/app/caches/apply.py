@@ -124,6 +124,11 @@ def drain_wide(task: str, task_id: str, hooks: WideHooks) -> dict[str, int]:
     return done
 
 
+def wide_waits() -> bool:
+    """Whether there are wide patches to work off."""
+    return _next_wide() is not None
+
+
 def _next_wide() -> Any:
     with db.transaction() as connection:
         found = _all(connection, "next_wide")

@@ -36,9 +36,7 @@ class Moved:
     companies: int = 0
 
     def __add__(self, other: Moved) -> Moved:
-        return Moved(
-            self.products + other.products, self.services + other.services, self.companies + other.companies
-        )
+        return Moved(self.products + other.products, self.services + other.services, self.companies + other.companies)
 
 
 @dataclass(frozen=True)
@@ -111,9 +109,7 @@ def clear(connection: Connection) -> tuple[int, int, int]:
     return removed[0], removed[1], removed[2]
 
 
-def _patch_companies(
-    connection: Connection, ids: Sequence[int], patch_id: int, moves: dict[int, Moved]
-) -> list[int]:
+def _patch_companies(connection: Connection, ids: Sequence[int], patch_id: int, moves: dict[int, Moved]) -> list[int]:
     if not ids:
         return []
     changed, cities, companies = _all(connection, "patch_companies", companies=list(ids), patch_id=patch_id)[0]
@@ -122,9 +118,7 @@ def _patch_companies(
     return list(changed)
 
 
-def _patch_products(
-    connection: Connection, ids: Sequence[int], patch_id: int, moves: dict[int, Moved]
-) -> list[int]:
+def _patch_products(connection: Connection, ids: Sequence[int], patch_id: int, moves: dict[int, Moved]) -> list[int]:
     if not ids:
         return []
     row = _all(connection, "patch_products", products=list(ids), patch_id=patch_id)[0]
@@ -168,7 +162,9 @@ def _move(connection: Connection, moves: dict[int, Moved], totals: bool) -> None
     if empty := [row[0] for row in after if not any(row[1:])]:
         _all(connection, "drop_counts", cities=empty)
     crossed = {
-        "products": _crossed((row[0], row[1] + row[2], moves[row[0]].products + moves[row[0]].services) for row in after),
+        "products": _crossed(
+            (row[0], row[1] + row[2], moves[row[0]].products + moves[row[0]].services) for row in after
+        ),
         "companies": _crossed((row[0], row[3], moves[row[0]].companies) for row in after),
     }
     total = sum(moves.values(), Moved()) if totals else Moved()
@@ -189,7 +185,11 @@ def _crossed(counts: Iterable[tuple[int, int, int]]) -> tuple[list[int], list[in
 def _move_active(connection: Connection, crossed: dict[str, tuple[list[int], list[int]]], total: Moved) -> None:
     totals = {"companies": total.companies, "products": total.products + total.services}
     if any(ids for both in crossed.values() for ids in both):
-        sides = {f"{noun}_{side}": ids for noun, both in crossed.items() for side, ids in zip(("entered", "left"), both, strict=True)}
+        sides = {
+            f"{noun}_{side}": ids
+            for noun, both in crossed.items()
+            for side, ids in zip(("entered", "left"), both, strict=True)
+        }
         _all(connection, "move_active", **sides, **totals)
     elif any(totals.values()):
         _all(connection, "move_totals", **totals)
@@ -212,4 +212,6 @@ def _all(connection: Connection, name: str, **parameters: Any) -> list[Any]:
 
 def as_array(value: Any) -> Any:
     """Lists of ids as PostgreSQL array texts: its parser reads one literal far faster than thousands of numbers."""
-    return "{%s}" % ",".join(map(str, value)) if isinstance(value, list) and value and isinstance(value[0], int) else value
+    if isinstance(value, list) and value and isinstance(value[0], int):
+        return "{" + ",".join(map(str, value)) + "}"
+    return value

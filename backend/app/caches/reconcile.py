@@ -35,7 +35,9 @@ class Rebuilt:
     delayed: int = 0  # differed only because their event was under way
     counts_corrected: int = 0
     active_repaired: bool = False
-    settled: bool = True  # False: the pipeline did not come to the diff's moment in time, so drift is not told from delay
+    settled: bool = (
+        True  # False: the pipeline did not come to the diff's moment in time, so drift is not told from delay
+    )
     keys: list[int] = field(default_factory=list)  # the first ones that had drifted
 
     def found(self, difference: diff.Difference) -> None:
@@ -56,7 +58,7 @@ def rebuild(
         with db.snapshot() as connection:
             until = diff.window_end(connection, after, WINDOW_ROWS) if what == "products" else diff.BIGINT_MAX
             found = diff.compare(connection, what, after, until)
-            instant = connection.exec_driver_sql("SELECT now()").scalar_one()
+            instant = connection.exec_driver_sql("SELECT clock_timestamp()").scalar_one()
         after = until
         done.found(found)
         progress({"checked": done.checked, "differing": done.missing + done.extra + done.different})
@@ -71,7 +73,13 @@ def rebuild(
 
 
 def _mend(
-    what: CacheType, keys: Sequence[int], cause: Cause, instant: datetime, settle: Settle, progress: Progress, done: Rebuilt
+    what: CacheType,
+    keys: Sequence[int],
+    cause: Cause,
+    instant: datetime,
+    settle: Settle,
+    progress: Progress,
+    done: Rebuilt,
 ) -> None:
     settled = settle(instant)
     done.settled = done.settled and settled
@@ -129,5 +137,3 @@ def dry_run(keys: Keys, first: int = 100) -> dict[str, Any]:
         "would_change": {diff.TABLES[what]: len(ids) for what, ids in found.items()},
         "rows": [vars(row) for row in rows[:first]],
     }
-
-

@@ -103,6 +103,8 @@ class WidePatch(Base):
 
     company_id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=False)
     generation: Mapped[int] = mapped_column(BigInteger, server_default=text("1"))  # raised by each new request
-    after_product_id: Mapped[int] = mapped_column(Id, server_default=text("-9223372036854775808"))  # how far the patch has come
+    after_product_id: Mapped[int] = mapped_column(
+        Id, server_default=text("-9223372036854775808")
+    )  # how far the patch has come
     requested_at: Mapped[datetime] = mapped_column(Instant, server_default=func.now())
     event_id: Mapped[str | None] = mapped_column(Text)

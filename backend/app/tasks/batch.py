@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sqlalchemy.exc import DBAPIError
 from psycopg2.errors import TransactionRollbackError
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from backend.app import db, dead_letters

@@ -10,7 +10,7 @@ from typing import Any, Final
 from celery import Task
 from tenacity import retry, retry_if_exception_type, wait_exponential_jitter
 
-from backend.app.caches.apply import WideHooks, drain_wide
+from backend.app.caches.apply import WideHooks, drain_wide, wide_waits
 from backend.app.celery_app import app
 from backend.app.dead_letters import DeadLetter
 from backend.app.errors import Away
@@ -30,7 +30,7 @@ waiting_for_servers = retry(  # without an end: the events stay unacknowledged, 
 )
 
 
-@app.task(name=batch.TASK, bind=True, queue=PATCHES)  # type: ignore[untyped-decorator]
+@app.task(name=batch.TASK, bind=True, queue=PATCHES)
 def apply_catalog_events(
     self: Task[Any, Any], hints: Sequence[Sequence[Any]], unreadable: Sequence[dict[str, Any]], received_at: float
 ) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def apply_events(events: batch.Batch, task_id: str) -> dict[str, Any]:
     return applied
 
 
-@app.task(base=LedgerTask, name="apply_wide_patches", bind=True, queue=MAINTENANCE)  # type: ignore[untyped-decorator]
+@app.task(base=LedgerTask, name="apply_wide_patches", bind=True, queue=MAINTENANCE)
 def apply_wide_patches(self: LedgerTask) -> dict[str, int]:
     """Patch all products of companies that are too large for a batch, and reconcile after a TRUNCATE."""
     with flight("wide", self.patience + LAST_LOOK_SECONDS):
@@ -60,6 +60,12 @@ def apply_wide_patches(self: LedgerTask) -> dict[str, int]:
             progress=self.report,
         )
         return drain_wide(self.name, self.task_id, hooks)
+
+
+def resume_wide_patches() -> None:
+    """Go on with wide patches that a process before left unfinished. Raises Away."""
+    if wide_waits():
+        apply_wide_patches.apply_async(headers={"trigger": "event"})
 
 
 def _now() -> str:

@@ -91,8 +91,15 @@ def finish(task_id: str, state: str, result: Any = None, error: str | None = Non
 
 
 def insert_finished(
-    connection: Connection, task_id: str, task: str, trigger: str, result: Any, queued_at: float, started_at: float,
-    state: str = "SUCCESS", error: str | None = None,
+    connection: Connection,
+    task_id: str,
+    task: str,
+    trigger: str,
+    result: Any,
+    queued_at: float,
+    started_at: float,
+    state: str = "SUCCESS",
+    error: str | None = None,
 ) -> None:
     """Record a run that is done, in the caller's transaction; instants in seconds since the epoch."""
     parameters = {
@@ -145,7 +152,9 @@ def prune() -> dict[str, int]:
     days, hours = settings().run_history_days, settings().event_run_history_hours
     with db.transaction() as connection:
         return {
-            name: connection.exec_driver_sql(SQL[name], {"days": days, "event_hours": hours, "rows": PRUNE_ROWS}).rowcount
+            name: connection.exec_driver_sql(
+                SQL[name], {"days": days, "event_hours": hours, "rows": PRUNE_ROWS}
+            ).rowcount
             for name in ("prune", "prune_patches", "prune_removed")
         }
 

@@ -19,25 +19,25 @@ from events.topology import MAINTENANCE
 SUMMED = ("checked", "missing", "extra", "different", "patched", "drift", "delayed")
 
 
-@app.task(base=LedgerTask, name="update_product_city_cache", bind=True, queue=MAINTENANCE)  # type: ignore[untyped-decorator]
+@app.task(base=LedgerTask, name="update_product_city_cache", bind=True, queue=MAINTENANCE)
 def update_product_city_cache(self: LedgerTask) -> dict[str, Any]:
     """Reconcile ProductCityMapping and the 'products' row of ActiveCitiesCache."""
     return rebuild_products(self, self.patience)
 
 
-@app.task(base=LedgerTask, name="update_company_city_cache", bind=True, queue=MAINTENANCE)  # type: ignore[untyped-decorator]
+@app.task(base=LedgerTask, name="update_company_city_cache", bind=True, queue=MAINTENANCE)
 def update_company_city_cache(self: LedgerTask) -> dict[str, Any]:
     """Reconcile CompanyCityMapping and the 'companies' row of ActiveCitiesCache."""
     return rebuild_companies(self, self.patience)
 
 
-@app.task(base=LedgerTask, name="update_cities_product_count", bind=True, queue=MAINTENANCE)  # type: ignore[untyped-decorator]
+@app.task(base=LedgerTask, name="update_cities_product_count", bind=True, queue=MAINTENANCE)
 def update_cities_product_count(self: LedgerTask) -> dict[str, Any]:
     """Recount goods, services and companies of each city."""
     return rebuild_counts(self, self.patience)
 
 
-@app.task(base=LedgerTask, name="refresh_all_caches", bind=True, queue=MAINTENANCE)  # type: ignore[untyped-decorator]
+@app.task(base=LedgerTask, name="refresh_all_caches", bind=True, queue=MAINTENANCE)
 def refresh_all_caches(self: LedgerTask) -> dict[str, Any]:
     """Reconcile all caches, one after the other, and delete old history."""
     with flight("all", self.patience):
@@ -47,7 +47,7 @@ def refresh_all_caches(self: LedgerTask) -> dict[str, Any]:
         return result
 
 
-@app.task(base=LedgerTask, name="clear_all_caches", bind=True, queue=MAINTENANCE)  # type: ignore[untyped-decorator]
+@app.task(base=LedgerTask, name="clear_all_caches", bind=True, queue=MAINTENANCE)
 def clear_all_caches(self: LedgerTask) -> dict[str, Any]:
     """Empty the caches."""
     with flight("clear", self.patience):

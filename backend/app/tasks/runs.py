@@ -29,7 +29,11 @@ class TaskRun(Base):
         Index("task_runs_task_idx", "task", text("queued_at DESC")),
         Index("task_runs_active_idx", "queued_at", postgresql_where=text(f"state IN {ACTIVE}")),
         Index(
-            "task_runs_schedule_idx", "task", "scheduled_for", unique=True, postgresql_where=text("scheduled_for IS NOT NULL")
+            "task_runs_schedule_idx",
+            "task",
+            "scheduled_for",
+            unique=True,
+            postgresql_where=text("scheduled_for IS NOT NULL"),
         ),
     )
 

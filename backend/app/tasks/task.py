@@ -14,6 +14,7 @@ from celery import Task
 from celery.exceptions import Ignore, Reject, Retry
 from celery.result import AsyncResult
 from kombu.exceptions import OperationalError as BrokerError
+from psycopg2.errors import LockNotAvailable
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
 
 from backend.app import db
@@ -47,7 +48,9 @@ class LedgerTask(Task):  # type: ignore[type-arg]
     abstract = True
     _reported = 0.0
 
-    def apply_async(self, args: Any = None, kwargs: Any = None, task_id: str | None = None, **options: Any) -> Any:
+    def apply_async(  # type: ignore[override]
+        self, args: Any = None, kwargs: Any = None, task_id: str | None = None, **options: Any
+    ) -> Any:
         """Announce the run, then queue it. Raises BrokerAway or DatabaseAway."""
         task_id = task_id or str(uuid4())
         headers = options.setdefault("headers", {})
@@ -133,7 +136,7 @@ def flight(name: str, patience: float = 0.0) -> Iterator[None]:
             cursor.execute("SET statement_timeout = 0")
             try:
                 cursor.execute("SELECT pg_advisory_lock(%s, %s)", (FLIGHT_CLASS, FLIGHTS.index(name)))
-            except db.psycopg2.errors.LockNotAvailable:
+            except LockNotAvailable:
                 raise Skipped from None
         yield
     finally:

@@ -1,0 +1,71 @@
+"""How far the caches lag behind the catalog, read along the way of an event so that nothing under way is missed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import psycopg2.extensions
+
+from backend.app import broker
+from backend.app.errors import BrokerAway
+from events.outbox import SQL as OUTBOX_SQL
+
+WIDE_SQL: Final = (
+    "SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(requested_at)), 0)::float8 FROM wide_patches"
+)
+
+
+@dataclass(frozen=True)
+class Lag:
+    """All zero: every committed change is in the caches. None: the server concerned did not say in time."""
+
+    outbox_rows: int | None  # committed, not yet confirmed by the broker
+    queue_messages: int | None  # in the queue or in a worker's hands; a wide patch counts as one until it is done
+    oldest_event_seconds: float | None  # age of the oldest event of all these, as far as it is known
+
+    def as_dict(self) -> dict[str, Any]:
+        """The contract's fields."""
+        return asdict(self)
+
+
+def lag(query: Callable[[str], Any], broker_url: str | None = None) -> Lag:
+    """The lag; `query` runs one statement and answers its only row, and may answer None when the database is away."""
+    outbox = query(OUTBOX_SQL["lag"])
+    try:
+        waiting: broker.Waiting | None = broker.waiting(broker_url)
+    except BrokerAway:
+        waiting = None
+    wide = query(WIDE_SQL)
+    ages = [row[1] for row in (outbox, wide) if row]
+    if waiting and waiting.oldest_held:
+        ages.append(_age(waiting.oldest_held))
+    return Lag(
+        outbox[0] if outbox else None,
+        waiting.messages + wide[0] if waiting and wide else None,
+        max(ages) if ages else None,
+    )
+
+
+def cursor_query(connection: psycopg2.extensions.connection) -> Callable[[str], Any]:
+    """Ask through a plain connection; None when the database is away."""
+
+    def query(sql: str) -> Any:
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(sql)
+                return cursor.fetchone()
+        except psycopg2.Error:
+            return None
+
+    return query
+
+
+def _age(event_time: str) -> float:
+    try:
+        return max(0.0, time.time() - datetime.fromisoformat(event_time).timestamp())
+    except (TypeError, ValueError):
+        return 0.0

@@ -1,0 +1,23 @@
+"""The worker's sign of life: it comes from the loop that talks to the broker, and only while that is connected."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import bootsteps
+
+from backend.app import pulse
+
+
+class WorkerPulse(bootsteps.StartStopStep):
+    """Touches the pulse file from the consumer's own timer."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def start(self, worker: Any) -> None:
+        """Begin; called anew after every reconnection."""
+        self._timer = worker.timer.call_repeatedly(pulse.EVERY_SECONDS, pulse.touch)
+
+    def stop(self, worker: Any) -> None:
+        """A worker without its broker is not well."""
+        self._timer.cancel()
