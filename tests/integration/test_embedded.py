@@ -127,9 +127,7 @@ class TestPostgres:
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="only root has to become someone else")
     @pytest.mark.parametrize("identity", [spawn.Identity(namespace=True), spawn.Identity(user="nobody")])
-    def test_runs_for_root_below_a_folder_that_only_root_may_enter(
-        self, identity: spawn.Identity, tmp_path: Path
-    ):
+    def test_runs_for_root_below_a_folder_that_only_root_may_enter(self, identity: spawn.Identity, tmp_path: Path):
         if identity.namespace and not user_namespaces_work():
             pytest.skip("user namespaces are not allowed here")
         tmp_path.chmod(0o700)
@@ -189,9 +187,7 @@ class TestRabbitMQ:
 
 
 def connected(node: RabbitMQ) -> amqp.Connection:
-    return amqp.Connection(
-        f"127.0.0.1:{node.port}", userid=node.credentials.user, password=node.credentials.password
-    )
+    return amqp.Connection(f"127.0.0.1:{node.port}", userid=node.credentials.user, password=node.credentials.password)
 
 
 def written_names_of_quorum_queues(node: RabbitMQ) -> bytes:

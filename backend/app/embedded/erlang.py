@@ -59,9 +59,7 @@ def find_server() -> Path | None:
     if named:
         return Path(named) if os.access(named, os.X_OK) else None
     places = [Path("/usr/lib/rabbitmq/bin/rabbitmq-server")]
-    places += sorted(
-        Path("/usr/lib/rabbitmq/lib").glob("rabbitmq_server-*/sbin/rabbitmq-server"), reverse=True
-    )
+    places += sorted(Path("/usr/lib/rabbitmq/lib").glob("rabbitmq_server-*/sbin/rabbitmq-server"), reverse=True)
     on_path = shutil.which("rabbitmq-server")
     places += [Path(on_path)] if on_path else []
     return next((place for place in places if os.access(place, os.X_OK)), None)

@@ -69,9 +69,7 @@ def become(name: str) -> None:
     os.setuid(user.pw_uid)
     keep = 1 << CAP_DAC_OVERRIDE
     header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0)
-    sets = (ctypes.c_uint32 * 6)(
-        keep, keep, keep, 0, 0, 0
-    )  # effective, permitted, inheritable; low, then high bits
+    sets = (ctypes.c_uint32 * 6)(keep, keep, keep, 0, 0, 0)  # effective, permitted, inheritable; low, then high bits
     if libc.capset(header, sets) == 0:  # where a container forbids it, the folders must be open
         libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_DAC_OVERRIDE, 0, 0)
 

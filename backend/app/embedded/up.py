@@ -114,9 +114,7 @@ class Up:
             self._await_api(supervisor)
             _say(self._screen(time.monotonic() - begun))
             if self.wishes.demo:
-                supervisor.start(
-                    self._child("demo", "citycache", "import", str(DEMO_FEED), "--rate", str(DEMO_RATE))
-                )
+                supervisor.start(self._child("demo", "citycache", "import", str(DEMO_FEED), "--rate", str(DEMO_RATE)))
             try:
                 supervisor.run()
             except StopRequested:
@@ -240,9 +238,7 @@ citycache is up, after {seconds:.1f} s
 
 
 def _without_rabbitmq() -> str:
-    install = next(
-        (how for tool, how in INSTALLERS.items() if shutil.which(tool)), "see https://www.rabbitmq.com"
-    )
+    install = next((how for tool, how in INSTALLERS.items() if shutil.which(tool)), "see https://www.rabbitmq.com")
     return f"No rabbitmq-server found: all runs in one process, without replay. RabbitMQ brings it: {install}"
 
 
