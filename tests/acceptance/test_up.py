@@ -1,0 +1,176 @@
+"""`citycache up`: from an empty folder to a running system, through crashes, to a clean end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import pytest
+
+from backend.app.embedded import spawn
+from backend.app.embedded.processes import program
+
+PARTS = {"api", "relay", "worker", "beat", "postgres", "rabbitmq"}
+
+
+class Running:
+    """One `citycache up` as a process."""
+
+    def __init__(self, data_dir: Path, *options: str, **environment: str) -> None:
+        self.data_dir = data_dir
+        self.port = spawn.free_port()
+        self.output = data_dir.with_suffix(".output")
+        self._environment = without_urls() | environment
+        self._options = options
+        self.start()
+
+    def start(self) -> None:
+        command = [program("citycache"), "up", "--port", str(self.port), "--data-dir", self.data_dir, *self._options]
+        with self.output.open("wb") as output:
+            self.process = subprocess.Popen(
+                command, env=self._environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            )
+        self.wait_until(lambda: "citycache is up" in self.said(), 90)
+
+    def said(self) -> str:
+        return self.output.read_text(errors="replace")
+
+    def status(self) -> dict[str, Any]:
+        command = [program("citycache"), "status", "--data-dir", self.data_dir, "--json"]
+        answer: dict[str, Any] = json.loads(subprocess.check_output(command, env=self._environment, timeout=30))
+        return answer
+
+    def query(self, statement: str) -> list[tuple[Any, ...]]:
+        url = self.status()["database_url"].replace("+psycopg2", "")
+        with closing(psycopg2.connect(url, connect_timeout=5)) as connection:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute(statement)
+                return cursor.fetchall() if cursor.description else []
+
+    def wait_until(self, predicate: Callable[[], bool], seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while not predicate():
+            assert self.process.poll() is None, self.said()
+            assert time.monotonic() < deadline, self.said()
+            time.sleep(0.05)
+
+    def end(self, how: signal.Signals) -> int:
+        self.process.send_signal(how)
+        return self.process.wait(60)
+
+
+def without_urls() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "CELERY_BROKER_URL")}
+
+
+def is_live(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/live", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def again(data_dir: Path, port: int) -> subprocess.CompletedProcess[str]:
+    """A second `up`, expected to end by itself."""
+    return subprocess.run(
+        [program("citycache"), "up", "--port", str(port), "--data-dir", data_dir],
+        env=without_urls(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    running = Running(tmp_path_factory.mktemp("up") / "data")
+    yield running
+    running.end(signal.SIGTERM)
+
+
+class TestRunning:
+    def test_serves_at_its_port_and_tells_what_it_runs(self, running: Running):
+        status = running.status()
+        assert is_live(running.port)
+        assert set(status["processes"]) == PARTS
+        assert set(status["lag"]) == {"outbox_rows", "queue_messages", "oldest_event_seconds"}
+        assert all(spawn.is_running(pid) for pid in status["processes"].values())
+
+    def test_carries_a_write_into_the_caches(self, running: Running):
+        running.query(
+            "WITH city AS (INSERT INTO cities (name) VALUES ('Here') RETURNING id),"
+            " company AS (INSERT INTO companies (name, city_id) SELECT 'We', id FROM city RETURNING id)"
+            " INSERT INTO products (name, company_id) SELECT 'It', id FROM company"
+        )
+        running.wait_until(lambda: running.query("SELECT count(*) FROM product_city_mapping") == [(1,)], 20)
+
+    @pytest.mark.parametrize("part", sorted(PARTS))
+    def test_starts_again_what_dies(self, running: Running, part: str):
+        before = running.status()["processes"][part]
+        os.kill(before, signal.SIGKILL)
+        running.wait_until(lambda: running.status()["processes"].get(part, before) != before, 20)
+        running.wait_until(lambda: is_live(running.port), 20)
+
+    def test_refuses_a_second_one_on_its_folder(self, running: Running):
+        second = again(running.data_dir, spawn.free_port())
+        assert second.returncode == 2
+        assert f"already runs on {running.data_dir} at http://127.0.0.1:{running.port}" in second.stderr
+        assert is_live(running.port)
+
+    def test_hides_its_passwords_from_others(self, running: Running):
+        assert (running.data_dir / "state.json").stat().st_mode & 0o077 == 0
+        assert running.data_dir.stat().st_mode & 0o077 == 0
+        assert running.status()["database_url"].split(":")[2].split("@")[0] not in running.said()
+
+
+def test_finds_its_data_again_after_it_was_killed_and_ends_without_a_trace(tmp_path: Path):
+    running = Running(tmp_path / "data")
+    running.query("INSERT INTO cities (name) VALUES ('Here')")
+    pids = list(running.status()["processes"].values())
+    running.end(signal.SIGKILL)
+    running.start()
+    assert not any(spawn.is_running(pid) for pid in pids)
+    assert running.query("SELECT name FROM cities") == [("Here",)]
+    pids = list(running.status()["processes"].values())
+    assert running.end(signal.SIGINT) == 0
+    assert not any(spawn.is_running(pid) for pid in pids)
+    assert not (running.data_dir / "state.json").exists()
+
+
+def test_says_what_is_missing_without_rabbitmq_and_runs_in_one_process(tmp_path: Path):
+    running = Running(tmp_path / "data", RABBITMQ_SERVER="/nowhere/rabbitmq-server")
+    (line,) = [line for line in running.said().splitlines() if "rabbitmq-server" in line]
+    assert "without replay" in line
+    assert "install" in line
+    processes = running.status()["processes"]
+    assert processes["api"] == processes["relay"] == processes["worker"] == processes["beat"]
+    running.query("INSERT INTO companies (name, city_id) SELECT 'We', id FROM cities LIMIT 1")
+    assert running.end(signal.SIGTERM) == 0
+
+
+def test_names_the_port_that_is_taken(tmp_path: Path):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        done = again(tmp_path / "data", port)
+    assert done.returncode == 2
+    assert f"port {port} is taken" in done.stderr
+
+
+def test_status_says_when_nothing_runs(tmp_path: Path):
+    command = [program("citycache"), "status", "--data-dir", tmp_path, "--json"]
+    done = subprocess.run(command, env=without_urls(), capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 1
+    assert "does not run" in done.stderr
