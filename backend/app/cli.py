@@ -20,7 +20,7 @@ NO, WRONG = 1, 2
 COMMANDS = {  # those that live in a module of their own, loaded when they are asked for
     "import": "backend.app.catalog.command:import_command",
     "replay": "backend.app.replaying:replay_command",
-    "dead-letters": "backend.app.burial:dead_letters_command",
+    "dead-letters": "backend.app.dead_letter_commands:dead_letters_command",
     "bench": "benchmarks.command:bench_command",
 }
 

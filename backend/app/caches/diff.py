@@ -72,8 +72,8 @@ def compare_all(connection: Connection) -> list[Difference]:
 
 
 def differing(connection: Connection, keys: Keys) -> Keys:
-    """Those of the keys whose mapping differs from the truth; cities are not asked."""
-    products = _all(connection, "differing_products", ids=list(keys.products))
+    """Those of the keys, and of the companies' products, whose mapping differs from the truth; cities are not asked."""
+    products = _all(connection, "differing_products", ids=list(keys.products), companies=list(keys.companies))
     companies = _all(connection, "differing_companies", ids=list(keys.companies))
     return Keys([row[0] for row in products], [row[0] for row in companies])
 
@@ -83,6 +83,11 @@ def rows(connection: Connection, what: str, ids: Sequence[int]) -> list[RowDiffe
     if what not in _ROWS:
         return []
     return [RowDifference(TABLES[what], *row) for row in _all(connection, _ROWS[what], ids=list(ids))]
+
+
+def moved_cities(connection: Connection, keys: Keys) -> int:
+    """How many cities' counts would move if the mappings of these keys were made right."""
+    return int(_all(connection, "moved_cities", products=list(keys.products), companies=list(keys.companies))[0][0])
 
 
 def window_end(connection: Connection, after: int, size: int) -> int:

@@ -72,9 +72,11 @@ SELECT company_id, CASE WHEN cached.company_id IS NOT NULL THEN to_jsonb(cached)
  ORDER BY company_id
 
 -- name: differing_products
--- Those of the given keys that differ; the dry run of a patch.
+-- Those of the given keys, and of the products of the given companies, that differ; the dry run of a patch.
 SELECT product_id
-  FROM unnest(%(ids)s::bigint[]) AS key (product_id)
+  FROM (SELECT unnest(%(ids)s::bigint[])
+        UNION SELECT id FROM products WHERE company_id = ANY(%(companies)s::bigint[])
+        UNION SELECT product_id FROM product_city_mapping WHERE company_id = ANY(%(companies)s::bigint[])) AS key (product_id)
   LEFT JOIN product_city_mapping AS cached USING (product_id)
   LEFT JOIN product_city_truth AS wanted USING (product_id)
  WHERE (wanted.city_id, wanted.company_id, wanted.kind) IS DISTINCT FROM (cached.city_id, cached.company_id, cached.kind)
@@ -97,6 +99,16 @@ SELECT city_id, to_jsonb(cached) - 'updated_at', CASE WHEN city.id IS NOT NULL T
   LEFT JOIN city_counts AS cached USING (city_id)
   LEFT JOIN cities AS city ON city.id = city_id
  ORDER BY city_id
+
+-- name: moved_cities
+-- Cities whose counts move when these mappings are made right.
+SELECT count(*) FROM (
+    SELECT city_id FROM (
+        SELECT city_id, kind, 1 AS one FROM product_city_truth WHERE product_id = ANY(%(products)s::bigint[])
+        UNION ALL SELECT city_id, kind, -1 FROM product_city_mapping WHERE product_id = ANY(%(products)s::bigint[])
+        UNION ALL SELECT city_id, 'company', 1 FROM company_city_truth WHERE company_id = ANY(%(companies)s::bigint[])
+        UNION ALL SELECT city_id, 'company', -1 FROM company_city_mapping WHERE company_id = ANY(%(companies)s::bigint[])
+    ) AS step GROUP BY city_id, kind HAVING sum(one) <> 0) AS moved
 
 -- name: window_end
 -- The last id of the next window of a mapping rebuild, NULL when the rest fits into one.

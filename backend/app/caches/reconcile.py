@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy import Connection
+
 from backend.app import db
 from backend.app.caches import diff
 from backend.app.caches.keys import Cause, Keys, chunks
@@ -127,13 +129,18 @@ def empty() -> dict[str, int]:
     return {"product_city_mapping": products, "company_city_mapping": companies, "city_counts": counts}
 
 
-def dry_run(keys: Keys, first: int = 100) -> dict[str, Any]:
+def dry_run(keys: Keys, everything: bool = False, first: int = 100) -> dict[str, Any]:
     """What patching these keys would change: numbers by table, and the first rows before and after."""
     with db.snapshot() as connection:
-        changes = diff.differing(connection, keys)
+        changes = _differing(connection, keys, everything)
         found = {"products": list(changes.products), "companies": list(changes.companies)}
         rows = [row for what, ids in found.items() for row in diff.rows(connection, what, ids[:first])]
-    return {
-        "would_change": {diff.TABLES[what]: len(ids) for what, ids in found.items()},
-        "rows": [vars(row) for row in rows[:first]],
-    }
+        numbers = {diff.TABLES[what]: len(ids) for what, ids in found.items()}
+        numbers["city_counts"] = diff.moved_cities(connection, changes)
+    return {"would_change": numbers, "rows": [vars(row) for row in rows[:first]]}
+
+
+def _differing(connection: Connection, keys: Keys, everything: bool) -> Keys:
+    if not everything:
+        return diff.differing(connection, keys)
+    return Keys(diff.compare(connection, "products").keys, diff.compare(connection, "companies").keys)

@@ -1,1 +1,258 @@
-"""Replay from the log."""
+"""Replay from the log: read events again, gather their distinct keys, look at those keys again.
+
+A million events on ten thousand products patch ten thousand. The offset and the keys gathered so far are saved every
+second, so a replay that was killed goes on where it was. A dry run writes nothing but its own progress.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from backend.app import db
+from backend.app.caches import reconcile
+from backend.app.caches.apply import apply
+from backend.app.caches.keys import Cause, Keys
+from backend.app.caches.patch import as_array
+from backend.app.celery_app import app
+from backend.app.errors import Refused, Unprocessable
+from backend.app.settings import settings
+from backend.app.tasks.task import LedgerTask, flight
+from events import contract
+from events.contract import Event
+from events.errors import BrokerGone, LogTooShort, Malformed
+from events.log import Log, Logged
+from events.sql_files import statements
+from events.topology import MAINTENANCE
+
+SQL: Final = statements(Path(__file__).with_name("replay.sql"))
+TASK: Final = "replay_events"
+MOST_KEYS: Final = 200_000  # gathered before they are patched; bounds memory and what a checkpoint holds
+CHECKPOINT_SECONDS: Final = 1.0
+NO_LOG: Final = (
+    "there is no log to replay from on the in-process transport: what is missing is RabbitMQ with its stream"
+    " catalog.events.log; install rabbitmq-server and start again, or set CELERY_BROKER_URL"
+)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to replay; neither `since` nor `from_offset` means the whole log."""
+
+    since: datetime | None = None
+    until: datetime | None = None
+    from_offset: int | None = None
+    dry_run: bool = False
+
+    @classmethod
+    def parse(
+        cls,
+        since: str | None = None,
+        until: str | None = None,
+        from_offset: int | None = None,
+        dry_run: bool = False,
+    ) -> Request:
+        """From the task's arguments; raises Unprocessable that names what is wrong, Refused without a log."""
+        if settings().in_process:
+            raise Refused(NO_LOG)
+        if since is not None and from_offset is not None:
+            raise Unprocessable("give since or from_offset, not both")
+        if from_offset is not None and from_offset < 0:
+            raise Unprocessable(f"from_offset is {from_offset}, but offsets begin at 0")
+        request = cls(_instant("since", since), _instant("until", until), from_offset, dry_run)
+        if request.since and request.until and request.since > request.until:
+            raise Unprocessable("since lies after until")
+        return request
+
+    def wants(self, event: Event, published_at: float) -> bool:
+        """Whether the event lies in the asked range. One that was written before `since` but published after is in it."""
+        if self.since is None and self.until is None:
+            return True
+        at = datetime.fromisoformat(event.time)
+        if self.until is not None and at > self.until:
+            return False
+        return self.since is None or at >= self.since or published_at >= int(self.since.timestamp())
+
+
+def _instant(name: str, text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise Unprocessable(f"{name} is {text!r}, not an instant like 2026-01-31T12:00:00Z") from None
+    if at.tzinfo is None:
+        raise Unprocessable(f"{name} is {text!r}, which lacks its time zone")
+    return at
+
+
+@dataclass
+class Replay:
+    """One replay under way."""
+
+    marker: str
+    next_offset: int | None = None
+    first_offset: int | None = None
+    last_offset: int | None = None
+    events: int = 0
+    keys: int = 0
+    rows_changed: int = 0
+    products: set[int] = field(default_factory=set)
+    companies: set[int] = field(default_factory=set)
+    cities: set[int] = field(default_factory=set)
+    truncated: bool = False
+
+    @property
+    def gathered(self) -> int:
+        """Distinct keys not yet patched."""
+        return len(self.products) + len(self.companies) + len(self.cities)
+
+    def take(self, logged: Logged, request: Request) -> None:
+        """Gather the keys of one message."""
+        for event in logged.events:
+            if isinstance(event, Malformed):
+                continue  # the updater has buried it when it came first
+            try:
+                hint = contract.hint(event)
+                if not request.wants(event, logged.published_at):
+                    continue
+            except (Malformed, ValueError):
+                continue
+            self.events += 1
+            self.first_offset = logged.offset if self.first_offset is None else self.first_offset
+            self.last_offset = logged.offset
+            if hint.id is None:
+                self.truncated = True
+            else:
+                {"product": self.products, "company": self.companies, "city": self.cities}[hint.noun].add(hint.id)
+        self.next_offset = logged.offset + 1
+
+    def result(self) -> dict[str, Any]:
+        """The numbers that the contract names."""
+        names = ("first_offset", "last_offset", "events", "keys", "rows_changed")
+        return {name: getattr(self, name) for name in names}
+
+
+@app.task(base=LedgerTask, name=TASK, bind=True, queue=MAINTENANCE)
+def replay_events(
+    self: LedgerTask,
+    since: str | None = None,
+    until: str | None = None,
+    from_offset: int | None = None,
+    dry_run: bool = False,
+) -> dict[str, Any]:
+    """Replay events from the log; a dry run answers what would change instead."""
+    request = Request.parse(since, until, from_offset, dry_run)
+    with flight("replay", self.patience):
+        return replay(request, self.task_id, self.report)
+
+
+def replay(request: Request, task_id: str, report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """Read, gather, patch. Raises LogTooShort, BrokerGone, DatabaseAway; called again with its id it goes on."""
+    log = Log(settings().celery_broker_url)
+    try:
+        return _Run(request, task_id, report, log).run()
+    finally:
+        log.close()
+
+
+class _Run:
+    def __init__(self, request: Request, task_id: str, report: Callable[[dict[str, Any]], None], log: Log) -> None:
+        self._request, self._task_id, self._report, self._log = request, task_id, report, log
+        self._replay = _load(task_id) or Replay(log.mark())
+        self._began, self._began_events = time.monotonic(), self._replay.events
+        self._end = log.end()
+
+    def run(self) -> dict[str, Any]:
+        replay = self._replay
+        _save(self._task_id, replay)
+        start = self._start()
+        saved = time.monotonic()
+        for logged in self._log.read(start, replay.marker):
+            replay.take(logged, self._request)
+            if replay.gathered >= MOST_KEYS and not self._request.dry_run:
+                self._patch()
+            if time.monotonic() - saved >= CHECKPOINT_SECONDS:
+                saved = time.monotonic()
+                _save(self._task_id, replay)
+                self._report(self._progress(logged.offset))
+        if self._request.dry_run:
+            return {**self._replay.result(), "keys": replay.gathered, **self._dry_run()}
+        self._patch()
+        _save(self._task_id, replay)
+        return {**replay.result(), "dry_run": False}
+
+    def _start(self) -> int | datetime | str:
+        """Where to begin; refuses to replay less than was asked for."""
+        if self._replay.next_offset is not None:
+            return self._replay.next_offset
+        beginning = self._log.beginning()
+        since, offset = self._request.since, self._request.from_offset
+        has = f"the log begins at offset {beginning.offset}, with an event of {beginning.time or 'unknown time'}"
+        if offset is not None and offset < beginning.offset:
+            raise LogTooShort(
+                f"{has}; offset {offset} is not there any more. Replay from_offset {beginning.offset}, or rebuild"
+            )
+        if (
+            since is not None
+            and beginning.offset > 0
+            and beginning.time
+            and since < datetime.fromisoformat(beginning.time)
+        ):
+            raise LogTooShort(f"{has}; {since.isoformat()} lies before that. Replay since then, or rebuild")
+        return offset if offset is not None else since if since is not None else "first"
+
+    def _progress(self, offset: int) -> dict[str, Any]:
+        seconds = max(time.monotonic() - self._began, 0.001)
+        rate = (self._replay.events - self._began_events) / seconds
+        read = offset - (self._replay.first_offset or 0) + 1
+        left = max(self._end - offset, 0)
+        return {
+            **self._replay.result(),
+            "offset": offset,
+            "gathered": self._replay.gathered,
+            "events_per_second": round(rate),
+            "eta_seconds": round(left * seconds / max(read, 1), 1),
+        }
+
+    def _keys(self) -> Keys:
+        replay = self._replay
+        return Keys(sorted(replay.products), sorted(replay.companies), sorted(replay.cities))
+
+    def _patch(self) -> None:
+        replay, keys = self._replay, self._keys()
+        if len(keys) or replay.truncated:
+            applied = apply(keys, Cause(TASK, self._task_id), replay.truncated)
+            replay.keys += len(keys)
+            replay.rows_changed += applied.patched
+            if applied.wide:
+                from backend.app.tasks.events import apply_wide_patches
+
+                apply_wide_patches.apply_async(headers={"trigger": "replay"})
+        replay.products, replay.companies, replay.cities, replay.truncated = set(), set(), set(), False
+
+    def _dry_run(self) -> dict[str, Any]:
+        return {"dry_run": True, **reconcile.dry_run(self._keys(), self._replay.truncated)}
+
+
+def _load(task_id: str) -> Replay | None:
+    with db.transaction() as connection:
+        row = connection.exec_driver_sql(SQL["load"], {"task_id": task_id}).one_or_none()
+    if row is None:
+        return None
+    return Replay(*row[:7], set(row[7]), set(row[8]), set(row[9]), row[10])
+
+
+def _save(task_id: str, replay: Replay) -> None:
+    values = {
+        name: as_array(sorted(value)) if isinstance(value, set) else value for name, value in vars(replay).items()
+    }
+    with db.transaction() as connection:
+        connection.exec_driver_sql(SQL["save"], {"task_id": task_id, **values})
+
+
+__all__ = ["BrokerGone", "Replay", "Request", "replay", "replay_events"]

@@ -1,0 +1,27 @@
+-- Reads of the mappings with the catalog's names. A row whose source is gone, its event still on the way, shows no name.
+
+-- name: city_products
+SELECT mapping.product_id, product.external_id, product.name, mapping.kind, mapping.company_id,
+       company.name AS company_name, mapping.created_at AS mapped_at
+  FROM product_city_mapping AS mapping
+  LEFT JOIN products AS product ON product.id = mapping.product_id
+  LEFT JOIN companies AS company ON company.id = mapping.company_id
+ WHERE mapping.city_id = %(city_id)s
+   AND (%(after)s::bigint IS NULL OR mapping.product_id > %(after)s)
+   AND (%(kind)s::text IS NULL OR mapping.kind = %(kind)s)
+ ORDER BY mapping.product_id
+ LIMIT %(limit)s
+
+-- name: city_companies
+SELECT mapping.company_id, company.external_id, company.name, mapping.created_at AS mapped_at
+  FROM company_city_mapping AS mapping
+  LEFT JOIN companies AS company ON company.id = mapping.company_id
+ WHERE mapping.city_id = %(city_id)s
+   AND (%(after)s::bigint IS NULL OR mapping.company_id > %(after)s)
+ ORDER BY mapping.company_id
+ LIMIT %(limit)s
+
+-- name: active_cities
+SELECT cache_type, active_city_ids, total_cities, total_companies, total_products, last_updated
+  FROM active_cities_cache
+ WHERE cache_type = %(cache_type)s

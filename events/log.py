@@ -1,0 +1,166 @@
+"""The log for replay: read the stream `catalog.events.log` from an offset or an instant to its present end.
+
+A stream has no end of its own, so a marker is published straight into it and read up to. Timestamps find the chunk
+that holds an instant, so a reading begins a little before it; the reader filters each event.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+from uuid import uuid4
+
+import amqp
+from kombu import Connection
+
+from events import contract, topology
+from events.contract import Event
+from events.errors import BrokerGone, LogTooShort, Malformed
+from events.publisher import LOST, connect
+
+MARKER: Final = "application/x-citycache-marker"  # content type of messages that only mark a place
+PREFETCH: Final = 400  # messages on their way; half of them are acknowledged at a time
+SILENCE_SECONDS: Final = 15.0  # without any message before the marker the stream counts as stalled
+
+
+@dataclass(frozen=True)
+class Logged:
+    """One message of the log."""
+
+    offset: int
+    events: list[Event | Malformed]
+    published_at: float  # seconds since the epoch, whole; 0.0 when the publisher did not say
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """The first message that the log still has."""
+
+    offset: int
+    time: str | None  # of its first event
+
+
+class Log:
+    """One reading connection. Everything raises BrokerGone when the broker is lost."""
+
+    def __init__(self, url: str) -> None:
+        self._connection: Connection = connect(url, "replay")
+        try:
+            self._channel: Any = self._connection.channel()
+            topology.declare(self._channel)
+        except LOST as failure:
+            self.close()
+            raise BrokerGone(f"the broker closed the connection: {failure!r}") from failure
+
+    def close(self) -> None:
+        """Give up the connection."""
+        self._connection.collect(socket_timeout=1)
+
+    def mark(self) -> str:
+        """Publish a marker at the log's end; its name, by which a reading ends, today or when it goes on."""
+        name = str(uuid4())
+        message = amqp.Message(b"", content_type=MARKER, message_id=name, delivery_mode=2)
+        try:
+            channel = self._connection.channel()
+            channel.confirm_select()
+            channel.basic_publish_confirm(message, exchange="", routing_key=topology.LOG_NAME)
+            channel.close()
+        except LOST as failure:
+            raise BrokerGone(f"the marker could not be published: {failure!r}") from failure
+        return name
+
+    def beginning(self) -> Beginning:
+        """The first message of the log that carries events."""
+        for logged in self.read("first", self.mark()):
+            times = [event.time for event in logged.events if isinstance(event, Event)]
+            return Beginning(logged.offset, min(times, default=None))
+        return Beginning(0, None)
+
+    def end(self) -> int:
+        """About the last offset: the first of the last chunk."""
+        channel, received = self._connection.channel(), deque[Any]()
+        try:
+            self._consume(channel, received, "last")
+            self._await(received)
+            return int(received[0].headers["x-stream-offset"])
+        except LOST as failure:
+            raise BrokerGone(f"the log's connection is lost: {failure!r}") from failure
+        finally:
+            _close(channel)
+
+    def read(self, start: int | datetime | str, marker: str) -> Iterator[Logged]:
+        """Messages from `start` (an offset, an aware instant, or 'first') up to the marker.
+
+        Raises LogTooShort when an offset is asked for that the log has dropped, BrokerGone when nothing comes.
+        """
+        received: deque[Any] = deque()
+        channel = self._connection.channel()
+        try:
+            self._consume(channel, received, _start(start))
+            yield from self._until_marker(channel, received, start, marker)
+        except LOST as failure:
+            raise BrokerGone(f"the log's connection is lost: {failure!r}") from failure
+        finally:
+            _close(channel)
+
+    def _consume(self, channel: Any, received: deque[Any], start: Any) -> None:
+        channel.basic_qos(0, PREFETCH, False)
+        arguments = {"x-stream-offset": start}
+        channel.basic_consume(topology.LOG_NAME, callback=received.append, no_ack=False, arguments=arguments)
+
+    def _until_marker(
+        self, channel: Any, received: deque[Any], start: int | datetime | str, marker: str
+    ) -> Iterator[Logged]:
+        unacknowledged, checked = 0, not isinstance(start, int)
+        while True:
+            self._await(received)
+            message = received.popleft()
+            offset = int(message.headers["x-stream-offset"])
+            if not checked:
+                checked = True
+                if isinstance(start, int) and offset > start:
+                    raise LogTooShort(f"the log begins at offset {offset}; offset {start} is not there any more")
+            unacknowledged += 1
+            if unacknowledged >= PREFETCH // 2:
+                channel.basic_ack(message.delivery_tag, multiple=True)
+                unacknowledged = 0
+            if message.properties.get("content_type") == MARKER:
+                if message.properties.get("message_id") == marker:
+                    return
+            elif not isinstance(start, int) or offset >= start:
+                yield _logged(offset, message)
+
+    def _await(self, received: deque[Any]) -> None:
+        deadline = time.monotonic() + SILENCE_SECONDS
+        while not received:
+            try:
+                self._connection.drain_events(timeout=1.0)
+            except TimeoutError:
+                self._connection.heartbeat_check()
+            if not received and time.monotonic() > deadline:
+                raise BrokerGone(f"the log gave no message for {SILENCE_SECONDS:.0f} s")
+
+
+def _start(start: int | datetime | str) -> Any:
+    if isinstance(start, datetime):
+        return start.astimezone(UTC).replace(tzinfo=None)
+    return start
+
+
+def _logged(offset: int, message: Any) -> Logged:
+    properties = message.properties
+    body = message.body if isinstance(message.body, (bytes, str)) else bytes(message.body)
+    stamp = properties.get("timestamp")
+    published = stamp.replace(tzinfo=UTC).timestamp() if isinstance(stamp, datetime) else float(stamp or 0)
+    headers = properties.get("application_headers") or {}
+    return Logged(offset, list(contract.decode(body, properties.get("content_type") or "", headers)), published)
+
+
+def _close(channel: Any) -> None:
+    with suppress(*LOST):
+        channel.close()
