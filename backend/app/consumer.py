@@ -25,7 +25,7 @@ from kombu.message import Message
 from backend.app.dead_letters import DeadLetter, unreadable
 from backend.app.settings import settings
 from events import contract, topology
-from events.contract import Event, Hint
+from events.contract import Hint
 from events.errors import Malformed
 
 log = logging.getLogger(__name__)
@@ -204,10 +204,14 @@ def held_events(state: Any) -> dict[str, Any]:
 
 def read(message: Any) -> tuple[list[Hint], list[DeadLetter]]:
     """The hints of a message, and what cannot be read of it."""
+    body = message.body if isinstance(message.body, (bytes, str)) else bytes(message.body)
+    return read_parts(body, message.content_type or "", message.headers or {})
+
+
+def read_parts(body: bytes | str, content_type: str, headers: dict[str, Any]) -> tuple[list[Hint], list[DeadLetter]]:
+    """The same from a message's parts."""
     hints: list[Hint] = []
     letters: list[DeadLetter] = []
-    headers, content_type = message.headers or {}, message.content_type or ""
-    body = message.body if isinstance(message.body, (bytes, str)) else bytes(message.body)
     for event in contract.decode(body, content_type, headers):
         if isinstance(event, Malformed):
             letters.append(unreadable(event, body, content_type, headers))
@@ -215,13 +219,8 @@ def read(message: Any) -> tuple[list[Hint], list[DeadLetter]]:
         try:
             hints.append(contract.hint(event))
         except Malformed as failure:
-            letters.append(unreadable(failure, encode(event), contract.STRUCTURED, {}))
+            letters.append(unreadable(failure, contract.encode_one(event), contract.STRUCTURED, {}))
     return hints, letters
-
-
-def encode(event: Event) -> bytes:
-    """One event in structured mode."""
-    return contract.encode_one(event)
 
 
 def request(worker: Any, gathered: Gathered, on_ack: Callable[..., None], on_reject: Callable[..., None]) -> None:
