@@ -23,6 +23,7 @@ from events.contract import Event
 from events.errors import BrokerGone, LogTooShort, Malformed
 from events.publisher import LOST, connect
 
+CONSUMER: Final = "replay"  # consumer tag, one a channel
 MARKER: Final = "application/x-citycache-marker"  # content type of messages that only mark a place
 PREFETCH: Final = 400  # messages on their way; half of them are acknowledged at a time
 SILENCE_SECONDS: Final = 15.0  # without any message before the marker the stream counts as stalled
@@ -66,7 +67,7 @@ class Log:
         name = str(uuid4())
         message = amqp.Message(b"", content_type=MARKER, message_id=name, delivery_mode=2)
         try:
-            channel = self._connection.channel()
+            channel: Any = self._connection.channel()
             channel.confirm_select()
             channel.basic_publish_confirm(message, exchange="", routing_key=topology.LOG_NAME)
             channel.close()
@@ -111,7 +112,7 @@ class Log:
     def _consume(self, channel: Any, received: deque[Any], start: Any) -> None:
         channel.basic_qos(0, PREFETCH, False)
         arguments = {"x-stream-offset": start}
-        channel.basic_consume(topology.LOG_NAME, callback=received.append, no_ack=False, arguments=arguments)
+        channel.basic_consume(topology.LOG_NAME, CONSUMER, callback=received.append, arguments=arguments)
 
     def _until_marker(
         self, channel: Any, received: deque[Any], start: int | datetime | str, marker: str
@@ -162,5 +163,7 @@ def _logged(offset: int, message: Any) -> Logged:
 
 
 def _close(channel: Any) -> None:
+    """Cancel first, so that deliveries under way are not taken for a fault."""
     with suppress(*LOST):
+        channel.basic_cancel(CONSUMER)
         channel.close()

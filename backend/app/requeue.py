@@ -1,4 +1,4 @@
-"""Send dead letters again: straight into the updater's queue, so that other listeners and the log hear nothing twice."""
+"""Send dead letters again, straight into the updater's queue: other listeners and the log hear nothing twice."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ class Request:
         return request
 
     def wants(self, event: Event, published_at: float) -> bool:
-        """Whether the event lies in the asked range. One that was written before `since` but published after is in it."""
+        """Whether the event lies in the asked range; one written before `since` but published after it does."""
         if self.since is None and self.until is None:
             return True
         at = datetime.fromisoformat(event.time)
@@ -244,7 +244,8 @@ def _load(task_id: str) -> Replay | None:
         row = connection.exec_driver_sql(SQL["load"], {"task_id": task_id}).one_or_none()
     if row is None:
         return None
-    return Replay(*row[:7], set(row[7]), set(row[8]), set(row[9]), row[10])
+    fields = dict(row._mapping)
+    return Replay(**fields | {name: set(fields[name]) for name in ("products", "companies", "cities")})
 
 
 def _save(task_id: str, replay: Replay) -> None:
