@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import io
+import shutil
+import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
 import psycopg2
+
+from backend.app.embedded.postgres import find_binaries
 
 
 def dsn(url: str) -> str:
@@ -67,6 +71,20 @@ class Plain:
         self, kind: type[BaseException] | None, failure: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def psql(url: str, script: str) -> str:
+    """Run a script by the real psql; what it printed."""
+    binary = shutil.which("psql") or str(find_binaries() / "psql")
+    done = subprocess.run(
+        [binary, "-qXAt", "-v", "ON_ERROR_STOP=1", dsn(url)],
+        input=script,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return done.stdout
 
 
 @contextmanager
