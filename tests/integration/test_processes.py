@@ -83,6 +83,12 @@ def test_lets_a_child_end_whose_work_is_done(supervisor: Supervisor, shown: list
     assert shown == []
 
 
+def test_says_when_a_child_failed_that_is_not_started_again(supervisor: Supervisor, shown: list[str], tmp_path: Path):
+    supervisor.start(child(tmp_path, "raise SystemExit(3)", restarts=False))
+    tend(supervisor, lambda: len(shown) == 1)
+    assert shown == [f"part failed; see {tmp_path}/logs/part.log"]
+
+
 def test_tells_of_each_start_and_end(tmp_path: Path):
     changes: list[dict[str, int]] = []
     supervisor = Supervisor(on_change=lambda: changes.append(supervisor.pids()), show=lambda _: None)

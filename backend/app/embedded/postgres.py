@@ -60,7 +60,6 @@ class Postgres:
     """One PostgreSQL server. The folder belongs to one owner at a time: two must not start it together."""
 
     name = "postgres"
-    restarts = True
 
     def __init__(
         self,

@@ -37,7 +37,6 @@ class Part(Protocol):
     """What the supervisor keeps alive: a child, or an embedded server."""
 
     name: str
-    restarts: bool
 
     @property
     def pid(self) -> int | None:
@@ -63,6 +62,11 @@ class Child:
     def pid(self) -> int | None:
         """The process id, None when it does not run."""
         return self._process.pid if self._process is not None and self._process.poll() is None else None
+
+    @property
+    def exit_code(self) -> int | None:
+        """Its exit code, None while it runs or when it was never started."""
+        return self._process.poll() if self._process is not None else None
 
     def begin(self) -> None:
         """Start it; what its last life left behind (such as a worker's pool) is killed before."""
@@ -149,8 +153,10 @@ class Supervisor:
             child.kill()
 
     def _note_end(self, watch: _Watch, now: float) -> None:
-        if not watch.part.restarts:
+        if isinstance(watch.part, Child) and not watch.part.restarts:
             self._watches.remove(watch)
+            if watch.part.exit_code != 0:
+                self._show(f"{watch.part.name} failed; see {watch.part.log}")
         else:
             watch.pause = FIRST_PAUSE if now - watch.begun > STEADY else watch.pause
             watch.due = now + watch.pause

@@ -53,7 +53,6 @@ class RabbitMQ:
     """One RabbitMQ node. Nodes given the same `port_mapper` and `cookie` can `join` each other."""
 
     name = "rabbitmq"
-    restarts = True
 
     def __init__(
         self,
