@@ -1,0 +1,84 @@
+"""The caches themselves: active cities, and why a row is what it is."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any, Literal
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel
+
+from backend.app.api import database
+from backend.app.api.conditional import Validated, answer
+from backend.app.api.paging import RowId
+from backend.app.api.problems import documented
+from backend.app.caches import reads
+from backend.app.caches.explain import Noun, explain
+
+router = APIRouter(prefix="/caches", tags=["caches"], responses={**documented(404, 422, 503), **Validated})
+
+
+class ActiveCities(BaseModel):
+    """One row of the active-cities cache."""
+
+    cache_type: Literal["products", "companies"]
+    active_city_ids: list[int]
+    total_cities: int
+    total_companies: int
+    total_products: int
+    last_updated: datetime
+
+
+class LastPatch(BaseModel):
+    """The patch that wrote or removed the cached row last."""
+
+    task: str
+    task_id: str | None
+    event_id: str | None
+    time: datetime
+    traceparent: str | None
+
+
+class Explanation(BaseModel):
+    """Why the cache holds what it holds."""
+
+    subject: str
+    source: dict[str, Any] | None
+    cached: dict[str, Any] | None
+    wanted: dict[str, Any] | None
+    agrees: bool
+    last_patch: LastPatch | None
+    pending_events: int
+
+
+@router.get("/active-cities/{cache_type}", response_model=ActiveCities)
+def get_active_cities(cache_type: Literal["products", "companies"], request: Request, response: Response) -> Any:
+    """Cities that have anything at all, and totals."""
+    with database.transaction() as connection:
+        row = reads.active_cities(connection, cache_type)
+    return answer(request, response, ActiveCities(**row), row["last_updated"], by_date=True)
+
+
+@router.get("/explain/product/{row_id}", response_model=Explanation)
+def explain_product(row_id: RowId, request: Request, response: Response) -> Any:
+    """Source row, cached row, agreement and last patch of a product."""
+    return _explained("product", row_id, request, response)
+
+
+@router.get("/explain/company/{row_id}", response_model=Explanation)
+def explain_company(row_id: RowId, request: Request, response: Response) -> Any:
+    """Source row, cached row, agreement and last patch of a company."""
+    return _explained("company", row_id, request, response)
+
+
+@router.get("/explain/city/{row_id}", response_model=Explanation)
+def explain_city(row_id: RowId, request: Request, response: Response) -> Any:
+    """A city, its counts as they are and as they should be."""
+    return _explained("city", row_id, request, response)
+
+
+def _explained(noun: Noun, row_id: int, request: Request, response: Response) -> Response:
+    with database.snapshot() as connection:
+        found = explain(connection, noun, row_id)
+    return answer(request, response, Explanation(**asdict(found)), None)

@@ -1,0 +1,167 @@
+"""Cities of the catalog with their counts, and what can be bought in each: counts and lists come from the caches."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Final, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel
+
+from backend.app.api import database, paging
+from backend.app.api.conditional import Validated, answer
+from backend.app.api.paging import After, Limit, Page, RowId
+from backend.app.api.problems import documented
+from backend.app.api.security import GUARDED, KEYS
+from backend.app.api.values import Body, FilterText, Kind, Latitude, Longitude, Text, optional
+from backend.app.caches import reads
+from backend.app.catalog import rows
+from backend.app.catalog.rows import CITIES
+
+router = APIRouter(prefix="/cities", tags=["catalog"], responses=documented(422, 503))
+
+Sort = Literal[
+    "id", "-id", "name", "-name", "products_count", "-products_count",
+    "services_count", "-services_count", "companies_count", "-companies_count",
+]  # fmt: skip
+KEYS_OF_SORTS: Final[dict[str, tuple[type, ...]]] = {"id": (int,), "name": (str, int)}
+
+
+class NewCity(Body):
+    """A city to create."""
+
+    name: Text
+    external_id: Text | None = None
+    latitude: Latitude | None = None
+    longitude: Longitude | None = None
+
+
+class ChangedCity(Body):
+    """What to change of a city."""
+
+    name: Text = optional()
+    external_id: Text | None = None
+    latitude: Latitude | None = None
+    longitude: Longitude | None = None
+
+
+class City(BaseModel):
+    """A city and how much the caches count in it."""
+
+    id: int
+    external_id: str | None
+    name: str
+    latitude: float | None
+    longitude: float | None
+    products_count: int
+    services_count: int
+    companies_count: int
+
+
+class CityProduct(BaseModel):
+    """A product or service that can be bought in the city."""
+
+    product_id: int
+    external_id: str | None
+    name: str | None
+    kind: Kind
+    company_id: int
+    company_name: str | None
+    mapped_at: datetime
+
+
+class CityCompany(BaseModel):
+    """A company in the city."""
+
+    company_id: int
+    external_id: str | None
+    name: str | None
+    mapped_at: datetime
+
+
+@router.get("", response_model=Page[City], responses=Validated)
+def list_cities(
+    request: Request,
+    response: Response,
+    limit: Limit = 100,
+    after: After = None,
+    sort: Annotated[Sort, Query(description="A leading '-' turns the order round.")] = "id",
+    external_id: FilterText = None,
+) -> Any:
+    """Cities with their counts, in the wanted order."""
+    by = sort.removeprefix("-")
+    key = paging.key_of(after, *KEYS_OF_SORTS.get(by, (int, int)))
+    with database.snapshot() as connection:
+        found, changed = reads.cities(connection, sort, key, limit, external_id)
+    names = ("id",) if by == "id" else (by, "id")
+    body = paging.page(request, response, found, limit, lambda row: paging.cursor_of([row[name] for name in names]))
+    return answer(request, response, Page[City](**body), changed)
+
+
+@router.post("", status_code=201, response_model=City, dependencies=KEYS, responses={**GUARDED, **documented(409)})
+def create_city(city: NewCity, request: Request, response: Response, trace: database.Trace) -> Any:
+    """Create a city; 409 when its external id is taken."""
+    with database.transaction(trace) as connection:
+        created = rows.create(connection, CITIES, city.given())
+        found, _ = reads.city(connection, created["id"])
+    response.headers["Location"] = f"{request.url.path}/{created['id']}"
+    return found
+
+
+@router.get("/{city_id}", response_model=City, responses={**Validated, **documented(404)})
+def get_city(city_id: RowId, request: Request, response: Response) -> Any:
+    """One city with its counts."""
+    with database.snapshot() as connection:
+        found, changed = reads.city(connection, city_id)
+    return answer(request, response, City(**found), changed)
+
+
+@router.patch("/{city_id}", response_model=City, dependencies=KEYS, responses={**GUARDED, **documented(404, 409)})
+def change_city(city_id: RowId, city: ChangedCity, trace: database.Trace) -> Any:
+    """Change some fields of a city."""
+    with database.transaction(trace) as connection:
+        rows.change(connection, CITIES, city_id, city.given())
+        return reads.city(connection, city_id)[0]
+
+
+@router.delete("/{city_id}", status_code=204, dependencies=KEYS, responses={**GUARDED, **documented(404)})
+def delete_city(city_id: RowId, trace: database.Trace) -> None:
+    """Delete a city; its companies stay, without a city."""
+    with database.transaction(trace) as connection:
+        rows.remove(connection, CITIES, city_id)
+
+
+@router.get(
+    "/{city_id}/products", response_model=Page[CityProduct], responses={**Validated, **documented(404)}, tags=["caches"]
+)
+def list_city_products(
+    city_id: RowId,
+    request: Request,
+    response: Response,
+    limit: Limit = 100,
+    after: After = None,
+    kind: Annotated[Kind | None, Query()] = None,
+) -> Any:
+    """What can be bought in the city, in the order of product ids."""
+    last = paging.id_of(after)
+    with database.snapshot() as connection:
+        found, changed = reads.city_products(connection, city_id, kind, last, limit)
+    body = paging.page(request, response, found, limit, lambda row: paging.cursor_of([row["product_id"]]))
+    return answer(request, response, Page[CityProduct](**body), changed)
+
+
+@router.get(
+    "/{city_id}/companies",
+    response_model=Page[CityCompany],
+    responses={**Validated, **documented(404)},
+    tags=["caches"],
+)
+def list_city_companies(
+    city_id: RowId, request: Request, response: Response, limit: Limit = 100, after: After = None
+) -> Any:
+    """Companies in the city, in the order of their ids."""
+    last = paging.id_of(after)
+    with database.snapshot() as connection:
+        found, changed = reads.city_companies(connection, city_id, last, limit)
+    body = paging.page(request, response, found, limit, lambda row: paging.cursor_of([row["company_id"]]))
+    return answer(request, response, Page[CityCompany](**body), changed)

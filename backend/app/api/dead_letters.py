@@ -1,0 +1,105 @@
+"""What could not be applied, and why; send it again."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel, Field, model_validator
+
+from backend.app import dead_letters
+from backend.app.api import database
+from backend.app.api.paging import BIGINT_MAX
+from backend.app.api.problems import documented
+from backend.app.api.security import GUARDED, KEYS
+from backend.app.api.values import Body, Reference
+from backend.app.requeue import requeue
+
+router = APIRouter(
+    prefix="/events/dead-letters",
+    tags=["dead letters"],
+    dependencies=KEYS,
+    responses={**GUARDED, **documented(422, 503)},
+)
+Kind = Literal["unreadable", "unknown_type", "failed", "undeliverable"]
+Reason = Annotated[str, Field(min_length=1, max_length=2000, pattern=r"^[^\x00]+$")]
+
+
+class DeadLetter(BaseModel):
+    """One message or key that could not be applied."""
+
+    id: int
+    kind: Kind
+    reason: str
+    subject: str | None
+    event_id: str | None
+    event_type: str | None
+    content_type: str | None
+    headers: dict[str, Any] | None
+    payload: str | None
+    payload_encoding: str
+    attempts: int
+    task_id: UUID | None
+    buried_at: datetime
+    requeued_at: datetime | None
+    closed_at: datetime | None
+    closed_because: str | None
+    closed_by: UUID | None
+
+
+class DeadLetters(BaseModel):
+    """Dead letters, newest first."""
+
+    items: list[DeadLetter]
+    next: str | None
+
+
+class Requeue(Body):
+    """Which open letters to send again: some ids, those of a kind, of a reason or of both, or all."""
+
+    ids: Annotated[list[Reference], Field(min_length=1, max_length=10_000)] | None = None
+    kind: Kind | None = None
+    reason: Reason | None = None
+    all: bool = False
+
+    @model_validator(mode="after")
+    def _one_choice(self) -> Requeue:
+        if [self.ids is not None, bool(self.kind or self.reason), self.all].count(True) != 1:
+            raise ValueError("give ids, or kind and reason, or all")
+        return self
+
+
+class Requeued(BaseModel):
+    """How many letters were sent again."""
+
+    requeued: int
+
+
+@router.get("", response_model=DeadLetters)
+def list_dead_letters(
+    request: Request,
+    response: Response,
+    state: Literal["open", "closed", "all"] = "open",
+    kind: Kind | None = None,
+    reason: Annotated[str | None, Query(min_length=1, max_length=2000, pattern=r"^[^\x00]+$")] = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    before: Annotated[int | None, Query(ge=0, le=BIGINT_MAX, description="A letter's id: older ones.")] = None,
+) -> Any:
+    """Dead letters with payload, reason, key and time, newest first."""
+    database.prepare()
+    found = dead_letters.listed(state, kind, reason, limit + 1, before)
+    following = None
+    if len(found) > limit:
+        url = request.url.include_query_params(before=found[limit - 1]["id"], limit=limit)
+        following = f"{url.path}?{url.query}"
+        response.headers["Link"] = f'<{following}>; rel="next"'
+    return {"items": found[:limit], "next": following}
+
+
+@router.post("/requeue", status_code=202, response_model=Requeued)
+def requeue_dead_letters(chosen: Requeue) -> Any:
+    """Send letters again: by id, by kind or reason, or all open ones."""
+    database.prepare()
+    return {"requeued": requeue(chosen.ids, chosen.kind, chosen.reason)}

@@ -1,0 +1,163 @@
+"""Errors as RFC 9457 problem details, whatever raised them; nothing leaves the API as plain text or as a bare 500."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, Final
+
+import psycopg2
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from backend.app import db
+from backend.app.catalog.rows import UnknownParent
+from backend.app.errors import Away, BadSetting, CitycacheError, Conflict, NotFound, Refused, Unprocessable
+from events.errors import EventError
+
+log = logging.getLogger(__name__)
+MEDIA_TYPE: Final = "application/problem+json"
+RETRY_AFTER: Final = {"Retry-After": "1"}
+BROKER_PACKAGES: Final = ("kombu", "amqp", "celery")  # their exceptions are known by name: the API imports none of them
+STATUSES: Final[dict[type[CitycacheError], int]] = {
+    NotFound: 404,
+    Conflict: 409,
+    Refused: 409,
+    Unprocessable: 422,
+    Away: 503,
+    BadSetting: 503,
+}
+
+
+class FieldError(BaseModel):
+    """What is wrong with one field."""
+
+    loc: list[str | int] = Field(description="Where: 'body', 'query' or 'path', then the field.")
+    msg: str
+    type: str
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    instance: str | None = None
+    errors: list[FieldError] | None = Field(default=None, description="Only with 422.")
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI responses for these statuses."""
+    schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
+    return {status: {"description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: schema}} for status in statuses}
+
+
+def problem(
+    status: int,
+    detail: str,
+    path: str = "",
+    errors: Sequence[FieldError] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """One problem as a response; 503 says when to come again."""
+    found = Problem(
+        title=HTTPStatus(status).phrase,
+        status=status,
+        detail=detail,
+        instance=path or None,
+        errors=list(errors or ()) or None,
+    )
+    body = json.dumps(found.model_dump(exclude_none=True)).encode()
+    extra = {**(RETRY_AFTER if status == 503 else {}), **(headers or {})}
+    return Response(body, status, extra, media_type=MEDIA_TYPE)
+
+
+def respond(failure: Exception, path: str) -> Response:
+    """The problem that an exception is; one that nobody expected is logged and becomes a 500 without its text."""
+    for kind, status in STATUSES.items():
+        if isinstance(failure, kind):
+            return problem(status, str(failure), path, _errors(failure))
+    if _is_away(failure):
+        log.warning("a server is away: %s: %s", type(failure).__name__, failure)
+        return problem(503, "a server that is needed did not answer in time", path)
+    log.error("unexpected failure of %s", path, exc_info=failure)
+    return problem(500, "something unexpected went wrong; the log of the API says what", path)
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of this app as a problem."""
+
+    @app.exception_handler(HTTPException)
+    def http(request: Request, failure: HTTPException) -> Response:
+        detail = failure.detail if failure.detail != HTTPStatus(failure.status_code).phrase else ""
+        sentence = detail or f"{request.method} {request.url.path}: {HTTPStatus(failure.status_code).phrase.lower()}"
+        return problem(failure.status_code, sentence, request.url.path, headers=failure.headers)
+
+    @app.exception_handler(RequestValidationError)
+    def invalid(request: Request, failure: RequestValidationError) -> Response:
+        errors = [_field_error(error) for error in failure.errors()]
+        detail = "; ".join(f"{'.'.join(map(str, error.loc))}: {error.msg}" for error in errors[:5])
+        return problem(422, detail, request.url.path, errors)
+
+    @app.exception_handler(CitycacheError)
+    def known(request: Request, failure: CitycacheError) -> Response:
+        return respond(failure, request.url.path)
+
+
+class CatchAll:
+    """Innermost middleware: what no handler knows becomes a problem here, before the server prints a bare 500."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on; answer for it when it fails before its response has begun."""
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        begun = False
+
+        async def watched(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watched)
+        except Exception as failure:
+            if begun:
+                raise
+            await respond(failure, scope["path"])(scope, receive, send)
+
+
+def _errors(failure: CitycacheError) -> list[FieldError]:
+    if isinstance(failure, UnknownParent):
+        return [FieldError(loc=["body", failure.field], msg=str(failure), type="unknown_parent")]
+    return []
+
+
+def _field_error(error: Mapping[str, Any]) -> FieldError:
+    """Without the input itself: it may be huge, secret, or no valid text."""
+    loc = [part if isinstance(part, int) else _printable(str(part)) for part in error.get("loc", ())]
+    return FieldError(loc=loc, msg=_printable(str(error.get("msg"))), type=str(error.get("type")))
+
+
+def _printable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()
+
+
+def _is_away(failure: BaseException) -> bool:
+    if isinstance(failure, (PoolTimeout, OSError, EOFError, EventError)):
+        return True
+    if isinstance(failure, (DBAPIError, psycopg2.Error)):
+        origin = failure.orig if isinstance(failure, DBAPIError) else failure
+        return db.is_away(failure) or isinstance(origin, psycopg2.OperationalError)  # also deadlocks: come again
+    return type(failure).__module__.split(".")[0] in BROKER_PACKAGES

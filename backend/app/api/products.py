@@ -1,0 +1,106 @@
+"""Products and services of the catalog."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel
+from sqlalchemy import select
+
+from backend.app.api import database, paging
+from backend.app.api.paging import After, FilterId, Limit, Page, RowId
+from backend.app.api.problems import documented
+from backend.app.api.security import GUARDED, KEYS
+from backend.app.api.values import Body, FilterText, Kind, Reference, Text, optional
+from backend.app.catalog import rows
+from backend.app.catalog.rows import COMPANIES, PRODUCTS
+
+router = APIRouter(prefix="/products", tags=["catalog"], responses=documented(422, 503))
+
+
+class NewProduct(Body):
+    """A product or service to create."""
+
+    name: Text
+    company_id: Reference
+    external_id: Text | None = None
+    kind: Kind = optional()
+    is_active: bool = optional()
+
+
+class ChangedProduct(Body):
+    """What to change of a product; another `company_id` moves it."""
+
+    name: Text = optional()
+    company_id: Reference = optional()
+    external_id: Text | None = None
+    kind: Kind = optional()
+    is_active: bool = optional()
+
+
+class Product(BaseModel):
+    """A product (goods) or a service."""
+
+    id: int
+    external_id: str | None
+    company_id: int
+    name: str
+    kind: Kind
+    is_active: bool
+    created_at: datetime
+    updated_at: datetime
+
+
+@router.get("", response_model=Page[Product])
+def list_products(
+    request: Request,
+    response: Response,
+    limit: Limit = 100,
+    after: After = None,
+    company_id: FilterId = None,
+    city_id: FilterId = None,
+    kind: Annotated[Kind | None, Query()] = None,
+    is_active: bool | None = None,
+    external_id: FilterText = None,
+) -> Any:
+    """Products in the order of their ids; `city_id` means that of their company."""
+    wanted = {"company_id": company_id, "kind": kind, "is_active": is_active, "external_id": external_id}
+    filters: list[Any] = [PRODUCTS.c[name] == value for name, value in wanted.items() if value is not None]
+    if city_id is not None:
+        filters.append(PRODUCTS.c.company_id.in_(select(COMPANIES.c.id).where(COMPANIES.c.city_id == city_id)))
+    last = paging.id_of(after)
+    with database.transaction() as connection:
+        found = rows.listed(connection, PRODUCTS, filters, last, limit)
+    return paging.page(request, response, found, limit, lambda row: paging.cursor_of([row["id"]]))
+
+
+@router.post("", status_code=201, response_model=Product, dependencies=KEYS, responses={**GUARDED, **documented(409)})
+def create_product(product: NewProduct, request: Request, response: Response, trace: database.Trace) -> Any:
+    """Create a product; 409 when its external id is taken, 422 when its company is not there."""
+    with database.transaction(trace) as connection:
+        created = rows.create(connection, PRODUCTS, product.given())
+    response.headers["Location"] = f"{request.url.path}/{created['id']}"
+    return created
+
+
+@router.get("/{product_id}", response_model=Product, responses=documented(404))
+def get_product(product_id: RowId) -> Any:
+    """One product."""
+    with database.transaction() as connection:
+        return rows.find(connection, PRODUCTS, product_id)
+
+
+@router.patch("/{product_id}", response_model=Product, dependencies=KEYS, responses={**GUARDED, **documented(404, 409)})
+def change_product(product_id: RowId, product: ChangedProduct, trace: database.Trace) -> Any:
+    """Change some fields of a product."""
+    with database.transaction(trace) as connection:
+        return rows.change(connection, PRODUCTS, product_id, product.given())
+
+
+@router.delete("/{product_id}", status_code=204, dependencies=KEYS, responses={**GUARDED, **documented(404)})
+def delete_product(product_id: RowId, trace: database.Trace) -> None:
+    """Delete a product."""
+    with database.transaction(trace) as connection:
+        rows.remove(connection, PRODUCTS, product_id)

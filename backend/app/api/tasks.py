@@ -1,0 +1,166 @@
+"""Start tasks, and read how their runs go, from the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Annotated, Any, Final, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, Field, model_validator
+
+from backend.app.api import database
+from backend.app.api.paging import BIGINT_MAX
+from backend.app.api.problems import documented
+from backend.app.api.security import GUARDED, KEYS
+from backend.app.api.values import Body, FilterText
+from backend.app.errors import NotFound
+from backend.app.tasks import ledger
+
+router = APIRouter(prefix="/celery/tasks", tags=["tasks"], responses=documented(422, 503))
+
+State = Literal["PENDING", "STARTED", "RETRY", "SUCCESS", "FAILURE", "REVOKED", "EXPIRED", "SKIPPED"]
+DOCUMENTED: Final = {
+    "update_product_city_cache": "Rebuild ProductCityMapping and its ActiveCitiesCache row.",
+    "update_company_city_cache": "Rebuild CompanyCityMapping and its ActiveCitiesCache row.",
+    "update_cities_product_count": "Recount goods, services and companies of each city.",
+    "refresh_all_caches": "All three rebuilds, one after the other.",
+    "clear_all_caches": "Empty the caches.",
+}
+
+
+class Started(BaseModel):
+    """A run that has been queued."""
+
+    task_id: UUID
+    task: str
+    state: Literal["PENDING"]
+    status_url: str
+
+
+class Run(BaseModel):
+    """One run of a task, whoever started it."""
+
+    task_id: UUID
+    task: str
+    trigger: Literal["api", "beat", "event", "replay", "cli"]
+    state: State
+    progress: Any | None
+    result: Any | None
+    error: str | None
+    queued_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+class Runs(BaseModel):
+    """Runs, newest first."""
+
+    items: list[Run]
+    next: str | None = Field(description="Path and query of the next page; null on the last one.")
+
+
+def _instant(given: Any) -> Any:
+    """RFC 3339 texts only: numbers would be read as seconds since 1970."""
+    if not isinstance(given, str):
+        raise ValueError("must be a text like 2026-11-24T08:00:00Z")
+    return datetime.fromisoformat(given)
+
+
+Instant = Annotated[AwareDatetime, BeforeValidator(_instant, json_schema_input_type=AwareDatetime)]
+
+
+class Replay(Body):
+    """What to replay: from an offset of the log or from an instant, up to an instant or to the log's end."""
+
+    since: Instant | None = None
+    until: Instant | None = None
+    from_offset: Annotated[int, Field(ge=0, le=BIGINT_MAX)] | None = None
+    dry_run: bool = False
+
+    @model_validator(mode="after")
+    def _one_beginning(self) -> Replay:
+        if self.since is not None and self.from_offset is not None:
+            raise ValueError("give either since or from_offset, not both")
+        if self.since is not None and self.until is not None and self.since >= self.until:
+            raise ValueError("since must be before until")
+        return self
+
+
+@router.get("", response_model=Runs)
+def list_runs(
+    request: Request,
+    response: Response,
+    state: State | None = None,
+    task: FilterText = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    before: Annotated[UUID | None, Query(description="A run's id: older ones than this.")] = None,
+) -> Any:
+    """Active runs; with any of state, task, limit or before: the history, newest first."""
+    database.prepare()
+    if not request.query_params:
+        return {"items": [run.as_dict() for run in ledger.active()], "next": None}
+    found = ledger.history(state, task, limit + 1, before)
+    following = None
+    if len(found) > limit:
+        url = request.url.include_query_params(before=found[limit - 1].task_id, limit=limit)
+        following = f"{url.path}?{url.query}"
+        response.headers["Link"] = f'<{following}>; rel="next"'
+    return {"items": [run.as_dict() for run in found[:limit]], "next": following}
+
+
+@router.get("/{task_id}", response_model=Run, responses=documented(404))
+def get_run(task_id: str) -> Any:
+    """State of one run; 404 for an id that was never issued."""
+    database.prepare()
+    try:
+        run = ledger.run(UUID(task_id))
+    except ValueError:
+        run = None
+    if run is None:
+        raise NotFound(f"there is no run {task_id}")
+    return run.as_dict()
+
+
+def _start(request: Request, response: Response, task: Any, **arguments: Any) -> Any:
+    from backend.app.tasks.task import start
+
+    database.prepare()
+    run = start(task, trigger="api", **arguments)
+    status_url = f"/api/v1{router.prefix}/{run.task_id}"
+    response.headers["Location"] = status_url
+    return {"task_id": run.task_id, "task": run.task, "state": "PENDING", "status_url": status_url}
+
+
+def _endpoint(name: str) -> Callable[..., Any]:
+    def endpoint(request: Request, response: Response) -> Any:
+        from backend.app.tasks.refresh import STARTABLE
+
+        return _start(request, response, STARTABLE[name])
+
+    endpoint.__name__, endpoint.__doc__ = f"start_{name}", DOCUMENTED[name]
+    return endpoint
+
+
+for _name in DOCUMENTED:
+    router.post(
+        f"/{_name.replace('_', '-')}", status_code=202, response_model=Started, dependencies=KEYS, responses=GUARDED
+    )(_endpoint(_name))
+
+
+@router.post(
+    "/replay-events",
+    status_code=202,
+    response_model=Started,
+    dependencies=KEYS,
+    responses={**GUARDED, **documented(409)},
+)
+def start_replay_events(request: Request, response: Response, replay: Replay | None = None) -> Any:
+    """Patch again what the log names from an offset or instant on; `dry_run` only says what would change."""
+    from backend.app.tasks.replay import Request as Wanted
+    from backend.app.tasks.replay import replay_events
+
+    arguments = (replay or Replay()).model_dump(mode="json", exclude_none=True)
+    Wanted.parse(**arguments)
+    return _start(request, response, replay_events, **arguments)

@@ -1,0 +1,92 @@
+"""Single rows of the catalog: read, create, change, delete. A change that changes nothing writes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import psycopg2.errors
+from sqlalchemy import Connection, Table, and_, delete, func, or_, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import IntegrityError
+
+from backend.app.catalog.models import City, Company, Product
+from backend.app.errors import Conflict, NotFound, Unprocessable
+
+CITIES: Final[Table] = City.__table__  # type: ignore[assignment]
+COMPANIES: Final[Table] = Company.__table__  # type: ignore[assignment]
+PRODUCTS: Final[Table] = Product.__table__  # type: ignore[assignment]
+NOUNS: Final = {CITIES.name: "city", COMPANIES.name: "company", PRODUCTS.name: "product"}
+PARENTS: Final = {COMPANIES.name: "city_id", PRODUCTS.name: "company_id"}
+Row = Mapping[str, Any]
+
+
+class UnknownParent(Unprocessable):
+    """The row's parent is not there."""
+
+    def __init__(self, field: str, value: Any) -> None:
+        super().__init__(f"{field}: there is no {field.removesuffix('_id')} {value}")
+        self.field = field
+
+
+def find(connection: Connection, table: Table, row_id: int) -> Row:
+    """One row; raises NotFound."""
+    found = connection.execute(select(table).where(table.c.id == row_id)).mappings().first()
+    if found is None:
+        raise NotFound(f"there is no {NOUNS[table.name]} {row_id}")
+    return dict(found)
+
+
+def listed(connection: Connection, table: Table, filters: Sequence[Any], after: int | None, limit: int) -> list[Row]:
+    """Rows in the order of their ids, above `after`, one more than `limit` when there are more."""
+    conditions = [*filters] if after is None else [*filters, table.c.id > after]
+    query = select(table).where(and_(True, *conditions)).order_by(table.c.id).limit(limit + 1)
+    return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def create(connection: Connection, table: Table, values: Row) -> Row:
+    """Insert a row; raises Conflict for an external id that is taken, UnknownParent."""
+    statement = insert(table).values(**values).on_conflict_do_nothing(index_elements=["id"]).returning(table)
+    try:
+        created = connection.execute(statement).mappings().first()
+        if created is None:
+            catch_up(connection, table)
+            created = connection.execute(statement).mappings().one()
+    except IntegrityError as failure:
+        raise _explained(failure, table, values) from failure
+    return dict(created)
+
+
+def catch_up(connection: Connection, table: Table) -> None:
+    """Raise the table's sequence to its largest id: rows inserted with an id of their own do not move it."""
+    highest = select(func.max(table.c.id)).scalar_subquery()
+    connection.execute(select(func.setval(func.pg_get_serial_sequence(table.name, "id"), highest)))
+
+
+def change(connection: Connection, table: Table, row_id: int, values: Row) -> Row:
+    """Set these columns; raises NotFound, Conflict, UnknownParent."""
+    if not values:
+        return find(connection, table, row_id)
+    differs = or_(*(table.c[name].is_distinct_from(value) for name, value in values.items()))
+    touched = {"updated_at": func.now()} if "updated_at" in table.c else {}
+    statement = update(table).where(table.c.id == row_id, differs).values(**values, **touched).returning(table)
+    try:
+        changed = connection.execute(statement).mappings().first()
+    except IntegrityError as failure:
+        raise _explained(failure, table, values) from failure
+    return dict(changed) if changed is not None else find(connection, table, row_id)
+
+
+def remove(connection: Connection, table: Table, row_id: int) -> None:
+    """Delete a row; what hangs on it follows the foreign keys' rules. Raises NotFound."""
+    if not connection.execute(delete(table).where(table.c.id == row_id)).rowcount:
+        raise NotFound(f"there is no {NOUNS[table.name]} {row_id}")
+
+
+def _explained(failure: IntegrityError, table: Table, values: Row) -> Exception:
+    if isinstance(failure.orig, psycopg2.errors.UniqueViolation):
+        return Conflict(f"external_id {values.get('external_id')!r} belongs to another {NOUNS[table.name]}")
+    if isinstance(failure.orig, psycopg2.errors.ForeignKeyViolation):
+        field = PARENTS[table.name]
+        return UnknownParent(field, values.get(field))
+    return failure

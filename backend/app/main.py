@@ -1,0 +1,73 @@
+"""The HTTP API: `uvicorn backend.app.main:app`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio.to_thread
+from fastapi import APIRouter, FastAPI
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import HTMLResponse
+from fastapi_offline import FastAPIOffline
+
+from backend.app import db, log
+from backend.app.api import caches, cities, companies, database, dead_letters, health, problems, products, stats, tasks
+from backend.app.api.deadline import Deadline
+from backend.app.api.metrics import Measured
+from backend.app.api.security import Guard
+from backend.app.settings import settings
+from backend.app.startup import warn_on_default_passwords
+
+PLACEHOLDER = """<!doctype html><html lang="en"><meta charset="utf-8"><title>citycache</title><h1>citycache</h1>
+<p><a href="/docs">API</a>, <a href="/health/ready">health</a>, <a href="/metrics">metrics</a></p></html>"""
+
+
+def create_app() -> FastAPI:
+    """The whole API; connects to nothing before its first request."""
+    app = FastAPIOffline(title="citycache", version="0.1.0", redoc_url=None, lifespan=_lifespan)
+    problems.install(app)
+    app.include_router(_v1())
+    app.include_router(health.router)
+    app.get("/", include_in_schema=False, response_class=HTMLResponse)(_placeholder)
+    for middleware in (problems.CatchAll, Guard, Measured, Deadline):  # the last one is the outermost
+        app.add_middleware(middleware)
+    app.openapi = lambda: _described(app)  # type: ignore[method-assign]
+    return app
+
+
+def _v1() -> APIRouter:
+    v1 = APIRouter(prefix="/api/v1")
+    for module in (cities, companies, products, caches, stats, tasks, dead_letters):
+        v1.include_router(module.router)
+    return v1
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    log.configure(settings().log_format, settings().log_level)
+    warn_on_default_passwords(settings())
+    database.prepare()
+    anyio.to_thread.current_default_thread_limiter().total_tokens = database.THREADS
+    yield
+    db.dispose()
+
+
+def _described(app: FastAPI) -> dict[str, Any]:
+    """OpenAPI with the schema of problems, which responses only refer to."""
+    if not app.openapi_schema:
+        described = get_openapi(title=app.title, version=app.version, routes=app.routes)
+        reference = "#/components/schemas/{model}"
+        problem = problems.Problem.model_json_schema(ref_template=reference)
+        schemas = described.setdefault("components", {}).setdefault("schemas", {})
+        schemas |= problem.pop("$defs") | {"Problem": problem}
+        app.openapi_schema = described
+    return app.openapi_schema
+
+
+async def _placeholder() -> str:
+    return PLACEHOLDER
+
+
+app = create_app()
