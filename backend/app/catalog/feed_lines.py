@@ -1,0 +1,147 @@
+"""Lines of a change feed: read them from a file or a pipe, decode each one and say what is wrong with it."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zlib
+from collections.abc import Iterator
+from datetime import datetime
+from functools import lru_cache
+from itertools import count
+from typing import BinaryIO, Final, cast
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+MOST_LINE_BYTES: Final = 1024 * 1024
+MOST_ID: Final = 500  # characters; an index entry of PostgreSQL holds 2,700 bytes
+MOST_NAME: Final = 5_000  # characters; before and after must fit together into one message of 128 KiB
+OPS: Final = ("create", "update", "move", "delete")
+KINDS: Final = ("city", "company", "product")
+GZIP: Final = b"\x1f\x8b"
+BOM: Final = b"\xef\xbb\xbf"
+
+
+class Bad(ValueError):
+    """What is wrong with a line, as a sentence; `line` is its number where it is known, else 0."""
+
+    def __init__(self, reason: str, line: int = 0) -> None:
+        super().__init__(reason)
+        self.line = line
+
+
+class Change(msgspec.Struct, gc=False):
+    """One line; UNSET where the line says nothing, None where it says null."""
+
+    op: str
+    kind: str
+    id: str
+    name: str | None = None
+    parent: str | UnsetType | None = UNSET
+    product_kind: str | None = None
+    is_active: bool | None = None
+    latitude: float | UnsetType | None = UNSET
+    longitude: float | UnsetType | None = UNSET
+    ts: str | None = None
+
+
+_decode = msgspec.json.Decoder(Change).decode
+
+
+def unpacked(stream: BinaryIO, name: str = "") -> io.BufferedReader:
+    """The feed's bytes; gzip is known by its first two bytes, or by the name."""
+    buffered = stream if isinstance(stream, io.BufferedReader) else io.BufferedReader(cast(io.RawIOBase, stream))
+    if buffered.peek(2)[:2] == GZIP or name.endswith(".gz"):
+        return io.BufferedReader(gzip.GzipFile(fileobj=buffered), 256 * 1024)
+    return buffered
+
+
+def numbered(stream: io.BufferedReader, first: int) -> Iterator[tuple[int, bytes]]:
+    """Lines with their numbers, from `first` on, blank ones included; raises Bad."""
+    for number in count(1):
+        try:
+            line = stream.readline(MOST_LINE_BYTES + 1)
+        except EOFError:
+            raise Bad("the gzip file ends too early: it is truncated", number) from None
+        except (gzip.BadGzipFile, zlib.error) as failure:
+            raise Bad(f"not a gzip file, or a damaged one: {failure}", number) from None
+        if not line:
+            return
+        if len(line) > MOST_LINE_BYTES:
+            raise Bad("the line is longer than 1 MiB", number)
+        if number >= first:
+            yield number, line.removeprefix(BOM) if number == 1 else line
+
+
+def decode(line: bytes) -> Change:
+    """Decode and check what can be checked without the catalog; raises Bad."""
+    try:
+        if not line.isascii():
+            line.decode()
+        change = _decode(line)
+    except UnicodeDecodeError as failure:
+        raise Bad(f"not UTF-8: {failure.reason} at byte {failure.start + 1}") from None
+    except msgspec.ValidationError as failure:
+        raise Bad(_sentence(str(failure))) from None
+    except (msgspec.DecodeError, RecursionError) as failure:
+        raise Bad(f"not JSON: {failure}") from None
+    _check(change)
+    return change
+
+
+def _check(change: Change) -> None:
+    if change.op not in OPS:
+        raise Bad(f"unknown op {_short(change.op)}: one of {', '.join(OPS)} is known")
+    if change.kind not in KINDS:
+        raise Bad(f"unknown kind {_short(change.kind)}: one of {', '.join(KINDS)} is known")
+    _check_text("id", change.id, MOST_ID)
+    if change.name is not None:
+        _check_text("name", change.name, MOST_NAME)
+    if change.parent:
+        _check_text("parent", change.parent, MOST_ID)
+    elif change.parent == "":
+        raise Bad("parent is empty")
+    if change.product_kind is not None and change.product_kind not in ("product", "service"):
+        raise Bad(f"product_kind {_short(change.product_kind)} is neither 'product' nor 'service'")
+    _check_degrees("latitude", change.latitude, 90)
+    _check_degrees("longitude", change.longitude, 180)
+    if change.ts is not None and not _is_instant(change.ts):
+        raise Bad(f"ts {_short(change.ts)} is not a date")
+
+
+def _check_text(name: str, value: str, most: int) -> None:
+    if not value or value.isspace():
+        raise Bad(f"{name} is empty")
+    if "\0" in value:
+        raise Bad(f"{name} has a NUL character, which PostgreSQL cannot keep")
+    if len(value) > most:
+        raise Bad(f"{name} is longer than {most} characters")
+
+
+def _check_degrees(name: str, value: float | UnsetType | None, most: int) -> None:
+    if isinstance(value, float) and not -most <= value <= most:
+        raise Bad(f"{name} {value} is not between -{most} and {most}")
+
+
+@lru_cache(maxsize=1024)  # feeds have long runs of one instant
+def _is_instant(text: str) -> bool:
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _sentence(said: str) -> str:
+    what, _, where = said.partition(" - at ")
+    name = where.strip("`$.")
+    if what.startswith("Expected `object`"):
+        return "not an object: " + what
+    if what.startswith("Object missing"):
+        return what.replace("Object missing required field ", "missing ").replace("`", "")
+    return f"{name}: {what}" if name else what
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:57] + "...")
