@@ -70,12 +70,11 @@ def patch(connection: Connection, keys: Keys, cause: Cause) -> Patched:
     moves: dict[int, Moved] = defaultdict(Moved)
     companies = _patch_companies(connection, keys.companies, patch_id, moves)
     products = _patch_products(connection, keys.products, patch_id, moves)
-    for city in _stray_counts(connection, keys.cities):
+    for city in _counted_cities(connection, keys.cities):
         moves[city] += Moved()
     if companies or products:
         _record(connection, patch_id, Patched(products, companies), cause)
-    _move(connection, moves, totals=True)
-    return Patched(products, companies, sorted(moves))
+    return Patched(products, companies, _move(connection, moves, totals=True))
 
 
 def lock(connection: Connection, keys: Keys) -> None:
@@ -97,8 +96,8 @@ def recount(connection: Connection) -> Recounted:
 
 def repair_active(connection: Connection, cache_type: CacheType) -> bool:
     """Make one active-cities row equal to the counts; whether it was wrong."""
-    _all(connection, "lock_active", cache_type=cache_type)
-    return bool(_all(connection, "repair_active", cache_type=cache_type))
+    made = _all(connection, "lock_active", cache_type=cache_type)
+    return bool(_all(connection, "repair_active", cache_type=cache_type) or made)
 
 
 def clear(connection: Connection) -> tuple[int, int, int]:
@@ -127,8 +126,8 @@ def _patch_products(connection: Connection, ids: Sequence[int], patch_id: int, m
     return list(row[0])
 
 
-def _stray_counts(connection: Connection, cities: Sequence[int]) -> list[int]:
-    return [row[0] for row in _all(connection, "stray_counts", cities=list(cities))] if cities else []
+def _counted_cities(connection: Connection, cities: Sequence[int]) -> list[int]:
+    return [row[0] for row in _all(connection, "counted_cities", cities=list(cities))] if cities else []
 
 
 def _record(connection: Connection, patch_id: int, patched: Patched, cause: Cause) -> None:
@@ -146,10 +145,10 @@ def _record(connection: Connection, patch_id: int, patched: Patched, cause: Caus
     )
 
 
-def _move(connection: Connection, moves: dict[int, Moved], totals: bool) -> None:
-    """Move counts by differences, then the active-city rows by what crossed zero."""
+def _move(connection: Connection, moves: dict[int, Moved], totals: bool) -> list[int]:
+    """Move counts by differences, then the active-city rows by what crossed zero; cities whose counts changed."""
     if not moves:
-        return
+        return []
     cities = sorted(moves)
     after = _all(
         connection,
@@ -159,8 +158,9 @@ def _move(connection: Connection, moves: dict[int, Moved], totals: bool) -> None
         services=[moves[city].services for city in cities],
         companies=[moves[city].companies for city in cities],
     )
-    if empty := [row[0] for row in after if not any(row[1:])]:
-        _all(connection, "drop_counts", cities=empty)
+    changed = {row[0] for row in after}
+    if empty := [*(moves.keys() - changed), *(row[0] for row in after if not any(row[1:]))]:
+        changed.update(row[0] for row in _all(connection, "drop_counts", cities=empty))
     crossed = {
         "products": _crossed(
             (row[0], row[1] + row[2], moves[row[0]].products + moves[row[0]].services) for row in after
@@ -169,6 +169,7 @@ def _move(connection: Connection, moves: dict[int, Moved], totals: bool) -> None
     }
     total = sum(moves.values(), Moved()) if totals else Moved()
     _move_active(connection, crossed, total)
+    return sorted(changed)
 
 
 def _crossed(counts: Iterable[tuple[int, int, int]]) -> tuple[list[int], list[int]]:

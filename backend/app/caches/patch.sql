@@ -1,5 +1,5 @@
 -- The only statements that write the caches. They run in this order, in one READ COMMITTED transaction,
--- each with a snapshot of its own: lock_lanes, patch_companies, patch_products, stray_counts, record,
+-- each with a snapshot of its own: lock_lanes, patch_companies, patch_products, counted_cities, record,
 -- move_counts, drop_counts, move_active. One order of locks for everybody: lanes, mappings, counts by city, active rows.
 
 -- name: lock_lanes
@@ -91,15 +91,17 @@ INSERT INTO patches (id, task, task_id, subjects, event_ids, traceparents)
 OVERRIDING SYSTEM VALUE
 VALUES (%(patch_id)s, %(task)s, %(task_id)s::uuid, %(subjects)s::text[], %(event_ids)s::text[], %(traceparents)s::text[])
 
--- name: stray_counts
--- Cities that came or went: in the catalog without a row of counts, or the other way round.
+-- name: counted_cities
+-- Which of these cities to look at among the counts: those of the catalog must have a row, others may have one to drop.
+-- A row that is there is asked again by move_counts, which waits for whoever is dropping it.
 SELECT city_id
   FROM unnest(%(cities)s::bigint[]) AS city_id
  WHERE EXISTS (SELECT FROM cities WHERE cities.id = city_id)
-       <> EXISTS (SELECT FROM city_counts WHERE city_counts.city_id = city_id.city_id)
+    OR EXISTS (SELECT FROM city_counts WHERE city_counts.city_id = city_id.city_id)
 
 -- name: move_counts
 -- Differences commute, so patches of one city may come in any order. Rows are locked in ascending city id.
+-- A difference of zero makes a row that is missing, and only locks one that is there: that is not answered.
 INSERT INTO city_counts (city_id, products_count, services_count, companies_count)
 SELECT city_id, products, services, companies
   FROM unnest(%(cities)s::bigint[], %(products)s::bigint[], %(services)s::bigint[], %(companies)s::bigint[])
@@ -110,6 +112,7 @@ ON CONFLICT (city_id) DO UPDATE
        services_count = city_counts.services_count + excluded.services_count,
        companies_count = city_counts.companies_count + excluded.companies_count,
        updated_at = now()
+ WHERE excluded.products_count <> 0 OR excluded.services_count <> 0 OR excluded.companies_count <> 0
 RETURNING city_id, products_count, services_count, companies_count
 
 -- name: drop_counts
@@ -118,6 +121,7 @@ DELETE FROM city_counts
  WHERE city_id = ANY(%(cities)s::bigint[])
    AND products_count = 0 AND services_count = 0 AND companies_count = 0
    AND NOT EXISTS (SELECT FROM cities WHERE cities.id = city_id)
+RETURNING city_id
 
 -- name: move_active
 -- Cities whose count left or reached zero leave or enter the list; both rows carry both totals.
@@ -174,7 +178,10 @@ SELECT city_id, products, services, companies, extra, missing, (SELECT count(*) 
  WHERE extra OR missing OR products <> 0 OR services <> 0 OR companies <> 0
 
 -- name: lock_active
-SELECT cache_type FROM active_cities_cache WHERE cache_type = %(cache_type)s FOR UPDATE
+-- A row that is missing is made and answered: only what is locked can be repaired beside patches.
+INSERT INTO active_cities_cache (cache_type) VALUES (%(cache_type)s)
+ON CONFLICT (cache_type) DO UPDATE SET cache_type = excluded.cache_type WHERE false
+RETURNING cache_type
 
 -- name: repair_active
 -- After lock_active: the row as the counts say; a row that is right is not written. Answers it if it was wrong.
