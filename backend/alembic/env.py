@@ -11,6 +11,7 @@ from backend.app import (
 )
 from backend.app.caches import tables  # noqa: F401  (fills the metadata)
 from backend.app.catalog.models import Base
+from backend.app.observing import tables as observed  # noqa: F401
 from backend.app.tasks import replays, runs  # noqa: F401
 
 MIGRATION_LOCK = 0x6D696772  # 'migr'

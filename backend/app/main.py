@@ -17,6 +17,7 @@ from backend.app.api import caches, cities, companies, database, dead_letters, h
 from backend.app.api.deadline import Deadline
 from backend.app.api.metrics import Measured
 from backend.app.api.security import Guard
+from backend.app.observing.observer import Observer
 from backend.app.settings import settings
 from backend.app.startup import warn_on_default_passwords
 
@@ -49,8 +50,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     log.configure(settings().log_format, settings().log_level)
     warn_on_default_passwords(settings())
     database.prepare()
+    observer = Observer()
+    if settings().observer and settings().database_url:
+        observer.start()
     anyio.to_thread.current_default_thread_limiter().total_tokens = database.THREADS
     yield
+    observer.stop()
     db.dispose()
 
 

@@ -39,6 +39,10 @@ class Settings(BaseSettings):
     relay_poll_ms_max: Annotated[float, Field(gt=0, le=10_000)] = 25.0
     run_history_days: Annotated[float, Field(gt=0)] = 30.0  # refreshes, replays, clears
     event_run_history_hours: Annotated[float, Field(gt=0)] = 24.0  # runs of apply_catalog_events
+    observer: bool = True  # canary, auditor and history, in one API process of all
+    canary_seconds: Annotated[float, Field(ge=0, le=3600)] = 5.0  # between two canaries; 0: none
+    audit_core_share: Annotated[float, Field(ge=0, le=1)] = 0.005  # of one core for the auditor; 0: no auditor
+    audit_grace_seconds: Annotated[float, Field(ge=0, le=600)] = 3.0  # the M of "N nines within M seconds"
     worker_concurrency: Annotated[int, Field(ge=1, le=512)] = 8
 
     @field_validator("database_url")

@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from backend.app import db, dead_letters
+from backend.app import db, dead_letters, latency
 from backend.app.caches.apply import Applied, apply
 from backend.app.caches.keys import Cause, Keys
 from backend.app.dead_letters import DeadLetter
@@ -27,6 +27,7 @@ from events.contract import Hint
 
 log = logging.getLogger(__name__)
 TASK: Final = "apply_catalog_events"
+SAMPLED_KEYS: Final = 5  # of a batch, named in its run
 TRIES_ALONE: Final = 3  # of a key that fails by itself, before it is buried
 PAUSES_ALONE: Final = (0.2, 1.0)  # seconds between them
 
@@ -49,7 +50,8 @@ def apply_batch(batch: Batch, task_id: str) -> dict[str, Any]:
 
     def record(connection: Connection, buried: Sequence[DeadLetter], numbers: dict[str, Any]) -> None:
         dead_letters.bury(connection, [*batch.unreadable, *buried], task_id)
-        ledger.insert_finished(connection, task_id, TASK, "event", result | numbers, batch.received_at, started_at)
+        told = result | numbers | {"latency": latency.histogram(times), "sample": _sample(batch.hints)}
+        ledger.insert_finished(connection, task_id, TASK, "event", told, batch.received_at, started_at)
 
     try:
         return _apply_whole(batch, task_id, record) if batch.hints else _only_bury(record)
@@ -58,6 +60,12 @@ def apply_batch(batch: Batch, task_id: str) -> dict[str, Any]:
     except Exception as failure:
         log.warning("a batch of %s events failed and is taken apart: %s", len(batch.hints), failure)
         return _apply_parts(batch, task_id, record)
+
+
+def _sample(hints: Sequence[Hint]) -> list[str]:
+    """A few of the keys, for the auditor to look at."""
+    step = max(1, len(hints) // SAMPLED_KEYS)
+    return [f"{hint.noun}/{hint.id}" for hint in hints[::step] if hint.id is not None][:SAMPLED_KEYS]
 
 
 def _only_bury(record: Any) -> dict[str, Any]:

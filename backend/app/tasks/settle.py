@@ -20,14 +20,15 @@ POLL_SECONDS: Final = 0.05
 def settle(instant: datetime) -> bool:
     """Wait for the pipeline to pass the instant; False when it did not within DRIFT_GRACE_SECONDS. May raise Away."""
     deadline = time.monotonic() + settings().drift_grace_seconds
-    while not _passed(instant):
+    while not passed(instant):
         if time.monotonic() > deadline:
             return False
         time.sleep(POLL_SECONDS)
     return True
 
 
-def _passed(instant: datetime) -> bool:
+def passed(instant: datetime) -> bool:
+    """Whether all that was committed before the instant has been applied. May raise Away."""
     if _in_outbox(instant):
         return False
     waiting = broker.waiting()

@@ -1,0 +1,50 @@
+"""Commit-to-cache times as a histogram that fits into a row, and percentiles read off it."""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Final
+
+BOUNDS: Final = (
+    1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 700, 1_000, 2_000, 5_000, 10_000, 60_000,
+)  # fmt: skip
+"""Upper bounds in milliseconds; one more bucket takes what is slower."""
+SAMPLE: Final = 200  # events of one batch that are looked at
+
+
+def histogram(times: Sequence[str], now: float | None = None) -> list[int]:
+    """Events by time since they were written; `times` are RFC 3339. Of a large batch a sample stands for all."""
+    now = time.time() if now is None else now
+    counts = [0] * (len(BOUNDS) + 1)
+    step = max(1, len(times) // SAMPLE)
+    for at in times[::step]:
+        try:
+            milliseconds = (now - datetime.fromisoformat(at).timestamp()) * 1000
+        except ValueError:
+            continue
+        counts[bisect_left(BOUNDS, milliseconds)] += step
+    return counts
+
+
+def total(histograms: Iterable[Sequence[int]]) -> list[int]:
+    """The sum of histograms."""
+    counts = [0] * (len(BOUNDS) + 1)
+    for one in histograms:
+        for index, number in enumerate(one[: len(counts)]):
+            counts[index] += number
+    return counts
+
+
+def percentile(counts: Sequence[int], share: float) -> float | None:
+    """The time in milliseconds below which this share of the events lies, within its bucket linearly; None of none."""
+    wanted, seen, lower = share * sum(counts), 0, 0.0
+    if not wanted:
+        return None
+    for number, upper in zip(counts, (*BOUNDS, BOUNDS[-1]), strict=False):
+        if number and seen + number >= wanted:
+            return round(lower + (upper - lower) * (wanted - seen) / number, 2)
+        seen, lower = seen + number, float(upper)
+    return float(BOUNDS[-1])

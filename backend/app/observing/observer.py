@@ -1,0 +1,103 @@
+"""The observer: one thread of one API process, in all of them together, that runs canary, auditor and history."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+import psycopg2
+
+from backend.app import db
+from backend.app.errors import Away
+from backend.app.observing import canary, history
+from backend.app.observing.auditor import Auditor
+from backend.app.settings import settings
+from backend.app.tasks.settle import passed
+
+log = logging.getLogger(__name__)
+LOCK: Final = 0x6F627376  # 'obsv'
+FOLLOW_SECONDS: Final = 2.0
+PRUNE_SECONDS: Final = 3600.0
+
+
+class Observer:
+    """Starts its threads when it leads; any number of API processes may have one."""
+
+    def __init__(self) -> None:
+        self._stop = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._canary_ms: float | None = None
+
+    def start(self) -> None:
+        """Begin in the background."""
+        self._run("observer", self._lead)
+
+    def stop(self) -> None:
+        """End; waits at most two seconds."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(2.0)
+
+    def _run(self, name: str, target: Callable[[], None]) -> None:
+        thread = threading.Thread(target=target, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _lead(self) -> None:
+        """Hold the lock; while it is held, canary, auditor and history take their turns."""
+        while not self._stop.is_set():
+            try:
+                connection = db.direct("observer", statement_ms=5_000)
+                try:
+                    self._work(connection)
+                finally:
+                    connection.close()
+            except (Away, psycopg2.Error) as failure:
+                log.warning("the observer waits: %s", failure)
+            except Exception:
+                log.exception("the observer failed and begins anew")
+            self._stop.wait(FOLLOW_SECONDS)
+
+    def _work(self, connection: psycopg2.extensions.connection) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_try_advisory_lock(%s)", (LOCK,))
+            if not (cursor.fetchone() or [False])[0]:
+                return
+            log.info("this process observes")
+            stopped = threading.Event()
+            bird = threading.Thread(target=self._canaries, args=(stopped,), name="canary", daemon=True)
+            bird.start()
+            try:
+                self._rounds(cursor)
+            finally:
+                stopped.set()
+                bird.join(canary.PATIENCE_SECONDS)
+
+    def _rounds(self, cursor: psycopg2.extensions.cursor) -> None:
+        auditor, past = Auditor(passed), history.History()
+        observe_at = prune_at = 0.0
+        while not self._stop.is_set():
+            cursor.execute("SELECT 1")  # the lock lives as long as this connection
+            pause = auditor.run_once() if settings().audit_core_share else 1.0
+            now = time.monotonic()
+            if now >= observe_at:
+                past.observe(self._canary_ms)
+                self._canary_ms, observe_at = None, now + history.EVERY_SECONDS
+            if now >= prune_at:
+                history.prune()
+                prune_at = now + PRUNE_SECONDS
+            self._stop.wait(min(pause, max(0.1, observe_at - time.monotonic())))
+
+    def _canaries(self, stopped: threading.Event) -> None:
+        """Apart from the rest, because a canary that does not arrive takes its time."""
+        while settings().canary_seconds and not (stopped.is_set() or self._stop.is_set()):
+            began = time.monotonic()
+            try:
+                flown = canary.fly().slowest_ms
+                self._canary_ms = flown if flown is None else max(flown, self._canary_ms or 0.0)
+            except Away as failure:
+                log.warning("the canary waits: %s", failure)
+            stopped.wait(max(0.1, settings().canary_seconds - (time.monotonic() - began)))

@@ -1,0 +1,96 @@
+-- name: applied
+-- Event runs that ended since an instant: events, changed rows, and their histograms.
+SELECT coalesce(sum((result ->> 'events')::bigint), 0)::bigint, coalesce(sum((result ->> 'patched')::bigint), 0)::bigint,
+       coalesce(jsonb_agg(result -> 'latency') FILTER (WHERE result ? 'latency'), '[]'), coalesce(max(finished_at), %(since)s)
+  FROM task_runs
+ WHERE task = 'apply_catalog_events' AND queued_at > %(since)s - interval '10 minutes'
+   AND finished_at > %(since)s AND state = 'SUCCESS'
+
+-- name: insert_observation
+INSERT INTO observations (seconds, captured, published, applied, patched, outbox_rows, outbox_seconds, queue_ready,
+                          queue_held, latency, canary_ms)
+VALUES (%(seconds)s, %(captured)s, %(published)s, %(applied)s, %(patched)s, %(outbox_rows)s, %(outbox_seconds)s,
+        %(queue_ready)s, %(queue_held)s, %(latency)s::bigint[], %(canary_ms)s)
+
+-- name: last_observation
+SELECT at, seconds, captured, published, applied, patched, outbox_rows, outbox_seconds, queue_ready, queue_held, latency,
+       canary_ms, extract(epoch FROM clock_timestamp() - at)::float8 AS age
+  FROM observations ORDER BY at DESC LIMIT 1
+
+-- name: history
+-- Buckets of equal length, oldest first; histograms are summed by the reader.
+SELECT date_bin(%(step)s * interval '1 second', at, 'epoch') AS bucket, sum(seconds), sum(captured)::bigint,
+       sum(applied)::bigint, max(outbox_rows), max(queue_ready + queue_held), max(canary_ms), jsonb_agg(latency)
+  FROM observations
+ WHERE at > clock_timestamp() - %(hours)s * interval '1 hour'
+ GROUP BY 1 ORDER BY 1
+
+-- name: audited
+INSERT INTO audit_minutes (minute, cache, checked, wrong)
+VALUES (date_trunc('minute', clock_timestamp()), %(cache)s, %(checked)s, %(wrong)s)
+ON CONFLICT (minute, cache) DO UPDATE
+   SET checked = audit_minutes.checked + excluded.checked, wrong = audit_minutes.wrong + excluded.wrong
+
+-- name: nines
+SELECT cache,
+       sum(checked) FILTER (WHERE minute > clock_timestamp() - interval '1 hour')::bigint,
+       sum(wrong) FILTER (WHERE minute > clock_timestamp() - interval '1 hour')::bigint,
+       sum(checked) FILTER (WHERE minute > clock_timestamp() - interval '1 day')::bigint,
+       sum(wrong) FILTER (WHERE minute > clock_timestamp() - interval '1 day')::bigint,
+       sum(checked)::bigint, sum(wrong)::bigint
+  FROM audit_minutes WHERE minute > clock_timestamp() - interval '7 days'
+ GROUP BY cache
+
+-- name: found
+INSERT INTO audit_findings (cache, key, side, cached, wanted, last_patch, repaired_at)
+VALUES (%(cache)s, %(key)s, %(side)s, %(cached)s::jsonb, %(wanted)s::jsonb, %(last_patch)s, clock_timestamp())
+
+-- name: findings
+SELECT id, found_at, cache, key, side, cached, wanted, last_patch, repaired_at
+  FROM audit_findings ORDER BY id DESC LIMIT %(limit)s
+
+-- name: last_patch
+SELECT CASE %(cache)s
+       WHEN 'products' THEN coalesce((SELECT patch_id FROM product_city_mapping WHERE product_id = %(id)s),
+                                     (SELECT patch_id FROM removed_keys WHERE noun = 'product' AND id = %(id)s))
+       WHEN 'companies' THEN coalesce((SELECT patch_id FROM company_city_mapping WHERE company_id = %(id)s),
+                                      (SELECT patch_id FROM removed_keys WHERE noun = 'company' AND id = %(id)s)) END
+
+-- name: changed_lately
+-- A sample of the keys that event batches looked at since an instant.
+SELECT key.value
+  FROM task_runs, jsonb_array_elements_text(result -> 'sample') AS key (value)
+ WHERE task = 'apply_catalog_events' AND queued_at > %(since)s - interval '1 minute' AND finished_at > %(since)s
+   AND result ? 'sample'
+ LIMIT %(most)s
+
+-- name: product_window
+-- The last id of a window of so many ids, on whichever side ends first; NULL at the end.
+SELECT least((SELECT max(id) FROM (SELECT id FROM products WHERE id > %(after)s ORDER BY id LIMIT %(rows)s) AS part
+              HAVING count(*) = %(rows)s),
+             (SELECT max(product_id) FROM (SELECT product_id FROM product_city_mapping WHERE product_id > %(after)s
+                                            ORDER BY product_id LIMIT %(rows)s) AS part HAVING count(*) = %(rows)s))
+
+-- name: company_window
+SELECT least((SELECT max(id) FROM (SELECT id FROM companies WHERE id > %(after)s ORDER BY id LIMIT %(rows)s) AS part
+              HAVING count(*) = %(rows)s),
+             (SELECT max(company_id) FROM (SELECT company_id FROM company_city_mapping WHERE company_id > %(after)s
+                                            ORDER BY company_id LIMIT %(rows)s) AS part HAVING count(*) = %(rows)s))
+
+-- name: prune_observations
+DELETE FROM observations WHERE at < clock_timestamp() - %(days)s * interval '1 day'
+
+-- name: prune_minutes
+DELETE FROM audit_minutes WHERE minute < clock_timestamp() - %(days)s * interval '1 day'
+
+-- name: prune_findings
+DELETE FROM audit_findings WHERE found_at < clock_timestamp() - %(days)s * interval '1 day'
+
+-- name: put_canary
+INSERT INTO cities (id, name) VALUES (%(id)s, 'canary') ON CONFLICT (id) DO NOTHING
+
+-- name: drop_canary
+DELETE FROM cities WHERE id = %(id)s
+
+-- name: canary_cached
+SELECT EXISTS (SELECT FROM city_counts WHERE city_id = %(id)s)
