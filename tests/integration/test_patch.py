@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ from backend.app.caches.keys import Cause, Keys
 from backend.app.caches.patch import Patched, clear, lock, patch, recount, repair_active
 from tests import catalogs, oracle
 from tests.plain import Plain
+from tests.waiting import until
 
 CAUSE = Cause("test")
 CITIES, COMPANIES, PRODUCTS = [1, 2, 3], [10, 20, 30], [100, 101, 102, 200, 300]
@@ -51,14 +51,6 @@ def counts(plain: Plain, city: int) -> tuple[int, int, int] | None:
 
 def active(plain: Plain, cache_type: str) -> list[int]:
     return list(plain.one("SELECT active_city_ids FROM active_cities_cache WHERE cache_type = %s", (cache_type,)))
-
-
-def until(holds: Callable[[], Any], seconds: float = 10) -> None:
-    """Poll; AssertionError after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.005)
 
 
 # What a patch does

@@ -1,0 +1,132 @@
+"""Query plans: a statement that is asked for some keys looks at these keys, however large the tables are."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from backend.app.caches import apply, diff
+from backend.app.caches import patch as writer
+from events import outbox
+from tests import catalogs
+from tests.plain import Plain
+from tests.servers import Databases
+
+ROWS = 50_000
+KEYS = list(range(1000, 1200))
+SMALL = {"cities", "city_counts", "active_cities_cache", "wide_patches"}  # a scan of these is no harm
+
+
+@pytest.fixture(scope="module")
+def plain(databases: Databases) -> Iterator[Plain]:
+    """50,000 products of 10,000 companies, right mappings by plain SQL, and 50,000 events in the outbox."""
+    with databases.migrated() as url, Plain(url) as plain:
+        catalogs.many(plain, cities=200, companies=10_000, products=ROWS)
+        plain.run("""
+            INSERT INTO company_city_mapping (company_id, city_id) SELECT id, city_id FROM companies;
+            INSERT INTO product_city_mapping (product_id, city_id, company_id, kind)
+            SELECT p.id, c.city_id, c.id, p.kind FROM products p JOIN companies c ON c.id = p.company_id;
+            INSERT INTO city_counts (city_id) SELECT id FROM cities;
+            INSERT INTO removed_keys SELECT 'product', n, n FROM generate_series(1, 50000) AS n;""")
+        plain.run("VACUUM ANALYZE")
+        yield plain
+
+
+def plan(plain: Plain, sql: str, **parameters: Any) -> list[dict[str, Any]]:
+    """All nodes of the plan; the statement is planned, not run."""
+    values = {name: writer.as_array(value) for name, value in parameters.items()}
+    answer = plain.one(f"EXPLAIN (FORMAT JSON) {sql}", values)
+    (root,) = answer if isinstance(answer, list) else json.loads(answer)
+    return list(_nodes(root["Plan"]))
+
+
+def _nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield node
+    for child in node.get("Plans", []):
+        yield from _nodes(child)
+
+
+def scanned(nodes: list[dict[str, Any]]) -> set[str]:
+    """Tables that the plan reads from end to end."""
+    whole = {node["Relation Name"] for node in nodes if node["Node Type"] == "Seq Scan"}
+    unbounded = {
+        node.get("Relation Name", node["Index Name"])
+        for node in nodes
+        if node["Node Type"] in ("Index Scan", "Index Only Scan", "Bitmap Index Scan")
+        and "Index Cond" not in node
+        and not any(limit["Node Type"] == "Limit" for limit in nodes)
+    }
+    return (whole | unbounded) - SMALL
+
+
+KEYED: dict[str, tuple[str, dict[str, Any]]] = {
+    "patch_products": (writer.SQL["patch_products"], {"products": KEYS, "patch_id": 1}),
+    "patch_companies": (writer.SQL["patch_companies"], {"companies": KEYS, "patch_id": 1}),
+    "drop_counts": (writer.SQL["drop_counts"], {"cities": KEYS}),
+    "counted_cities": (writer.SQL["counted_cities"], {"cities": [1, 2]}),
+    "products_of": (apply.SQL["products_of"], {"companies": KEYS, "most": 1000}),
+    "next_products": (apply.SQL["next_products"], {"company": 7, "after": 100, "most": 1000}),
+    "differing_products": (diff.SQL["differing_products"], {"ids": KEYS, "companies": KEYS[:10]}),
+    "differing_companies": (diff.SQL["differing_companies"], {"ids": KEYS}),
+    "product_rows": (diff.SQL["product_rows"], {"ids": KEYS[:5]}),
+    "company_rows": (diff.SQL["company_rows"], {"ids": KEYS[:5]}),
+    "claim": (outbox.SQL["claim"], {"floor": 0, "rows": 4000}),
+    "delete": (outbox.SQL["delete"], {"ids": KEYS}),
+}
+
+
+@pytest.mark.parametrize("name", KEYED)
+def test_reads_by_key(plain: Plain, name: str) -> None:
+    sql, parameters = KEYED[name]
+
+    nodes = plan(plain, sql, **parameters)
+
+    assert scanned(nodes) == set(), [node["Node Type"] for node in nodes]
+
+
+def test_the_claim_walks_the_primary_key_in_order_and_sorts_nothing(plain: Plain) -> None:
+    nodes = plan(plain, outbox.SQL["claim"], floor=10, rows=4000)
+
+    kinds = [node["Node Type"] for node in nodes]
+    assert kinds == ["Limit", "Index Scan"]
+    assert nodes[1]["Index Name"] == "event_outbox_pkey"
+    assert "id > " in nodes[1]["Index Cond"]
+
+
+def test_the_largest_event_batch_still_reads_by_key(plain: Plain) -> None:
+    """2,000 keys of 50,000: the planner may take either, but must not read products once per key."""
+    nodes = plan(plain, writer.SQL["patch_products"], products=list(range(1, 40_000, 20)), patch_id=1)
+
+    assert not [node for node in nodes if node["Node Type"] == "Nested Loop" and _inner(node) == "Seq Scan"]
+
+
+def _inner(node: dict[str, Any]) -> str:
+    return str(node["Plans"][-1]["Node Type"])
+
+
+@pytest.mark.parametrize("what", ["products", "companies", "counts"])
+def test_the_diff_of_all_rows_is_a_hash_or_merge_join(plain: Plain, what: str) -> None:
+    nodes = plan(plain, diff.SQL[what], after=diff.BIGINT_MIN, until=diff.BIGINT_MAX)
+
+    joins = {node["Node Type"] for node in nodes if "Join" in node["Node Type"] or node["Node Type"] == "Nested Loop"}
+    assert joins <= {"Hash Join", "Merge Join"}
+    assert any(node.get("Join Type") == "Full" for node in nodes)
+
+
+def test_a_window_of_the_diff_reads_its_ids_only(plain: Plain) -> None:
+    nodes = plan(plain, diff.SQL["products"], after=1000, until=2000)
+
+    assert "product_city_mapping" not in scanned(nodes)
+    assert "products" not in scanned(nodes)
+
+
+def test_the_answer_of_each_city_comes_from_an_index(plain: Plain) -> None:
+    for table, key in (("product_city_mapping", "product_id"), ("company_city_mapping", "company_id")):
+        sql = f"SELECT {key} FROM {table} WHERE city_id = 7 AND {key} > 100 ORDER BY {key} LIMIT 100"
+        nodes = plan(plain, sql)
+        assert {node["Node Type"] for node in nodes} <= {"Limit", "Index Only Scan", "Index Scan"}
+        assert re.search("city_id = 7", str(nodes))

@@ -1,0 +1,19 @@
+"""Waiting with a deadline: the only way in which tests let time pass."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+POLL_SECONDS: Final = 0.01
+
+
+def until(holds: Callable[[], Any], seconds: float = 10, what: str = "") -> float:
+    """Ask until the answer is truthy; the seconds it took. AssertionError after `seconds`."""
+    begin = time.monotonic()
+    while not holds():
+        if time.monotonic() - begin > seconds:
+            raise AssertionError(f"not within {seconds} s: {what or holds}")
+        time.sleep(POLL_SECONDS)
+    return time.monotonic() - begin
