@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from amqp.exceptions import NotFound
+from kombu.exceptions import KombuError
 
 from backend.app.errors import BrokerAway
 from backend.app.settings import settings
@@ -25,6 +26,7 @@ class Waiting:
     held: int  # taken by workers, not yet applied
     oldest_held: str | None  # time of the oldest event that a worker holds
     newest_held: str | None
+    silent: int = 0  # workers that did not say what they hold: suspended, or lost and not yet noticed by the broker
 
     @property
     def messages(self) -> int:
@@ -49,7 +51,8 @@ def waiting(url: str | None = None) -> Waiting:
     oldest = [worker["oldest"] for worker in held if worker["oldest"]]
     newest = [worker["newest"] for worker in held if worker["newest"]]
     messages = sum(worker["messages"] for worker in held)
-    return Waiting(ready, messages, min(oldest, default=None), max(newest, default=None))
+    silent = max(0, consumers - len(held))
+    return Waiting(ready, messages, min(oldest, default=None), max(newest, default=None), silent)
 
 
 def _held(consumers: int, url: str | None) -> list[dict[str, Any]]:
@@ -62,7 +65,7 @@ def _held(consumers: int, url: str | None) -> list[dict[str, Any]]:
             replies = app.control.broadcast(
                 "held_events", reply=True, limit=consumers, timeout=REPLY_SECONDS, connection=connection
             )
-    except LOST as failure:
+    except (*LOST, KombuError) as failure:
         raise BrokerAway(f"the broker is away: {failure!r}") from failure
     finally:
         app.close()

@@ -45,7 +45,7 @@ def lag(query: Callable[[str], Any], broker_url: str | None = None) -> Lag:
         ages.append(_age(waiting.oldest_held))
     return Lag(
         outbox[0] if outbox else None,
-        waiting.messages + wide[0] if waiting and wide else None,
+        waiting.messages + wide[0] if waiting and wide and not waiting.silent else None,
         max(ages) if ages else None,
     )
 
