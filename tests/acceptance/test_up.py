@@ -120,6 +120,7 @@ class TestRunning:
     @pytest.mark.parametrize("part", sorted(PARTS))
     def test_starts_again_what_dies(self, running: Running, part: str):
         before = running.status()["processes"][part]
+        assert spawn.is_running(before), running.said()
         os.kill(before, signal.SIGKILL)
         running.wait_until(lambda: running.status()["processes"].get(part, before) != before, 20)
         running.wait_until(lambda: is_live(running.port), 20)
