@@ -2,13 +2,16 @@
 
 Of one `deliver`: rows of one type that follow each other share a message, all messages are sent, then their
 confirms are awaited together. A row counts as delivered only when the broker confirmed its message and had a queue
-for it.
+for it. A broker that is short of memory or disk blocks its publishers: then nothing is sent, for any time, and the
+connection is kept.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import uuid4
@@ -22,6 +25,7 @@ from events import contract, topology
 from events.errors import BrokerGone, Unconfirmed, Unroutable
 from events.outbox import Row
 
+log = logging.getLogger(__name__)
 CONFIRM_SECONDS: Final = 10.0  # the longest wait for the broker's word on a batch
 HEARTBEAT_SECONDS: Final = 20
 PERSISTENT: Final = 2
@@ -88,6 +92,9 @@ class Publisher:
         except LOST as failure:
             self.close()
             raise BrokerGone(f"the broker closed the connection: {failure!r}") from failure
+        self._is_blocked = False
+        self.connection.connection.on_blocked = self._on_blocked
+        self.connection.connection.on_unblocked = self._on_unblocked
         self._last_tag = 0
         self._waiting: dict[int, str] = {}  # delivery tag → message id
         self._refused: dict[str, str] = {}  # message id → why
@@ -98,6 +105,7 @@ class Publisher:
         self._refused.clear()
         try:
             for message in messages(rows):
+                self._await_unblocked()
                 sent[self._publish(message)] = message.ids
             self._await_confirms()
         except LOST as failure:
@@ -116,15 +124,9 @@ class Publisher:
             raise BrokerGone(f"the connection to the broker is lost: {failure!r}") from failure
 
     def close(self) -> None:
-        """Close without waiting for a broker that may not answer."""
-        transport = getattr(self.connection.connection, "_transport", None) or getattr(
-            self.connection.connection, "transport", None
-        )
-        try:
+        """Drop the socket without asking a broker that may not answer."""
+        with suppress(*LOST):
             self.connection.collect(socket_timeout=1)
-        except LOST:
-            if transport is not None:
-                transport.close()
 
     def _open_channel(self) -> Any:
         channel: Any = self.connection.channel()
@@ -159,6 +161,14 @@ class Publisher:
         while self._waiting:
             if time.monotonic() > deadline:
                 raise Unconfirmed(f"the broker left {len(self._waiting)} messages unconfirmed for {CONFIRM_SECONDS} s")
+            if self._is_blocked:
+                self._await_unblocked()
+                deadline = time.monotonic() + CONFIRM_SECONDS
+            self._drain(1.0)
+            self._while_waiting()
+
+    def _await_unblocked(self) -> None:
+        while self._is_blocked:
             self._drain(1.0)
             self._while_waiting()
 
@@ -167,6 +177,14 @@ class Publisher:
             self.connection.drain_events(timeout=seconds or 0.0001)
         except TimeoutError:
             self.connection.heartbeat_check()
+
+    def _on_blocked(self, reason: str) -> None:
+        log.warning("the broker blocks publishers: it is short of memory or disk; events wait in the outbox")
+        self._is_blocked = True
+
+    def _on_unblocked(self) -> None:
+        log.info("the broker takes messages again")
+        self._is_blocked = False
 
     def _on_ack(self, tag: int, multiple: bool) -> None:
         for done in self._covered(tag, multiple):
