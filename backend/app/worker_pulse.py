@@ -14,10 +14,16 @@ class WorkerPulse(bootsteps.StartStopStep):
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
+    def __init__(self, worker: Any, **options: Any) -> None:
+        super().__init__(worker, **options)
+        self._timer: Any = None
+
     def start(self, worker: Any) -> None:
         """Begin; called anew after every reconnection."""
         self._timer = worker.timer.call_repeatedly(pulse.EVERY_SECONDS, pulse.touch)
 
     def stop(self, worker: Any) -> None:
-        """A worker without its broker is not well."""
-        self._timer.cancel()
+        """A worker without its broker is not well. Called also when the connection never came about."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
