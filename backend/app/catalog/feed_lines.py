@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from functools import lru_cache
 from itertools import count
-from typing import BinaryIO, Final, cast
+from typing import Any, BinaryIO, Final, cast
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -53,7 +53,7 @@ def unpacked(stream: BinaryIO, name: str = "") -> io.BufferedReader:
     """The feed's bytes; gzip is known by its first two bytes, or by the name."""
     buffered = stream if isinstance(stream, io.BufferedReader) else io.BufferedReader(cast(io.RawIOBase, stream))
     if buffered.peek(2)[:2] == GZIP or name.endswith(".gz"):
-        return io.BufferedReader(gzip.GzipFile(fileobj=buffered), 256 * 1024)
+        return io.BufferedReader(_Unzipped(buffered), 256 * 1024)
     return buffered
 
 
@@ -145,3 +145,18 @@ def _sentence(said: str) -> str:
 
 def _short(text: str) -> str:
     return repr(text if len(text) <= 60 else text[:57] + "...")
+
+
+class _Unzipped(io.RawIOBase):
+    """Hands out what it has before it fails; GzipFile by itself drops the last lines of a truncated file."""
+
+    def __init__(self, packed: io.BufferedReader) -> None:
+        self._file = gzip.GzipFile(fileobj=packed)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._file.read1(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)

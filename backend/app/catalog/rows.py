@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import psycopg2.errors
-from sqlalchemy import Connection, Table, and_, delete, func, or_, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Connection, Table, and_, cast, delete, func, or_, select, update
+from sqlalchemy.dialects.postgresql import REGCLASS, insert
 from sqlalchemy.exc import IntegrityError
 
 from backend.app.catalog.models import City, Company, Product
@@ -59,8 +59,10 @@ def create(connection: Connection, table: Table, values: Row) -> Row:
 
 def catch_up(connection: Connection, table: Table) -> None:
     """Raise the table's sequence to its largest id: rows inserted with an id of their own do not move it."""
+    sequence = func.pg_get_serial_sequence(table.name, "id")
+    last = func.pg_sequence_last_value(cast(sequence, REGCLASS))
     highest = select(func.max(table.c.id)).scalar_subquery()
-    connection.execute(select(func.setval(func.pg_get_serial_sequence(table.name, "id"), highest)))
+    connection.execute(select(func.setval(sequence, func.greatest(highest, last, 1))))
 
 
 def change(connection: Connection, table: Table, row_id: int, values: Row) -> Row:

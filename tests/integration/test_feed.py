@@ -1,0 +1,293 @@
+"""What an import promises: transactions, where to go on, events, clashes with other writers, servers that go away."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import pytest
+from click.testing import CliRunner, Result
+
+from backend.app import db
+from backend.app.catalog.command import import_command
+from backend.app.catalog.feed import BadLine, Imported, Interrupted, import_feed
+from backend.app.embedded.postgres import Postgres
+from tests.plain import Plain
+
+TECHCONF = Path(__file__).parents[1] / "data" / "techconf"
+CITY = {"op": "create", "kind": "city", "id": "berlin", "name": "Berlin", "latitude": 52.5, "longitude": 13.4}
+COMPANY = {"op": "create", "kind": "company", "id": "bakery", "name": "Bakery", "parent": "berlin"}
+PRODUCT = {"op": "create", "kind": "product", "id": "bread", "name": "Bread", "parent": "bakery"}
+
+
+def jsonl(*lines: dict[str, Any] | str) -> bytes:
+    return "".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines).encode()
+
+
+def play(*lines: dict[str, Any] | str, **options: Any) -> Imported:
+    return import_feed(io.BytesIO(jsonl(*lines)), "feed.jsonl", **options)
+
+
+def cities(number: int) -> list[dict[str, Any]]:
+    return [{"op": "create", "kind": "city", "id": f"c{n}", "name": f"City {n}"} for n in range(1, number + 1)]
+
+
+@pytest.fixture
+def plain(configured_database: None, database: str) -> Plain:
+    return Plain(database)
+
+
+def test_imports_the_real_feed_to_the_right_answer(plain: Plain) -> None:
+    with (TECHCONF / "changes.jsonl.gz").open("rb") as stream:
+        done = import_feed(stream, "changes.jsonl.gz")
+    assert done.lines == 22_399
+    counted = plain.all(
+        "SELECT city.external_id, count(*) FILTER (WHERE kind = 'product'), count(*) FILTER (WHERE kind = 'service'),"
+        " count(DISTINCT company.id) FROM cities AS city"
+        " LEFT JOIN companies AS company ON company.city_id = city.id AND company.is_active"
+        " LEFT JOIN products AS product ON product.company_id = company.id AND product.is_active GROUP BY city.id"
+    )
+    with (TECHCONF / "expected.csv").open(newline="") as stream_of_rows:
+        rows = csv.DictReader(stream_of_rows)
+        wanted = {row["city_id"]: (int(row["products"]), int(row["services"]), int(row["companies"])) for row in rows}
+    assert {row[0]: row[1:] for row in counted} == wanted
+
+
+def test_keeps_earlier_transactions_and_says_where_to_go_on(plain: Plain) -> None:
+    feed = [*cities(7), {**COMPANY, "parent": "nowhere"}, *cities(3)]
+    with pytest.raises(BadLine) as caught:
+        play(*feed, lines_per_transaction=5)
+    assert str(caught.value) == "feed.jsonl:8: unknown parent: there is no city 'nowhere'"
+    assert caught.value.next_line == 6
+    assert plain.column("SELECT external_id FROM cities ORDER BY id") == ["c1", "c2", "c3", "c4", "c5"]
+
+    play(*feed[:7], from_line=caught.value.next_line)
+    assert plain.one("SELECT count(*) FROM cities") == 7
+
+
+def test_names_the_first_bad_line_of_a_transaction(plain: Plain) -> None:
+    with pytest.raises(BadLine, match=r"feed\.jsonl:2: unknown parent"):
+        play(CITY, {**COMPANY, "parent": "nowhere"}, "not json")
+    with pytest.raises(BadLine, match=r"feed\.jsonl:3: not JSON"):
+        play(CITY, "", "not json", {**COMPANY, "parent": "nowhere"})
+    assert plain.one("SELECT count(*) FROM cities") == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ({"op": "create", "kind": "product", "id": "x"}, "product 'x' needs a parent"),
+        ({"op": "create", "kind": "product", "id": "x", "parent": "nobody"}, "there is no company 'nobody'"),
+        ({"op": "update", "kind": "city", "id": "x", "name": "X"}, "unknown city 'x'"),
+        ({"op": "move", "kind": "company", "id": "x", "parent": "berlin"}, "unknown company 'x'"),
+        ({"op": "move", "kind": "company", "id": "bakery", "parent": "x"}, "there is no city 'x'"),
+        ({"op": "move", "kind": "product", "id": "bread"}, "product 'bread' needs a parent"),
+        ({"op": "move", "kind": "city", "id": "berlin", "parent": "x"}, "a city has no parent"),
+        ({"op": "update", "kind": "product", "id": "bread", "parent": None}, "product 'bread' needs a parent"),
+    ],
+)
+def test_refuses_lines_that_do_not_fit_the_catalog(plain: Plain, line: dict[str, Any], reason: str) -> None:
+    with pytest.raises(BadLine, match=r"feed\.jsonl:4: ") as caught:
+        play(CITY, COMPANY, PRODUCT, line)
+    assert reason in str(caught.value)
+
+
+def test_keeps_what_a_create_of_a_known_id_does_not_mention(plain: Plain) -> None:
+    play(CITY, COMPANY, {**PRODUCT, "product_kind": "service", "is_active": False})
+    done = play({"op": "create", "kind": "product", "id": "bread", "name": "Rolls"})
+    assert (done.created, done.updated) == (0, 1)
+    assert plain.all("SELECT name, kind, is_active FROM products") == [("Rolls", "service", False)]
+
+
+def test_gives_defaults_to_an_id_that_comes_back(plain: Plain) -> None:
+    play(CITY, COMPANY, {**PRODUCT, "product_kind": "service", "is_active": False})
+    before = plain.one("SELECT id FROM products")
+    play({"op": "delete", "kind": "product", "id": "bread"}, {**PRODUCT, "name": "Rolls"})
+    after, *row = plain.all("SELECT id, name, kind, is_active FROM products")[0]
+    assert row == ["Rolls", "product", True]
+    assert after != before
+
+
+def test_names_a_row_by_its_id_when_it_has_no_name(plain: Plain) -> None:
+    play({"op": "create", "kind": "city", "id": "berlin"})
+    assert plain.all("SELECT external_id, name FROM cities") == [("berlin", "berlin")]
+
+
+def test_takes_a_company_out_of_its_city(plain: Plain) -> None:
+    play(CITY, COMPANY, {"op": "move", "kind": "company", "id": "bakery", "parent": None})
+    assert plain.all("SELECT city_id FROM companies") == [(None,)]
+
+
+def test_takes_products_along_with_their_company_and_leaves_companies_of_a_city(plain: Plain) -> None:
+    play(CITY, COMPANY, PRODUCT, {**COMPANY, "id": "other"})
+    done = play({"op": "delete", "kind": "company", "id": "bakery"}, {"op": "delete", "kind": "product", "id": "bread"})
+    assert (done.deleted, done.unchanged) == (1, 1)
+    play({"op": "delete", "kind": "city", "id": "berlin"})
+    assert plain.all("SELECT external_id, city_id FROM companies") == [("other", None)]
+    assert plain.one("SELECT count(*) FROM products") == 0
+
+
+def test_makes_no_event_for_a_line_that_changes_nothing(plain: Plain) -> None:
+    play(CITY, COMPANY, PRODUCT)
+    plain.run("DELETE FROM event_outbox")
+    before = plain.all("SELECT xmin::text, updated_at FROM products")
+    moves = [{"op": "move", **{name: line[name] for name in ("kind", "id", "parent")}} for line in (COMPANY, PRODUCT)]
+    there_and_back = [{"op": "update", "kind": "product", "id": "bread", "name": name} for name in ("Rolls", "Bread")]
+    done = play(CITY, COMPANY, PRODUCT, *moves)
+    play(*there_and_back)
+    assert (done.unchanged, done.lines) == (5, 5)
+    assert plain.one("SELECT count(*) FROM event_outbox") == 0
+    assert plain.all("SELECT xmin::text, updated_at FROM products") == before
+
+
+def test_sets_updated_at_of_what_changes(plain: Plain) -> None:
+    play(CITY, COMPANY, PRODUCT)
+    play({"op": "update", "kind": "product", "id": "bread", "is_active": False})
+    assert plain.all("SELECT updated_at > created_at FROM products") == [(True,)]
+    assert plain.all("SELECT type FROM event_outbox ORDER BY id DESC LIMIT 1") == [("catalog.product.updated",)]
+
+
+@pytest.mark.parametrize(
+    "text", ["tab\there", "back\\slash", 'quo"te', "{brace,comma}", "new\nline", "NULL", "\\N", "ünï😀", "'"]
+)
+def test_keeps_every_text_as_it_is(plain: Plain, text: str) -> None:
+    play({**CITY, "id": text, "name": text}, {**COMPANY, "id": text, "name": text, "parent": text})
+    play(
+        {"op": "update", "kind": "company", "id": text, "name": text + "!"},
+        {"op": "update", "kind": "city", "id": text, "name": text + "?"},
+    )
+    assert plain.all("SELECT external_id, name FROM cities") == [(text, text + "?")]
+    assert plain.all("SELECT external_id, name FROM companies") == [(text, text + "!")]
+
+
+def test_finds_its_way_past_ids_that_were_chosen_by_hand(plain: Plain) -> None:
+    plain.run("INSERT INTO cities (id, name) SELECT n, 'by hand' FROM generate_series(1, 50) AS n")
+    play(*cities(20))
+    assert plain.one("SELECT count(*) FROM cities") == 70
+
+
+def test_waits_for_other_writers_and_loses_none_of_their_changes(plain: Plain, database: str) -> None:
+    play(CITY, COMPANY, PRODUCT)
+    other = Plain(database, autocommit=False)
+    other.run("UPDATE products SET name = 'Baguette'")
+    importing = threading.Thread(
+        target=play, args=[{"op": "update", "kind": "product", "id": "bread", "is_active": False}]
+    )
+    importing.start()
+    importing.join(0.3)
+    assert importing.is_alive()
+    other.commit()
+    importing.join(10)
+    assert plain.all("SELECT name, is_active FROM products") == [("Baguette", False)]
+
+
+def test_does_a_transaction_again_that_met_another_writer(plain: Plain, database: str) -> None:
+    other = Plain(database, autocommit=False)
+    other.run("INSERT INTO cities (external_id, name) VALUES ('berlin', 'Other')")
+    importing = threading.Thread(target=play, args=[CITY])
+    importing.start()
+    importing.join(0.3)
+    other.commit()
+    importing.join(10)
+    assert plain.all("SELECT name FROM cities") == [("Berlin",)]
+
+
+def test_says_where_to_go_on_when_the_database_goes_away(
+    own_postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a feed in transactions of 10 lines
+    monkeypatch.setenv("DATABASE_URL", own_postgres.url)
+    db.settings.cache_clear()
+    db.dispose()
+    db.migrate()
+
+    # When the server dies after the second one
+    def kill(read: int, lines: int) -> None:
+        if lines == 20:
+            own_postgres.kill()
+
+    feed = cities(50)
+    with pytest.raises(Interrupted) as caught:
+        play(*feed, lines_per_transaction=10, progress=kill)
+
+    # Then the first two are kept and the third is where to go on
+    assert caught.value.next_line == 21
+    own_postgres.start()
+    monkeypatch.setenv("DATABASE_URL", own_postgres.url)
+    db.settings.cache_clear()
+    db.dispose()
+    play(*feed, from_line=21)
+    assert Plain(own_postgres.url).one("SELECT count(*) FROM cities") == 50
+    db.dispose()
+    db.settings.cache_clear()
+
+
+def test_asks_what_became_of_a_commit_without_an_answer(plain: Plain, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection breaks after the server committed and before it said so."""
+    broken: list[bool] = []
+
+    def break_once(connection: Any) -> None:
+        connection.dbapi_connection.commit()
+        if not broken:
+            broken.append(True)
+            raise psycopg2.OperationalError("server closed the connection unexpectedly")
+
+    db.dispose()
+    monkeypatch.setattr(db.engine().dialect, "do_commit", break_once)
+    done = play({"op": "create", "kind": "city", "id": "a"}, {"op": "delete", "kind": "city", "id": "a"}, CITY)
+    assert broken
+    assert done.next_line == 4
+    assert plain.column("SELECT external_id FROM cities") == ["berlin"]
+
+
+def run(*arguments: str, stdin: bytes = b"") -> Result:
+    return CliRunner().invoke(import_command, arguments, input=stdin)
+
+
+def test_command_prints_what_it_did(plain: Plain, tmp_path: Path) -> None:
+    file = tmp_path / "feed.jsonl.gz"
+    file.write_bytes(gzip.compress(jsonl(CITY, COMPANY, PRODUCT)))
+    told, counted = run(str(file)), run("--json", str(file))
+    assert (told.exit_code, counted.exit_code) == (0, 0)
+    assert "3 lines applied" in told.stdout
+    assert json.loads(counted.stdout)["unchanged"] == 3
+
+
+def test_command_reads_standard_input_from_a_line_on(plain: Plain) -> None:
+    assert run("-", "--from-line", "2", stdin=jsonl("not json", CITY)).exit_code == 0
+    assert plain.column("SELECT external_id FROM cities") == ["berlin"]
+
+
+def test_command_names_file_line_reason_and_where_to_go_on(plain: Plain, tmp_path: Path) -> None:
+    file = tmp_path / "feed.jsonl"
+    file.write_bytes(jsonl(CITY, "not json"))
+    failed = run("--json", str(file))
+    assert failed.exit_code == 2
+    assert f"{file}:2: not JSON" in failed.stderr
+    assert "--from-line 1" in failed.stderr
+    assert json.loads(failed.stdout)["next_line"] == 1
+
+
+def test_command_answers_a_missing_file_with_exit_code_2(plain: Plain, tmp_path: Path) -> None:
+    assert run(str(tmp_path / "none.jsonl")).exit_code == 2
+    assert run(str(tmp_path)).exit_code == 2
+
+
+def test_command_is_part_of_citycache(plain: Plain, tmp_path: Path) -> None:
+    command = [str(Path(sys.executable).parent / "citycache"), "import", "-", "--json"]
+    done = subprocess.run(command, input=jsonl(CITY), capture_output=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["created"] == 1
+
+
+def test_keeps_to_the_rate(plain: Plain) -> None:
+    done = play(*cities(30), rate=60.0)
+    assert 0.3 < done.seconds < 5
