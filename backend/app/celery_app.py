@@ -14,10 +14,10 @@ from typing import Any
 
 from celery import Celery
 from celery.schedules import crontab
-from celery.signals import setup_logging, worker_process_init, worker_ready
+from celery.signals import setup_logging, worker_process_init, worker_ready, worker_shutting_down
 from kombu import Exchange, Queue
 
-from backend.app import db, log
+from backend.app import db, log, stopping
 from backend.app.errors import CitycacheError
 from backend.app.settings import settings
 from events.topology import MAINTENANCE, PATCHES
@@ -88,6 +88,10 @@ if not settings().in_process:
     from backend.app.consumer import EventConsumer
 
     app.steps["consumer"].add(EventConsumer)
+
+
+worker_shutting_down.connect(stopping.within_deadline)
+worker_process_init.connect(stopping.with_the_worker)
 
 
 @setup_logging.connect

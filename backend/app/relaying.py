@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
+import sys
+import threading
 from types import FrameType
+from typing import Final
 
 import psycopg2.extensions
 
@@ -16,6 +20,8 @@ from events.publisher import Publisher
 from events.relay import Pace, Relay
 
 log = logging.getLogger(__name__)
+STOP_SECONDS: Final = 8.0
+LOOK_SECONDS: Final = 0.5
 
 
 def connection() -> psycopg2.extensions.connection:
@@ -35,13 +41,26 @@ def to_broker(outbox: Outbox) -> Publisher:
 
 
 def run() -> None:
-    """Relay until SIGTERM or SIGINT."""
-    relay = Relay(connection, to_broker, pace(), away=(Away,))
+    """Relay until SIGTERM or SIGINT, then end within STOP_SECONDS, whatever a server lets us wait for.
+
+    The relay runs in a thread: a signal reaches no Python code in a thread that waits for the database.
+    """
+    relay, asked = Relay(connection, to_broker, pace(), away=(Away,)), threading.Event()
 
     def stop(number: int, frame: FrameType | None) -> None:
+        asked.set()
         relay.stop()
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    relay.run()
+    thread = threading.Thread(target=relay.run, name="relay", daemon=True)
+    thread.start()
+    while thread.is_alive() and not asked.wait(LOOK_SECONDS):
+        pass
+    thread.join(STOP_SECONDS)
+    if thread.is_alive():
+        log.warning("relay stopped while a server kept it waiting; what is not confirmed stays in the outbox")
+        os._exit(0)
+    if not asked.is_set():
+        sys.exit(1)  # the thread has told why
     log.info("relay stopped")
