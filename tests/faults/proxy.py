@@ -1,4 +1,4 @@
-"""A TCP proxy between processes and their server, on which networks can be made to fail: reset, hold, delay, half-open."""
+"""A TCP proxy between processes and their server, to make networks fail: reset, hold, delay, half-open."""
 
 from __future__ import annotations
 

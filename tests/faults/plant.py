@@ -1,0 +1,92 @@
+"""The running system with what a test of faults asks of it: plain SQL, the lag, the oracle."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Final
+
+import psycopg2
+
+from backend.app import pipeline
+from backend.app.embedded import spawn
+from tests import oracle
+from tests.plain import Plain
+from tests.system import EVERYTHING, System
+
+ZERO: Final = {"outbox_rows": 0, "queue_messages": 0, "oldest_event_seconds": 0.0}
+POLL: Final = 0.05
+
+
+class Plant(System):
+    """A system whose processes may reach their servers through proxies, while the test reaches them directly."""
+
+    def __init__(
+        self,
+        database: str,
+        broker: str,
+        place: Path,
+        *,
+        database_through: str | None = None,
+        broker_through: str | None = None,
+        **environment: str,
+    ) -> None:
+        """`…_through` are the URLs that the processes get, where those differ from the servers' own."""
+        super().__init__(database_through or database, broker_through or broker, place, **environment)
+        self._servers = (database, broker)
+
+    def sql(self) -> Plain:
+        """A connection past all proxies."""
+        return Plain(self._servers[0])
+
+    def lag(self) -> dict[str, Any]:
+        """How far the caches lag, as `citycache status` says it."""
+        with self.sql() as plain:
+            return pipeline.lag(pipeline.cursor_query(plain.connection), self._servers[1]).as_dict()
+
+    def drain(self, deadline: float = 60) -> float:
+        """Wait until the lag is zero in every respect; the seconds it took."""
+        return self.wait_until(self._is_drained, deadline, "the lag is zero")
+
+    def violations(self) -> list[str]:
+        """What the oracle finds wrong in the caches."""
+        return oracle.of(self._servers[0])
+
+    def suspend(self, name: str) -> None:
+        """SIGSTOP to a part, not to its children."""
+        spawn.signal_stranger(self.pid(name), signal.SIGSTOP)
+
+    def resume(self, name: str) -> None:
+        """SIGCONT."""
+        spawn.signal_stranger(self.pid(name), signal.SIGCONT)
+
+    def children(self, name: str) -> list[int]:
+        """The processes below a part."""
+        return spawn.descendants(self.pid(name))
+
+    def started(self, names: Iterable[str] = EVERYTHING) -> Plant:
+        """Start these parts and wait until a change has gone all the way through."""
+        self.start(names)
+        with self.sql() as plain:
+            plain.run("INSERT INTO cities (external_id, name) VALUES ('first', 'first')")
+            self.wait_until(
+                lambda: plain.one("SELECT EXISTS (SELECT FROM city_counts)"), 60, "a first change goes through"
+            )
+        return self
+
+    def _is_drained(self) -> bool:
+        try:
+            return self.lag() == ZERO
+        except psycopg2.OperationalError:
+            return False
+
+
+def wait_for(predicate: Callable[[], object], deadline: float, what: str) -> float:
+    """Ask `predicate` until it is true; the seconds it took. AssertionError after `deadline` s."""
+    begin = time.monotonic()
+    while not predicate():
+        assert time.monotonic() - begin < deadline, f"not within {deadline} s: {what}"
+        time.sleep(POLL)
+    return time.monotonic() - begin
