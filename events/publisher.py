@@ -84,9 +84,15 @@ def connect(url: str, name: str, **options: Any) -> Connection:
 class Publisher:
     """One connection and one channel in confirm mode; after any doubt both are closed and must be made anew."""
 
-    def __init__(self, url: str, while_waiting: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        url: str,
+        while_waiting: Callable[[], None] = lambda: None,
+        confirmed: Callable[[int, float], None] = lambda messages, seconds: None,
+    ) -> None:
+        """`while_waiting` is called while the broker keeps us waiting, `confirmed` after each batch of messages."""
         self.connection = connect(url, "relay")
-        self._while_waiting = while_waiting
+        self._while_waiting, self._confirmed = while_waiting, confirmed
         try:
             self._channel = self._open_channel()
         except LOST as failure:
@@ -102,6 +108,7 @@ class Publisher:
     def deliver(self, rows: Sequence[Row]) -> list[int]:
         """Publish; the ids of the rows that the broker has. Raises BrokerGone, Unconfirmed or Unroutable."""
         sent: dict[str, list[int]] = {}
+        began = time.monotonic()
         self._refused.clear()
         try:
             for message in messages(rows):
@@ -113,6 +120,7 @@ class Publisher:
         delivered = [row for name, ids in sent.items() if name not in self._refused for row in ids]
         if self._refused and not delivered:
             raise Unroutable("; ".join(sorted(set(self._refused.values()))))
+        self._confirmed(len(sent) - len(self._refused), time.monotonic() - began)
         return delivered
 
     def heartbeat(self) -> None:

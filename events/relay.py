@@ -55,6 +55,22 @@ class Relayed:
     delivered: int
 
 
+class Watcher:
+    """Hears what a relay does; this one keeps it to itself. Called from the relay's own thread: be quick."""
+
+    def led(self, leads: bool) -> None:
+        """This relay leads from now on, or no more."""
+
+    def relayed(self, relayed: Relayed) -> None:
+        """A round is done, an empty one as well."""
+
+    def followed(self) -> None:
+        """Another relay leads, still."""
+
+    def failed(self, failure: BaseException) -> None:
+        """A server is lost; the relay will try again."""
+
+
 def run_once(outbox: Outbox, deliverer: Deliverer, rows: int) -> Relayed:
     """Claim, deliver, delete. No transaction is open while the broker is waited for."""
     claimed = outbox.claim(rows)
@@ -75,9 +91,9 @@ class Relay:
         deliverer: Callable[[Outbox], Deliverer],
         pace: Pace,
         away: tuple[type[Exception], ...],
-        observe: Callable[[Relayed], None] = lambda relayed: None,
+        watcher: Watcher | None = None,
     ) -> None:
-        self._connect, self._deliverer, self._pace, self._observe = connect, deliverer, pace, observe
+        self._connect, self._deliverer, self._pace, self._watcher = connect, deliverer, pace, watcher or Watcher()
         self._away: tuple[type[Exception], ...] = (EventError, *away)
         self._stop = threading.Event()
 
@@ -92,7 +108,7 @@ class Relay:
             wait=wait_exponential_jitter(initial=0.1, max=5, jitter=0.2),
             stop=stop_when_event_set(self._stop),
             sleep=self._sleep,
-            before_sleep=lambda state: log.warning("relay waits: %s", state.outcome and state.outcome.exception()),
+            before_sleep=lambda state: self._wait_after(state.outcome and state.outcome.exception()),
             reraise=True,
         )
         while not self._stop.is_set():
@@ -102,6 +118,11 @@ class Relay:
                 if not self._stop.is_set():
                     raise
 
+    def _wait_after(self, failure: BaseException | None) -> None:
+        log.warning("relay waits: %s", failure)
+        if failure:
+            self._watcher.failed(failure)
+
     def _lead_and_relay(self) -> None:
         outbox = Outbox(self._connect())
         try:
@@ -110,8 +131,10 @@ class Relay:
             deliverer = self._deliverer(outbox)
             try:
                 log.info("relay leads")
+                self._watcher.led(True)
                 self._rounds(outbox, deliverer)
             finally:
+                self._watcher.led(False)
                 deliverer.close()
         finally:
             outbox.close()
@@ -120,6 +143,7 @@ class Relay:
         while not self._stop.is_set():
             if outbox.lead():
                 return True
+            self._watcher.followed()
             self._sleep(FOLLOW_SECONDS)
         return False
 
@@ -135,8 +159,9 @@ class Relay:
                 if not delivered:
                     raise
                 log.warning("relay starts anew: %s", failure)
+                self._watcher.failed(failure)
                 return
-            self._observe(relayed)
+            self._watcher.relayed(relayed)
             delivered += relayed.delivered
             if relayed.claimed:
                 pause = self._pace.shortest_seconds

@@ -20,6 +20,7 @@ from kombu import Exchange, Queue
 from backend.app import db, log, stopping
 from backend.app.errors import CitycacheError
 from backend.app.settings import settings
+from backend.app.startup import warn_on_default_passwords
 from events.topology import MAINTENANCE, PATCHES
 
 EVERY_15_MINUTES = crontab(minute="*/15")
@@ -88,6 +89,9 @@ if not settings().in_process:
     from backend.app.consumer import EventConsumer
 
     app.steps["consumer"].add(EventConsumer)
+    from backend.app.worker_pulse import WorkerPulse
+
+    app.steps["consumer"].add(WorkerPulse)
 
 
 worker_shutting_down.connect(stopping.within_deadline)
@@ -97,6 +101,7 @@ worker_process_init.connect(stopping.with_the_worker)
 @setup_logging.connect
 def _logging(**kwargs: Any) -> None:
     log.configure(settings().log_format, settings().log_level)
+    warn_on_default_passwords(settings())
     for name in ("celery.worker.strategy", "celery.app.trace"):  # two lines a batch; the ledger has them, and more
         logging.getLogger(name).setLevel(logging.DEBUG if settings().log_level == "DEBUG" else logging.WARNING)
 

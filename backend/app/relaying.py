@@ -14,7 +14,9 @@ import psycopg2.extensions
 
 from backend.app import db
 from backend.app.errors import Away
+from backend.app.relay_metrics import Counted
 from backend.app.settings import settings
+from backend.app.startup import warn_on_default_passwords
 from events.outbox import Outbox
 from events.publisher import Publisher
 from events.relay import Pace, Relay
@@ -45,7 +47,8 @@ def run() -> None:
 
     The relay runs in a thread: a signal reaches no Python code in a thread that waits for the database.
     """
-    relay, asked = Relay(connection, to_broker, pace(), away=(Away,)), threading.Event()
+    warn_on_default_passwords(settings())
+    relay, asked = Relay(connection, to_broker, pace(), away=(Away,), watcher=Counted()), threading.Event()
 
     def stop(number: int, frame: FrameType | None) -> None:
         asked.set()

@@ -6,9 +6,11 @@ Any number of beats may run: the ledger takes each due instant once. A beat that
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 from celery.beat import Scheduler
 
+from backend.app import pulse
 from backend.app.errors import DatabaseAway
 from backend.app.tasks import ledger
 
@@ -29,6 +31,11 @@ class LedgerScheduler(Scheduler):
             return
         for entry in self.schedule.values():
             entry.last_run_at = last_due.get(entry.task or "") or entry.last_run_at
+
+    def tick(self, *arguments: Any, **options: Any) -> float:
+        """As Celery's, with a sign of life."""
+        pulse.touch()
+        return float(super().tick(*arguments, **options))
 
     @property
     def info(self) -> str:
