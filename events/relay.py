@@ -108,7 +108,7 @@ class Relay:
             wait=wait_exponential_jitter(initial=0.1, max=5, jitter=0.2),
             stop=stop_when_event_set(self._stop),
             sleep=self._sleep,
-            before_sleep=lambda state: self._wait_after(state.outcome and state.outcome.exception()),
+            before_sleep=lambda state: self._wait_after(state.outcome.exception() if state.outcome else None),
             reraise=True,
         )
         while not self._stop.is_set():

@@ -17,7 +17,7 @@ from celery.schedules import crontab
 from celery.signals import setup_logging, worker_process_init, worker_ready, worker_shutting_down
 from kombu import Exchange, Queue
 
-from backend.app import db, log, stopping
+from backend.app import db, exposing, log, metrics, stopping
 from backend.app.errors import CitycacheError
 from backend.app.settings import settings
 from backend.app.startup import warn_on_default_passwords
@@ -104,6 +104,12 @@ def _logging(**kwargs: Any) -> None:
     warn_on_default_passwords(settings())
     for name in ("celery.worker.strategy", "celery.app.trace"):  # two lines a batch; the ledger has them, and more
         logging.getLogger(name).setLevel(logging.DEBUG if settings().log_level == "DEBUG" else logging.WARNING)
+
+
+@worker_ready.connect
+def _show_metrics(**kwargs: Any) -> None:
+    """Only now: the children have been forked, from a process without another thread."""
+    exposing.serve(metrics.WORKER)
 
 
 @worker_ready.connect

@@ -22,6 +22,7 @@ from kombu import Consumer, serialization
 from kombu.common import ignore_errors
 from kombu.message import Message
 
+from backend.app import metrics
 from backend.app.dead_letters import DeadLetter, unreadable
 from backend.app.settings import settings
 from events import contract, topology
@@ -110,6 +111,7 @@ class EventConsumer(bootsteps.StartStopStep):
         self._open = Gathered()
         self._closed = deque()
         self._in_flight = deque()
+        metrics.WORKER_HELD.set(0)
 
     def _consume(self, queue: Any, on_message: Callable[[Any], None]) -> Any:
         consumer = Consumer(
@@ -168,6 +170,9 @@ class EventConsumer(bootsteps.StartStopStep):
         self._in_flight.append(gathered)
         self._batches += 1
         self._events += len(gathered.hints)
+        metrics.WORKER_BATCHES.inc()
+        metrics.WORKER_EVENTS.inc(len(gathered.hints))
+        self._show_held()
         channel = self._channel
         request(
             self._worker,
@@ -182,6 +187,7 @@ class EventConsumer(bootsteps.StartStopStep):
             return  # the connection was lost meanwhile: the broker delivers again, which is harmless
         while self._in_flight and self._in_flight[0].done:
             channel.basic_ack(max(self._in_flight.popleft().tags), multiple=True)
+        self._show_held()
         self._dispatch_in(0)
 
     def _on_reject(self, channel: Any, gathered: Gathered, requeue: bool) -> None:
@@ -190,7 +196,12 @@ class EventConsumer(bootsteps.StartStopStep):
         for tag in gathered.tags:
             channel.basic_reject(tag, requeue=requeue)
         self._in_flight.remove(gathered)
+        self._show_held()
         self._dispatch_in(0)
+
+    def _show_held(self) -> None:
+        batches = [*self._in_flight, *self._closed, self._open]
+        metrics.WORKER_HELD.set(sum(len(batch.tags) for batch in batches))
 
 
 _running: list[EventConsumer] = []  # the one of this worker

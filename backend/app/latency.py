@@ -17,8 +17,13 @@ SAMPLE: Final = 200  # events of one batch that are looked at
 
 def histogram(times: Sequence[str], now: float | None = None) -> list[int]:
     """Events by time since they were written; `times` are RFC 3339. Of a large batch a sample stands for all."""
+    return measured(times, now)[0]
+
+
+def measured(times: Sequence[str], now: float | None = None) -> tuple[list[int], float]:
+    """The histogram, and the sum of all its times in seconds."""
     now = time.time() if now is None else now
-    counts = [0] * (len(BOUNDS) + 1)
+    counts, seconds = [0] * (len(BOUNDS) + 1), 0.0
     step = max(1, len(times) // SAMPLE)
     for at in times[::step]:
         try:
@@ -26,7 +31,8 @@ def histogram(times: Sequence[str], now: float | None = None) -> list[int]:
         except ValueError:
             continue
         counts[bisect_left(BOUNDS, milliseconds)] += step
-    return counts
+        seconds += step * max(0.0, milliseconds) / 1000
+    return counts, seconds
 
 
 def total(histograms: Iterable[Sequence[int]]) -> list[int]:

@@ -140,7 +140,7 @@ READINGS: Final = {
         Reading("citycache_canary_seconds", "Slower way of the last canary that arrived, commit to cache"),
         Reading("citycache_canary_age_seconds", "Since a canary arrived last"),
         Reading("citycache_freshness_seconds", "Commit-to-cache time over the last 5 minutes", ("quantile",)),
-        Reading("citycache_consistency_nines", "Nines of rows that are right, as the sample shows", ("cache", "window")),
+        Reading("citycache_consistency_nines", "Nines of rows that are right, by the sample", ("cache", "window")),
         Reading("citycache_audit_findings", "Cached rows that the auditor found wrong", kind="counter"),
     )
 }  # fmt: skip

@@ -12,9 +12,9 @@ from typing import Final
 
 import psycopg2.extensions
 
-from backend.app import db
+from backend.app import db, exposing, metrics
 from backend.app.errors import Away
-from backend.app.relay_metrics import Counted
+from backend.app.relay_metrics import Counted, confirmed
 from backend.app.settings import settings
 from backend.app.startup import warn_on_default_passwords
 from events.outbox import Outbox
@@ -39,7 +39,7 @@ def pace() -> Pace:
 
 def to_broker(outbox: Outbox) -> Publisher:
     """Deliver to the exchange; while the broker keeps us waiting, the leader's session stays alive."""
-    return Publisher(settings().celery_broker_url, while_waiting=outbox.ping)
+    return Publisher(settings().celery_broker_url, while_waiting=outbox.ping, confirmed=confirmed)
 
 
 def run() -> None:
@@ -48,6 +48,7 @@ def run() -> None:
     The relay runs in a thread: a signal reaches no Python code in a thread that waits for the database.
     """
     warn_on_default_passwords(settings())
+    exposing.serve(metrics.RELAY)
     relay, asked = Relay(connection, to_broker, pace(), away=(Away,), watcher=Counted()), threading.Event()
 
     def stop(number: int, frame: FrameType | None) -> None:

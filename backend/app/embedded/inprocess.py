@@ -17,9 +17,11 @@ import uvicorn
 from celery.beat import Service
 from celery.worker import WorkController
 
-from backend.app import db, log as logs
+from backend.app import db
+from backend.app import log as logs
 from backend.app.celery_app import app
 from backend.app.errors import Away
+from backend.app.relay_metrics import Counted
 from backend.app.relaying import connection, pace
 from backend.app.settings import settings
 from backend.app.tasks import batch, ledger
@@ -53,7 +55,7 @@ def serve(host: str, port: int) -> None:
     logs.configure(settings().log_format, settings().log_level)
     db.engine("in-process", size=30)
     ledger.abandon("its process ended before it did")
-    relay = Relay(connection, lambda outbox: ToPatch(), pace(), away=(Away,))
+    relay = Relay(connection, lambda outbox: ToPatch(), pace(), (Away,), Counted())
     worker = WorkController(
         app=app, pool_cls="threads", concurrency=settings().worker_concurrency,
         without_gossip=True, without_mingle=True, without_heartbeat=True, hostname=f"in-process-{os.getpid()}",

@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from backend.app import db, dead_letters, latency
+from backend.app import db, dead_letters, latency, metrics
 from backend.app.caches.apply import Applied, apply
 from backend.app.caches.keys import Cause, Keys
 from backend.app.dead_letters import DeadLetter
@@ -43,23 +43,39 @@ class Batch:
 
 def apply_batch(batch: Batch, task_id: str) -> dict[str, Any]:
     """Patch the keys of a batch and record the run. Raises DatabaseAway: then nothing may be acknowledged."""
-    started_at = time.time()
+    started_at, began = time.time(), time.perf_counter()
+    measured = ([0] * (len(latency.BOUNDS) + 1), 0.0)
     result: dict[str, Any] = {"events": len(batch.hints), "unreadable": len(batch.unreadable)}
     times = [hint.time for hint in batch.hints]
     result |= {"oldest_event": min(times, default=None), "newest_event": max(times, default=None)}
 
     def record(connection: Connection, buried: Sequence[DeadLetter], numbers: dict[str, Any]) -> None:
+        nonlocal measured
         dead_letters.bury(connection, [*batch.unreadable, *buried], task_id)
-        told = result | numbers | {"latency": latency.histogram(times), "sample": _sample(batch.hints)}
+        measured = latency.measured(times)
+        told = result | numbers | {"latency": measured[0], "sample": _sample(batch.hints)}
         ledger.insert_finished(connection, task_id, TASK, "event", told, batch.received_at, started_at)
 
     try:
-        return _apply_whole(batch, task_id, record) if batch.hints else _only_bury(record)
+        numbers = _apply_whole(batch, task_id, record) if batch.hints else _only_bury(record)
     except Away:
         raise
     except Exception as failure:
         log.warning("a batch of %s events failed and is taken apart: %s", len(batch.hints), failure)
-        return _apply_parts(batch, task_id, record)
+        numbers = _apply_parts(batch, task_id, record)
+    _count(batch.unreadable, numbers, measured, time.perf_counter() - began)
+    return numbers
+
+
+def _count(
+    unreadable: Sequence[DeadLetter], numbers: dict[str, Any], measured: tuple[list[int], float], seconds: float
+) -> None:
+    metrics.BATCH_SECONDS.observe(seconds)
+    metrics.BATCH_KEYS.inc(numbers["keys"])
+    metrics.BATCH_ROWS.inc(numbers.get("patched", 0))
+    metrics.COMMIT_TO_CACHE.add(*measured)
+    for letter in unreadable:
+        metrics.BURIED.labels(letter.kind).inc()
 
 
 def _sample(hints: Sequence[Hint]) -> list[str]:
@@ -114,6 +130,7 @@ def _apply_parts(batch: Batch, task_id: str, record: Any) -> dict[str, Any]:
 
 def _halve(hints: list[Hint], task_id: str, applied: list[Applied], buried: list[DeadLetter]) -> None:
     """Events of one key stay together, so every half has fewer keys than the whole."""
+    metrics.BATCH_BISECTIONS.inc()
     of_key: dict[tuple[str, int | None], list[Hint]] = {}
     for hint in hints:
         of_key.setdefault((hint.noun, hint.id), []).append(hint)
@@ -144,6 +161,7 @@ def _alone(hints: list[Hint], task_id: str, applied: list[Applied], buried: list
                 time.sleep(PAUSES_ALONE[attempt])
             else:
                 buried.append(dead_letters.failed(hints[-1], failure, TRIES_ALONE))
+                metrics.BURIED.labels("failed").inc()
 
 
 def _is_rollback(failure: BaseException) -> bool:
@@ -154,6 +172,7 @@ def _is_rollback(failure: BaseException) -> bool:
     retry=retry_if_exception(_is_rollback),
     stop=stop_after_attempt(5),
     wait=wait_random_exponential(multiplier=0.02, max=0.5),
+    before_sleep=lambda state: metrics.BATCH_RETRIES.labels("rollback").inc(),
     reraise=True,
 )
 def _apply(hints: Sequence[Hint], task_id: str, on_commit: Any = None) -> Applied:

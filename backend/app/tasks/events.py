@@ -10,6 +10,7 @@ from typing import Any, Final
 from celery import Task
 from tenacity import retry, retry_if_exception_type, wait_exponential_jitter
 
+from backend.app import metrics
 from backend.app.caches.apply import WideHooks, drain_wide, wide_waits
 from backend.app.celery_app import app
 from backend.app.dead_letters import DeadLetter
@@ -25,7 +26,7 @@ LAST_LOOK_SECONDS: Final = 2.0  # between a drain's last look and its end a new 
 waiting_for_servers = retry(  # without an end: the events stay unacknowledged, and there is nothing else to do
     retry=retry_if_exception_type(Away),
     wait=wait_exponential_jitter(initial=0.1, max=5),
-    before_sleep=lambda state: log.warning("events wait: %s", state.outcome and state.outcome.exception()),
+    before_sleep=lambda state: _wait_after(state.outcome.exception() if state.outcome else None),
     reraise=True,
 )
 
@@ -59,13 +60,21 @@ def apply_wide_patches(self: LedgerTask) -> dict[str, int]:
             ),
             progress=self.report,
         )
-        return drain_wide(self.name, self.task_id, hooks)
+        done = drain_wide(self.name, self.task_id, hooks)
+        metrics.WIDE_COMPANIES.inc(done["companies"])
+        metrics.WIDE_KEYS.inc(done["keys"])
+        return done
 
 
 def resume_wide_patches() -> None:
     """Go on with wide patches that a process before left unfinished. Raises Away."""
     if wide_waits():
         apply_wide_patches.apply_async(headers={"trigger": "event"})
+
+
+def _wait_after(failure: BaseException | None) -> None:
+    log.warning("events wait: %s", failure)
+    metrics.BATCH_RETRIES.labels("away").inc()
 
 
 def _now() -> str:

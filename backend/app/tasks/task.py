@@ -17,7 +17,7 @@ from kombu.exceptions import OperationalError as BrokerError
 from psycopg2.errors import LockNotAvailable
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
 
-from backend.app import db
+from backend.app import db, metrics
 from backend.app.errors import BrokerAway, CitycacheError, DatabaseAway, NotFound
 from backend.app.tasks import ledger
 from events.publisher import LOST
@@ -86,19 +86,26 @@ class LedgerTask(Task):  # type: ignore[type-arg]
     def _run(self, *args: Any, **kwargs: Any) -> Any:
         if not ledger.begin(self.task_id, self.name, self.trigger, kwargs):
             raise Ignore
+        began = time.perf_counter()
         try:
             result = self.run(*args, **kwargs)
         except Skipped as skipped:
-            ledger.finish(self.task_id, "SKIPPED", result={"reason": str(skipped)})
+            self._finish("SKIPPED", began, result={"reason": str(skipped)})
             raise Ignore from skipped
         except (DatabaseAway, Retry, Reject, Ignore):
             raise
         except Exception as failure:
-            ledger.finish(self.task_id, "FAILURE", error=f"{type(failure).__name__}: {failure}"[:2000])
+            self._finish("FAILURE", began, error=f"{type(failure).__name__}: {failure}"[:2000])
             raise
-        ledger.finish(self.task_id, "SUCCESS", result=result)
+        self._finish("SUCCESS", began, result=result)
         log.info("%s succeeded", self.name, extra={"task_id": self.task_id, "result": result})
         return result
+
+    def _finish(self, state: str, began: float, result: Any = None, error: str | None = None) -> None:
+        ledger.finish(self.task_id, state, result, error)
+        metrics.TASK_SECONDS.labels(self.name, state).observe(time.perf_counter() - began)
+        if isinstance(result, dict) and result.get("drift"):
+            metrics.DRIFT_ROWS.labels(self.name).inc(result["drift"])
 
     @property
     def task_id(self) -> str:
