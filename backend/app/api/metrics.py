@@ -1,65 +1,74 @@
-"""What /metrics shows: this process's numbers, and the pipeline's, read when they are asked for.
-
-citycache_http_requests_seconds    requests by method, route and status
-citycache_up                       1 where database or broker answered
-citycache_outbox_rows              events that are committed and not yet confirmed by the broker
-citycache_outbox_oldest_seconds    age of the oldest of them
-citycache_queue_messages           messages waiting in a queue
-citycache_task_runs                runs of the last day by task and state
-"""
+"""What /metrics shows: this process's numbers, and the pipeline's, read when they are asked for."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-from prometheus_client import (
-    CONTENT_TYPE_LATEST,
-    REGISTRY,
-    CollectorRegistry,
-    Gauge,
-    Histogram,
-    disable_created_metrics,
-    generate_latest,
-)
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Metric, generate_latest
+from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from backend.app import broker
-from backend.app.api import stats
-from backend.app.api.probe import ask_all
+from backend.app import broker, metrics
+from backend.app.api import database, stats
+from backend.app.api.probe import Answer, ask_all
+from backend.app.observing import readings
+from backend.app.settings import settings
 
-disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, with nothing that anybody asks for
-BUCKETS: Final = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
-REQUESTS: Final = Histogram(
-    "citycache_http_requests_seconds", "Requests", ("method", "route", "status"), buckets=BUCKETS
-)
+Number = readings.Number
+EVERY_PROCESS: Final = (REGISTRY, metrics.API)  # REGISTRY: the client library's own, of Python and of the process
+ALL_IN_ONE: Final = (*EVERY_PROCESS, metrics.RELAY, metrics.WORKER)
 
 
 async def exposition() -> tuple[bytes, int, None, str]:
     """Body, status, headers and media type."""
-    answers: dict[str, Any] = await ask_all(outbox=stats.outbox, runs=stats.counts, queues=broker.depths)
-    registry = CollectorRegistry()
-    up = Gauge("citycache_up", "Whether the server answered", ("server",), registry=registry)
-    up.labels("database").set(answers["runs"].failure is None)
-    up.labels("broker").set(answers["queues"].failure is None)
-    _pipeline(registry, answers)
-    return generate_latest(REGISTRY) + generate_latest(registry), 200, None, CONTENT_TYPE_LATEST
+    answers: dict[str, Any] = await ask_all(
+        outbox=stats.outbox, runs=stats.counts, queues=broker.depths, database=_readings
+    )
+    pipeline = CollectorRegistry()
+    pipeline.register(Pipeline([*_up(answers), *_flow(answers), *(answers["database"].value or [])]))
+    own = ALL_IN_ONE if settings().in_process else EVERY_PROCESS
+    return b"".join(map(generate_latest, (*own, pipeline))), 200, None, CONTENT_TYPE_LATEST
 
 
-def _pipeline(registry: CollectorRegistry, answers: dict[str, Any]) -> None:
+class Pipeline(Collector):
+    """Numbers read a moment ago, as metrics."""
+
+    def __init__(self, numbers: Iterable[Number]) -> None:
+        self._numbers = list(numbers)
+
+    def collect(self) -> Iterator[Metric]:
+        """One family a reading that has a number."""
+        for name, reading in metrics.READINGS.items():
+            if found := [(labels, value) for said, labels, value in self._numbers if said == name]:
+                family = reading.family()
+                for labels, value in found:
+                    family.add_metric(labels, value)
+                yield family
+
+
+def _readings() -> list[Number]:
+    database.prepare()
+    return readings.readings()
+
+
+def _up(answers: dict[str, Answer[Any]]) -> Iterator[Number]:
+    for server, question in (("database", "runs"), ("broker", "queues")):
+        yield "up", (server,), float(answers[question].failure is None)
+
+
+def _flow(answers: dict[str, Answer[Any]]) -> Iterator[Number]:
     lag = answers["outbox"].value
     if lag and lag.outbox_rows is not None:
-        Gauge("citycache_outbox_rows", "Events not yet confirmed", registry=registry).set(lag.outbox_rows)
-        oldest = Gauge("citycache_outbox_oldest_seconds", "Age of the oldest event", registry=registry)
-        oldest.set(lag.oldest_event_seconds)
-    queued = Gauge("citycache_queue_messages", "Messages waiting", ("queue",), registry=registry)
+        yield "outbox_rows", (), lag.outbox_rows
+        yield "outbox_oldest_seconds", (), lag.oldest_event_seconds
     for queue, messages in (answers["queues"].value or {}).items():
         if messages is not None:
-            queued.labels(queue).set(messages)
-    runs = Gauge("citycache_task_runs", "Runs of the last day", ("task", "state"), registry=registry)
+            yield "queue_messages", (queue,), messages
     for task, states in (answers["runs"].value or {}).items():
         for state, number in states.items():
-            runs.labels(task, state).set(number)
+            yield "task_runs", (task, state), number
 
 
 class Measured:
@@ -83,4 +92,5 @@ class Measured:
             await self.app(scope, receive, watched)
         finally:
             route = getattr(scope.get("route"), "path", "other")
-            REQUESTS.labels(scope["method"], route, str(status)).observe(time.perf_counter() - begin)
+            seconds = time.perf_counter() - begin
+            metrics.HTTP_SECONDS.labels(scope["method"], route, str(status)).observe(seconds)

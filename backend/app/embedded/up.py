@@ -162,21 +162,22 @@ class Up:
             return [self._child("citycache", "python", "-c", serve)]
         celery = ("celery", "-A", "backend.app.celery_app")
         node = f"up-{secrets.token_hex(4)}@localhost"
+        worker = (*celery, "worker", *QUICK_START, "--loglevel", "INFO", "--hostname", node)
         schedule = str(self.wishes.data_dir / "celerybeat-schedule")
         uvicorn = ("uvicorn", "backend.app.main:app", "--host", HOST, "--port", port)
         return [
             self._child("api", *uvicorn, "--timeout-graceful-shutdown", "5"),
             self._child("relay", "citycache", "relay"),
-            self._child("worker", *celery, "worker", *QUICK_START, "--loglevel", "INFO", "--hostname", node),
+            self._child("worker", *worker, **_next_port("METRICS_PORT")),
             self._child("beat", *celery, "beat", "--loglevel", "INFO", "--schedule", schedule, "--pidfile="),
         ]
 
-    def _child(self, name: str, command: str, *arguments: str) -> Child:
+    def _child(self, name: str, command: str, *arguments: str, **variables: str) -> Child:
         return Child(
             name=name,
             argv=[program(command), *arguments],
             log=self._log(name),
-            env=self._environment(),
+            env={**self._environment(), **variables},
             restarts=name != "demo",
         )
 
@@ -236,6 +237,12 @@ citycache is up, after {seconds:.1f} s
 
     def _log(self, name: str) -> Path:
         return self.wishes.data_dir / "logs" / f"{name}.log"
+
+
+def _next_port(variable: str) -> dict[str, str]:
+    """A second process cannot listen on the port that the environment names: it takes the one above."""
+    port = os.environ.get(variable, "")
+    return {variable: str(int(port) + 1)} if port.isdigit() and int(port) else {}
 
 
 def _without_rabbitmq() -> str:

@@ -1,0 +1,55 @@
+"""The pipeline's numbers for Prometheus that only the database knows; each by the name of its Reading."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from backend.app import db, latency
+from backend.app.dead_letters import KINDS
+from backend.app.observing import nines
+from events.sql_files import statements
+
+SQL: Final = statements(Path(__file__).with_name("readings.sql"))
+QUANTILES: Final = (0.5, 0.99)
+Number = tuple[str, tuple[str, ...], float]  # name of the reading, label values, value
+
+
+def readings() -> list[Number]:
+    """All of them; what has no value yet is left out. Raises DatabaseAway."""
+    with db.transaction() as connection:
+        found = {name: connection.exec_driver_sql(sql).fetchall() for name, sql in SQL.items()}
+    return [*_waiting(found), *_observed(found), *_nines()]
+
+
+def _waiting(found: dict[str, Any]) -> Iterator[Number]:
+    waiting, oldest = found["wide_patches"][0]
+    yield "wide_patches", (), waiting
+    yield "wide_patches_oldest_seconds", (), oldest
+    letters = dict.fromkeys(KINDS, 0) | dict(map(tuple, found["dead_letters"]))
+    for kind, number in letters.items():
+        yield "dead_letters_open", (kind,), number
+    for task, age in found["scheduled"]:
+        yield "scheduled_run_age_seconds", (task,), age
+
+
+def _observed(found: dict[str, Any]) -> Iterator[Number]:
+    yield "audit_findings", (), found["findings"][0][0]
+    for milliseconds, age in found["canary"]:
+        yield "canary_seconds", (), milliseconds / 1000
+        yield "canary_age_seconds", (), age
+    histograms, age = found["observed"][0]
+    if age is not None:
+        yield "observation_age_seconds", (), age
+    counts = latency.total(histograms)
+    for quantile in QUANTILES:
+        if (milliseconds := latency.percentile(counts, quantile)) is not None:
+            yield "freshness_seconds", (str(quantile),), milliseconds / 1000
+
+
+def _nines() -> Iterator[Number]:
+    levels = nines.levels()
+    for cache, windows in {**levels["caches"], "all": levels["all"]}.items():
+        for window, level in windows.items():
+            yield "consistency_nines", (cache, window), level["nines"]
