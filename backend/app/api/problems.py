@@ -25,7 +25,7 @@ from events.errors import EventError
 log = logging.getLogger(__name__)
 MEDIA_TYPE: Final = "application/problem+json"
 RETRY_AFTER: Final = {"Retry-After": "1"}
-BROKER_PACKAGES: Final = ("kombu", "amqp", "celery")  # their exceptions are known by name: the API imports none of them
+BROKER_FAILURES: Final = ("kombu.exceptions.OperationalError", "amqp.exceptions.")  # by name: the API imports neither
 STATUSES: Final[dict[type[CitycacheError], int]] = {
     NotFound: 404,
     Conflict: 409,
@@ -98,9 +98,12 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     def http(request: Request, failure: HTTPException) -> Response:
-        detail = failure.detail if failure.detail != HTTPStatus(failure.status_code).phrase else ""
-        sentence = detail or f"{request.method} {request.url.path}: {HTTPStatus(failure.status_code).phrase.lower()}"
-        return problem(failure.status_code, sentence, request.url.path, headers=failure.headers)
+        phrase = HTTPStatus(failure.status_code).phrase
+        sentence = (
+            failure.detail if failure.detail != phrase else f"{request.method} {request.url.path}: {phrase.lower()}"
+        )
+        status = 422 if failure.status_code == 400 else failure.status_code  # a body that cannot even be parsed
+        return problem(status, sentence, request.url.path, headers=failure.headers)
 
     @app.exception_handler(RequestValidationError)
     def invalid(request: Request, failure: RequestValidationError) -> Response:
@@ -160,4 +163,4 @@ def _is_away(failure: BaseException) -> bool:
     if isinstance(failure, (DBAPIError, psycopg2.Error)):
         origin = failure.orig if isinstance(failure, DBAPIError) else failure
         return db.is_away(failure) or isinstance(origin, psycopg2.OperationalError)  # also deadlocks: come again
-    return type(failure).__module__.split(".")[0] in BROKER_PACKAGES
+    return any(f"{kind.__module__}.{kind.__name__}".startswith(BROKER_FAILURES) for kind in type(failure).__mro__)

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from backend.app.api.paging import BIGINT_MAX, BIGINT_MIN
 
 MOST: Final = 300  # characters of a name or an external id
-SEEN: Final = r"^[^\x00]*\S[^\x00]*$"  # something that can be seen, and no NUL
+SEEN: Final = r"^[^\x00]*[^\x00\s][^\x00]*$"  # something that can be seen, and no NUL
 
 Text = Annotated[str, Field(min_length=1, max_length=MOST, pattern=SEEN)]
 Reference = Annotated[int, Field(ge=BIGINT_MIN, le=BIGINT_MAX)]
