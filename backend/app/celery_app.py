@@ -109,6 +109,9 @@ def _logging(**kwargs: Any) -> None:
 @worker_ready.connect
 def _show_metrics(**kwargs: Any) -> None:
     """Only now: the children have been forked, from a process without another thread."""
+    from backend.app.tasks.task import LedgerTask
+
+    metrics.begin_worker(name for name, task in app.tasks.items() if isinstance(task, LedgerTask))
     exposing.serve(metrics.WORKER)
 
 

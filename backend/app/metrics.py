@@ -7,7 +7,7 @@ asked.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
 
 from backend.app import exposing, latency
+from backend.app.dead_letters import KINDS
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, with nothing anybody asks for
 exposing.share()
@@ -144,6 +145,18 @@ READINGS: Final = {
         Reading("citycache_audit_findings", "Cached rows that the auditor found wrong", kind="counter"),
     )
 }  # fmt: skip
+
+
+def begin_worker(tasks: Iterable[str]) -> None:
+    """Show zeros from the beginning: the first failure must be an increase, not a new series."""
+    for task in tasks:
+        DRIFT_ROWS.labels(task)
+        for state in ("SUCCESS", "FAILURE"):
+            TASK_SECONDS.labels(task, state)
+    for reason in ("rollback", "away"):
+        BATCH_RETRIES.labels(reason)
+    for kind in KINDS:
+        BURIED.labels(kind)
 
 
 def described() -> list[tuple[str, str, tuple[str, ...], str, str]]:
