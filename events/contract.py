@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
+from events import foreign
 from events.errors import Malformed, UnknownType
 
 SOURCE: Final = "/citycache/catalog"
@@ -29,6 +30,7 @@ TYPES: Final = (
     "catalog.company.truncated",
 )
 _NOUN_OF: Final = {name: name.split(".")[1] for name in TYPES}
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # what decoding foreign bytes may raise
 _KEY: Final = re.compile(r"-?[0-9]{1,19}")
 _BIGINT: Final = range(-(2**63), 2**63)
 
@@ -124,6 +126,8 @@ def decode(body: bytes | str, content_type: str, headers: Mapping[str, Any]) -> 
         yield _decode_one(body)
     elif attributes := _binary_attributes(headers):
         yield _decode_binary(body, attributes)
+    elif failure := foreign.unreadable_properties(headers):
+        yield Malformed(f"the message's AMQP properties cannot be read: {failure}")
     else:
         yield Malformed(f"content type {content_type!r} is not a CloudEvent, and there are no cloudEvents headers")
 
@@ -131,10 +135,10 @@ def decode(body: bytes | str, content_type: str, headers: Mapping[str, Any]) -> 
 def _decode_batch(body: bytes | str) -> Iterator[Event | Malformed]:
     try:
         decoded = _events.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         try:
             raws = _raws.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError) as failure:
+        except UNREADABLE as failure:
             yield Malformed(f"the body is not a JSON array of events: {failure}")
             return
         for raw in raws:
@@ -148,7 +152,7 @@ def _decode_batch(body: bytes | str) -> Iterator[Event | Malformed]:
 def _decode_one(body: bytes | str) -> Event | Malformed:
     try:
         return _event.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as failure:
+    except UNREADABLE as failure:
         return Malformed(f"not a CloudEvent: {failure}")
 
 
@@ -156,7 +160,7 @@ def _binary_attributes(headers: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name[len("cloudEvents:") :]: value
         for name, value in headers.items()
-        if name.startswith(("cloudEvents:", "cloudEvents_"))
+        if isinstance(name, str) and name.startswith(("cloudEvents:", "cloudEvents_"))
     }
 
 
@@ -164,7 +168,7 @@ def _decode_binary(body: bytes | str, attributes: dict[str, Any]) -> Event | Mal
     try:
         data = msgspec.json.decode(body, type=Change)
         return msgspec.convert({**attributes, "data": data}, Event)
-    except (msgspec.DecodeError, UnicodeDecodeError) as failure:
+    except UNREADABLE as failure:
         return Malformed(f"not a CloudEvent in binary mode: {failure}")
 
 
@@ -177,6 +181,9 @@ def hint(happened: Event) -> Hint:
         raise Malformed(f"specversion is {happened.specversion!r}, not '1.0'")
     if not happened.id:
         raise Malformed("the event has no id")
+    for name in ("id", "time", "traceparent"):
+        if "\0" in (getattr(happened, name) or ""):
+            raise Malformed(f"the event's {name} has a NUL character, which PostgreSQL cannot keep")
     return Hint(noun, _key(happened, noun), happened.id, happened.time, happened.traceparent)
 
 

@@ -21,7 +21,7 @@ from amqp.exceptions import AMQPError
 from kombu import Connection
 from kombu.exceptions import KombuError
 
-from events import contract, topology
+from events import contract, foreign, topology
 from events.errors import BrokerGone, Unconfirmed, Unroutable
 from events.outbox import Row
 
@@ -62,6 +62,7 @@ def messages(rows: Sequence[Row]) -> Iterator[Outgoing]:
 
 def connect(url: str, name: str, **options: Any) -> Connection:
     """An open connection with deadlines on connecting, reading and writing; raises BrokerGone."""
+    foreign.tolerate()
     connection = Connection(
         url,
         heartbeat=HEARTBEAT_SECONDS,

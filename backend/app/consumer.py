@@ -25,7 +25,7 @@ from kombu.message import Message
 from backend.app import metrics
 from backend.app.dead_letters import DeadLetter, unreadable
 from backend.app.settings import settings
-from events import contract, topology
+from events import contract, foreign, topology
 from events.contract import Hint
 from events.errors import Malformed
 
@@ -70,6 +70,7 @@ class EventConsumer(bootsteps.StartStopStep):
 
     def start(self, worker: Any) -> None:
         """Begin to consume; called anew after every reconnection, with all deliveries of before returned."""
+        foreign.tolerate()
         self._reset()
         _running[:] = [self]
         self._worker = worker
@@ -116,13 +117,13 @@ class EventConsumer(bootsteps.StartStopStep):
     def _consume(self, queue: Any, on_message: Callable[[Any], None]) -> Any:
         consumer = Consumer(
             self._channel, [queue], on_message=on_message, no_ack=False, prefetch_count=settings().event_prefetch,
-            auto_declare=False, tag_prefix=f"{queue.name}.",
+            auto_declare=False, tag_prefix=f"{queue.name}.", on_decode_error=self._on_damaged,
         )  # fmt: skip
         consumer.consume()
         return consumer
 
     def _on_event(self, message: Any) -> None:
-        deliveries = int((message.headers or {}).get("x-delivery-count") or 0)
+        deliveries = _deliveries(message.headers or {})
         hints, letters = read(message)
         if deliveries >= HOPELESS_DELIVERIES:
             letters = [_given_up(message, f"delivered {deliveries + 1} times, and the worker died each time")]
@@ -131,6 +132,12 @@ class EventConsumer(bootsteps.StartStopStep):
 
     def _on_dead_letter(self, message: Any) -> None:
         self._gather(message, [], [_given_up(message, _death(message.headers or {}))])
+
+    def _on_damaged(self, message: Any, failure: Exception) -> None:
+        """Kombu undoes a compression that a header names, and could not."""
+        named = message.headers.get("compression")
+        reason = Malformed(f"the compression that its header names, {named!r}, cannot be undone: {failure}")
+        self._gather(message, [], [_letter(message, reason)])
 
     def _gather(self, message: Any, hints: list[Hint], letters: list[DeadLetter], alone: bool = False) -> None:
         if alone:
@@ -253,10 +260,19 @@ def request(worker: Any, gathered: Gathered, on_ack: Callable[..., None], on_rej
     worker.strategies[TASK](message, None, on_ack, on_reject, [])
 
 
-def _given_up(message: Any, reason: str) -> DeadLetter:
+def _deliveries(headers: dict[str, Any]) -> int:
+    """How often the message has come back; its publisher may have set this header to anything."""
+    count = headers.get("x-delivery-count")
+    return count if isinstance(count, int) else 0
+
+
+def _letter(message: Any, reason: Malformed) -> DeadLetter:
     body = message.body if isinstance(message.body, (bytes, str)) else bytes(message.body)
-    letter = unreadable(Malformed(reason), body, message.content_type or "", message.headers or {})
-    return DeadLetter(**(asdict(letter) | {"kind": "undeliverable"}))
+    return unreadable(reason, body, message.content_type or "", message.headers or {})
+
+
+def _given_up(message: Any, reason: str) -> DeadLetter:
+    return DeadLetter(**(asdict(_letter(message, Malformed(reason))) | {"kind": "undeliverable"}))
 
 
 def _death(headers: dict[str, Any]) -> str:

@@ -96,7 +96,8 @@ def unreadable(failure: Malformed, body: bytes | str, content_type: str, headers
     """A message, or the part of it, that is not an event of the contract."""
     kind: Kind = "unknown_type" if isinstance(failure, UnknownType) else "unreadable"
     payload, encoding = _text(body)
-    plain = {name: value for name, value in headers.items() if isinstance(value, (str, int, float, bool))}
+    simple = (str, int, float, bool)
+    plain = {str(name): value for name, value in headers.items() if isinstance(value, simple)}
     return DeadLetter(
         kind, str(failure), content_type=content_type, headers=plain, payload=payload, payload_encoding=encoding
     )
@@ -119,8 +120,8 @@ def failed(hint: Hint, failure: Exception, attempts: int) -> DeadLetter:
 def bury(connection: Connection, letters: Sequence[DeadLetter], task_id: str | None) -> None:
     """Keep dead letters, in the caller's transaction."""
     if letters:
-        texts = json.dumps([asdict(letter) for letter in letters]).replace("\\u0000", "\\ufffd")
-        connection.exec_driver_sql(SQL["bury"], {"letters": texts, "task_id": task_id})
+        parameters = {"letters": _storable([asdict(letter) for letter in letters]), "task_id": task_id}
+        connection.exec_driver_sql(SQL["bury"], parameters)
 
 
 def close_patched(connection: Connection, hints: Sequence[Hint], task_id: str) -> None:
@@ -150,6 +151,12 @@ def prune(days: float, rows: int = 20_000) -> int:
     """Delete letters closed longer ago than this."""
     with db.transaction() as connection:
         return connection.exec_driver_sql(SQL["prune"], {"days": days, "rows": rows}).rowcount
+
+
+def _storable(letters: list[dict[str, Any]]) -> str:
+    """JSON that PostgreSQL takes: no NUL and no lone half of a surrogate pair, which foreign headers may hold."""
+    whole = json.dumps(letters, ensure_ascii=False).encode("utf-8", "replace").decode()
+    return whole.replace("\\u0000", "\\ufffd")
 
 
 def _text(body: bytes | str) -> tuple[str, str]:
