@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from celery import Task
+from celery.exceptions import Reject
 from tenacity import retry, retry_if_exception_type, wait_exponential_jitter
 
 from backend.app import metrics
@@ -21,6 +22,7 @@ from events.contract import Hint
 from events.topology import MAINTENANCE, PATCHES
 
 log = logging.getLogger(__name__)
+RETURN_SECONDS: Final = 1.0  # before a batch that failed returns to the queue, so that it does not come round in a rush
 LAST_LOOK_SECONDS: Final = 2.0  # between a drain's last look and its end a new request may come: wait that long for it
 
 waiting_for_servers = retry(  # without an end: the events stay unacknowledged, and there is nothing else to do
@@ -35,9 +37,19 @@ waiting_for_servers = retry(  # without an end: the events stay unacknowledged, 
 def apply_catalog_events(
     self: Task[Any, Any], hints: Sequence[Sequence[Any]], unreadable: Sequence[dict[str, Any]], received_at: float
 ) -> dict[str, Any]:
-    """Look again at the keys of a batch of events. Rows of `hints` are (noun, id, event id, time, traceparent)."""
+    """Look again at the keys of a batch of events. Rows of `hints` are (noun, id, event id, time, traceparent).
+
+    A failure that nobody foresaw must not acknowledge them: they return to the queue, come again one by one, and a
+    message that fails whenever it comes is buried.
+    """
     letters = [DeadLetter(**letter) for letter in unreadable]
-    return apply_events(batch.Batch([Hint(*hint) for hint in hints], letters, received_at), str(self.request.id))
+    events = batch.Batch([Hint(*hint) for hint in hints], letters, received_at)
+    try:
+        return apply_events(events, str(self.request.id))
+    except Exception as failure:
+        log.exception("a batch of %s events returns to the queue", len(hints))
+        time.sleep(RETURN_SECONDS)
+        raise Reject(str(failure), requeue=True) from failure
 
 
 @waiting_for_servers
