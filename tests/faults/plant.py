@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import signal
-import time
-from collections.abc import Callable, Iterable
+import subprocess
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,10 +15,10 @@ from backend.app import pipeline
 from backend.app.embedded import spawn
 from tests import oracle
 from tests.plain import Plain
-from tests.system import EVERYTHING, System
+from tests.servers import ROOT, Databases, Vhosts
+from tests.system import EVERYTHING, SCRIPTS, System
 
 ZERO: Final = {"outbox_rows": 0, "queue_messages": 0, "oldest_event_seconds": 0.0}
-POLL: Final = 0.05
 
 
 class Plant(System):
@@ -54,6 +55,19 @@ class Plant(System):
         """What the oracle finds wrong in the caches."""
         return oracle.of(self._servers[0])
 
+    def command(self, *arguments: str, patience: float = 60) -> subprocess.CompletedProcess[str]:
+        """Run `citycache …` to its end."""
+        return subprocess.run(
+            [str(SCRIPTS / "citycache"), *arguments],
+            env=self.environment,
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=patience,
+            check=False,
+        )
+
     def suspend(self, name: str) -> None:
         """SIGSTOP to a part, not to its children."""
         spawn.signal_stranger(self.pid(name), signal.SIGSTOP)
@@ -83,10 +97,13 @@ class Plant(System):
             return False
 
 
-def wait_for(predicate: Callable[[], object], deadline: float, what: str) -> float:
-    """Ask `predicate` until it is true; the seconds it took. AssertionError after `deadline` s."""
-    begin = time.monotonic()
-    while not predicate():
-        assert time.monotonic() - begin < deadline, f"not within {deadline} s: {what}"
-        time.sleep(POLL)
-    return time.monotonic() - begin
+@contextmanager
+def plant_on(databases: Databases, vhosts: Vhosts, place: Path, **environment: str) -> Iterator[Plant]:
+    """A system on a database and a vhost of its own, on servers that others use as well; nothing started yet."""
+    quiet = {"OBSERVER": "false", "WORKER_CONCURRENCY": "2"}
+    with (
+        databases.migrated() as database,
+        vhosts.fresh() as broker,
+        Plant(database, broker, place, **quiet | environment) as plant,
+    ):
+        yield plant
