@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from backend.app.errors import BadSetting
+from backend.app.keys import Key, all_of, parse
 
 DEFAULT_PASSWORDS = ("admin123", "citycache")  # what the compose files ship with
 
@@ -22,6 +23,8 @@ class Settings(BaseSettings):
     celery_broker_url: str = "amqp://admin:admin123@rabbitmq:5672//"  # several, separated by ';', for a cluster
     celery_result_backend: str = "rpc://"  # passed on to Celery; nothing here reads results from it
     api_key: str = ""  # guards what changes something; empty: open in development, closed in production
+    api_keys: str = ""  # more keys, "name:role:key,…" with the roles read, operate, admin
+    rate_limit_per_second: Annotated[float, Field(ge=0)] = 500.0  # requests of one key or address; 0: no limit
     app_env: Literal["development", "production"] = "development"
     log_format: Literal["text", "json"] = "text"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
@@ -32,12 +35,13 @@ class Settings(BaseSettings):
     batches_in_flight: Annotated[int, Field(ge=1, le=64)] = 2  # event batches a worker patches side by side
     event_prefetch: Annotated[int, Field(ge=1, le=65_535)] = 1_000  # unacknowledged messages a worker may hold
     wide_patch_keys: Annotated[int, Field(ge=1)] = 1_000  # a company with more products is patched apart
-    rebuild_chunk_keys: Annotated[int, Field(ge=1)] = 2_000  # keys that a rebuild patches in one transaction
+    rebuild_chunk_keys: Annotated[int, Field(ge=1)] = 5_000  # keys that a rebuild patches in one transaction
     drift_grace_seconds: Annotated[float, Field(ge=0, le=600)] = 5.0  # how long a rebuild waits for events under way
     relay_batch_rows: Annotated[int, Field(ge=1, le=100_000)] = 4_000  # outbox rows of one claim
     relay_poll_ms_min: Annotated[float, Field(gt=0, le=10_000)] = 3.0
     relay_poll_ms_max: Annotated[float, Field(gt=0, le=10_000)] = 25.0
     run_history_days: Annotated[float, Field(gt=0)] = 30.0  # refreshes, replays, clears
+    audit_log_days: Annotated[float, Field(gt=0)] = 180.0
     event_run_history_hours: Annotated[float, Field(gt=0)] = 24.0  # runs of apply_catalog_events
     observer: bool = True  # canary, auditor and history, in one API process of all
     canary_seconds: Annotated[float, Field(ge=0, le=3600)] = 5.0  # between two canaries; 0: none
@@ -66,6 +70,17 @@ class Settings(BaseSettings):
                 raise ValueError("must be amqp://, amqps:// or memory:// (several separated by ';')")
         return url
 
+    @field_validator("api_keys")
+    @classmethod
+    def _api_keys(cls, text: str) -> str:
+        parse(text)
+        return text
+
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        """All API keys; none: nobody has set one."""
+        return all_of(self.api_key, self.api_keys)
+
     @property
     def in_process(self) -> bool:
         """Whether events and tasks stay inside one process, without RabbitMQ."""
@@ -84,5 +99,5 @@ def settings() -> Settings:
 def _sentence(error: dict[str, object]) -> str:
     location = error.get("loc")
     name = str(location[0] if isinstance(location, tuple) and location else "?").upper()
-    shown = "" if name.endswith(("_URL", "_KEY")) else f"={error.get('input')!r}"
+    shown = "" if name.endswith(("_URL", "_KEY", "_KEYS")) else f"={error.get('input')!r}"
     return f"{name}{shown}: {str(error.get('msg')).removeprefix('Value error, ')}"

@@ -7,8 +7,10 @@ drift: before the keys of a difference are patched, the pipeline is given time t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
+from threading import Lock
 from typing import Any
 
 from sqlalchemy import Connection
@@ -16,9 +18,10 @@ from sqlalchemy import Connection
 from backend.app import db
 from backend.app.caches import diff
 from backend.app.caches.keys import Cause, Keys, chunks
-from backend.app.caches.patch import CacheType, clear, patch, recount, repair_active
+from backend.app.caches.patch import CacheType, Patched, clear, patch, recount, repair_active
 from backend.app.settings import settings
 
+FIRST_KEYS = 20  # of those that had drifted, named in the result
 WINDOW_ROWS = 2_000_000  # rows compared in one snapshot; it bounds memory and how long vacuum is held back
 Settle = Callable[[datetime], bool]  # waits until what was committed before this instant is applied; False: not proven
 Progress = Callable[[dict[str, Any]], None]
@@ -83,19 +86,37 @@ def _mend(
     progress: Progress,
     done: Rebuilt,
 ) -> None:
+    """Look again at the keys of a window, in two halves side by side: they share no lane, so neither waits."""
     settled = settle(instant)
     done.settled = done.settled and settled
-    looked = 0
+    half = settings().patch_lanes // 2
+    halves = [keys]
+    if half and len(keys) > 2 * settings().rebuild_chunk_keys:
+        lanes = settings().patch_lanes
+        halves = [[key for key in keys if (key % lanes < half) is lower] for lower in (True, False)]
+    reports = Lock()
+
+    def tell(part: Sequence[int], patched: Patched) -> None:
+        with reports:
+            done.patched += patched.rows
+            if settled:
+                done.drift += patched.rows
+                done.keys += [*patched.products, *patched.companies][: FIRST_KEYS - len(done.keys)]
+            done.delayed += len(part) - (patched.rows if settled else 0)
+            progress({"checked": done.checked, "differing": len(keys), "patched": done.patched})
+
+    with ThreadPoolExecutor(len(halves)) as pool:
+        for result in [pool.submit(_patch_chunks, what, part, cause, tell) for part in halves]:
+            result.result()
+
+
+def _patch_chunks(
+    what: CacheType, keys: Sequence[int], cause: Cause, tell: Callable[[Sequence[int], Patched], None]
+) -> None:
     for part in chunks(keys, settings().rebuild_chunk_keys):
         with db.transaction() as connection:
             patched = patch(connection, Keys(**{what: part}), cause)
-        done.patched += patched.rows
-        if settled:
-            done.drift += patched.rows
-            done.keys += [*patched.products, *patched.companies][: 20 - len(done.keys)]
-        done.delayed += len(part) - (patched.rows if settled else 0)
-        looked += len(part)
-        progress({"checked": done.checked, "differing": len(keys), "looked_at": looked, "patched": done.patched})
+        tell(part, patched)
 
 
 @dataclass(frozen=True)
@@ -118,7 +139,7 @@ def rebuild_counts() -> Counted:
         found = recount(connection)
     wrong = sorted([*found.missing, *found.extra, *found.different])
     numbers = (len(found.missing), len(found.extra), len(found.different))
-    return Counted(found.checked, *numbers, len(wrong), len(wrong), keys=wrong[:20])
+    return Counted(found.checked, *numbers, len(wrong), len(wrong), keys=wrong[:FIRST_KEYS])
 
 
 def empty() -> dict[str, int]:
