@@ -1,0 +1,1 @@
+"""Benchmarks: one module a figure, each measured beside its peers in the same run; `benchmarks.suite` runs all."""

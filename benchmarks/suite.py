@@ -1,0 +1,48 @@
+"""All benchmarks on the same servers, one after the other: JSON, a Markdown table and a plot in benchmarks/results."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Sequence
+from typing import Final
+
+import click
+
+from benchmarks import plot, report
+from benchmarks.figure import Bench, Figure
+from benchmarks.measure import Table
+from benchmarks.servers import servers
+
+NAMES: Final = ("throughput", "cost", "freshness", "writes", "rebuild", "replay", "imports", "memory", "growth")
+
+
+def run(names: Sequence[str] = (), quick: bool = False) -> list[Table]:
+    """Run these benchmarks, or all; one that fails is a skipped table with the reason."""
+    tables = []
+    with servers() as started:
+        for name in names or NAMES:
+            begun = time.monotonic()
+            tables.append(_one(name, Bench(started, quick)))
+            report.show(tables[-1])
+            report.write(tables[-1], quick)
+            click.echo(f"  {time.monotonic() - begun:.0f} s")
+    text = report.markdown(tables, quick)
+    (report.RESULTS / "results.md").write_text(text, encoding="utf-8")
+    plot.draw(tables, report.RESULTS)
+    return tables
+
+
+def _one(name: str, bench: Bench) -> Table:
+    figure: Figure = importlib.import_module(f"benchmarks.{name}").figure
+    try:
+        return figure(bench)
+    except Exception as failure:
+        bench.say(f"{name} failed: {failure}")
+        return Table(name, "", [], skipped=f"it failed: {type(failure).__name__}: {str(failure).splitlines()[0]}")
+
+
+if __name__ == "__main__":
+    from benchmarks.command import bench_command
+
+    bench_command()
