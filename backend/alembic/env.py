@@ -6,6 +6,7 @@ from alembic import context
 from sqlalchemy import create_engine
 
 from backend.app import (
+    audit,  # noqa: F401
     db,
     dead_letters,  # noqa: F401
 )

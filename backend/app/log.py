@@ -102,7 +102,8 @@ def _traceback(formatter: logging.Formatter, record: logging.LogRecord) -> list[
 @cache
 def _secrets(own: Settings) -> set[str]:
     urls = [own.database_url, *own.celery_broker_url.split(";")]
-    found = {own.api_key, *(_password(url) for url in urls)}
+    keys = [part.strip().split(":", 2)[-1] for part in own.api_keys.split(",")]
+    found = {own.api_key, *keys, *(_password(url) for url in urls)}
     both = found | {quote(secret, safe="") for secret in found} | {unquote(secret) for secret in found}
     return {secret for secret in both if len(secret) >= SHORTEST_SECRET and secret not in ("citycache",)}
 

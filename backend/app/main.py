@@ -13,8 +13,23 @@ from fastapi.responses import HTMLResponse
 from fastapi_offline import FastAPIOffline
 
 from backend.app import db, log
-from backend.app.api import caches, cities, companies, database, dead_letters, health, problems, products, stats, tasks
+from backend.app.api import (
+    audit_log,
+    caches,
+    cities,
+    companies,
+    database,
+    dead_letters,
+    health,
+    limits,
+    problems,
+    products,
+    stats,
+    tasks,
+)
 from backend.app.api.deadline import Deadline
+from backend.app.api.journal import Journal
+from backend.app.api.limits import Limits, SafeHeaders
 from backend.app.api.metrics import Measured
 from backend.app.api.security import Guard
 from backend.app.observing.observer import Observer
@@ -32,7 +47,10 @@ def create_app() -> FastAPI:
     app.include_router(_v1())
     app.include_router(health.router)
     app.get("/", include_in_schema=False, response_class=HTMLResponse)(_placeholder)
-    for middleware in (problems.CatchAll, Guard, Measured, Deadline):  # the last one is the outermost
+    app.state.journal = Journal()
+    app.add_middleware(problems.CatchAll)
+    app.add_middleware(Guard, journal=app.state.journal)
+    for middleware in (Limits, Measured, Deadline, SafeHeaders):  # the last one is the outermost
         app.add_middleware(middleware)
     app.openapi = lambda: _described(app)  # type: ignore[method-assign]
     return app
@@ -40,7 +58,7 @@ def create_app() -> FastAPI:
 
 def _v1() -> APIRouter:
     v1 = APIRouter(prefix="/api/v1")
-    for module in (cities, companies, products, caches, stats, tasks, dead_letters):
+    for module in (cities, companies, products, caches, stats, tasks, dead_letters, audit_log):
         v1.include_router(module.router)
     return v1
 
@@ -56,6 +74,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     anyio.to_thread.current_default_thread_limiter().total_tokens = database.THREADS
     yield
     observer.stop()
+    app.state.journal.stop()
     db.dispose()
 
 
@@ -67,6 +86,7 @@ def _described(app: FastAPI) -> dict[str, Any]:
         problem = problems.Problem.model_json_schema(ref_template=reference)
         schemas = described.setdefault("components", {}).setdefault("schemas", {})
         schemas |= problem.pop("$defs") | {"Problem": problem}
+        limits.describe(described["paths"])
         app.openapi_schema = described
     return app.openapi_schema
 

@@ -21,6 +21,11 @@ SECONDS: Final = 1.8  # the contract says 2 s; the rest is for the way
 _until: ContextVar[float] = ContextVar("until", default=float("inf"))
 
 
+def remaining() -> float:
+    """Seconds that this request still has."""
+    return _until.get() - time.monotonic()
+
+
 def check() -> None:
     """Raise Away when this request has been answered already."""
     if time.monotonic() >= _until.get():

@@ -1,21 +1,35 @@
-"""Who may change something: with API_KEY set, only those who show it; in production without one, nobody."""
+"""Who may do what. Reading is open, unless it shows what others have written; everything else needs a key whose role
+allows it: read, operate, admin. Without any key set, all is open in development and closed in production.
+
+Every guarded request is written to the audit log with its result, refused ones too, before its answer begins.
+"""
 
 from __future__ import annotations
 
-import hmac
+from dataclasses import dataclass
 from typing import Final
 
 from fastapi import Security
 from fastapi.security import APIKeyHeader, HTTPBearer
-from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from backend.app import keys, metrics
+from backend.app.api.journal import Journal
 from backend.app.api.problems import documented, problem
+from backend.app.audit import Entry
+from backend.app.keys import Role
+from backend.app.log import masked
 from backend.app.settings import settings
 
 SAFE: Final = ("GET", "HEAD", "OPTIONS")
-SECRET_PATHS: Final = ("/api/v1/events/dead-letters",)  # reading them shows what others have written
+SECRET_PATHS: Final[dict[str, Role]] = {  # reading them shows what others have written, or done
+    "/api/v1/events/dead-letters": "read",
+    "/api/v1/audit-log": "admin",
+}
+ADMIN_PATHS: Final = ("/api/v1/celery/tasks/clear-all-caches",)
 CHALLENGE: Final = {"WWW-Authenticate": 'Bearer realm="citycache"'}
+LONGEST_PATH: Final = 300  # characters of a path in the audit log
 
 # For /docs only: the middleware decides, before a body is read.
 KEYS: Final = [
@@ -25,33 +39,102 @@ KEYS: Final = [
 GUARDED: Final = documented(401, 403)
 
 
-class Guard:
-    """Refuses guarded requests without the key: every method that may change something, and secret paths."""
+@dataclass(frozen=True)
+class Caller:
+    """Who asks."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+    name: str | None  # None: no known key was shown
+    role: Role | None
+    address: str | None
+    showed: bool  # whether any key was shown
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why not."""
+
+    status: int
+    reason: str  # for metrics
+    sentence: str
+
+
+def caller_of(scope: Scope) -> Caller:
+    """Who sends this request: found once, kept in its scope."""
+    if "citycache.caller" not in scope:
+        shown = _shown(Headers(scope=scope))
+        key = keys.find(shown, settings().keys) if shown else None
+        address = scope["client"][0] if scope.get("client") else None
+        scope["citycache.caller"] = Caller(key.name if key else None, key.role if key else None, address, bool(shown))
+    caller: Caller = scope["citycache.caller"]
+    return caller
+
+
+class Guard:
+    """Refuses guarded requests without a key that allows them, and writes each one down with its result."""
+
+    def __init__(self, app: ASGIApp, journal: Journal) -> None:
+        self.app, self._journal = app, journal
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let one request pass, or answer 401 or 403."""
-        if scope["type"] == "http" and _is_guarded(scope) and (refusal := _refusal(Headers(scope=scope))):
-            status, sentence = refusal
-            headers = CHALLENGE if status == 401 else None
-            return await problem(status, sentence, scope["path"], headers=headers)(scope, receive, send)
-        return await self.app(scope, receive, send)
+        role = needed(scope) if scope["type"] == "http" else None
+        if role is None:
+            return await self.app(scope, receive, send)
+        refusal = refused(caller_of(scope), role)
+        detail = refusal.sentence if refusal else None
+
+        async def watched(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).setdefault("Cache-Control", "no-store")
+                made = Headers(raw=message["headers"]).get("location")
+                await self._journal.write(_entry(scope, message["status"], detail or made))
+            await send(message)
+
+        if refusal is None:
+            return await self.app(scope, receive, watched)
+        metrics.HTTP_REFUSED.labels(refusal.reason).inc()
+        headers = CHALLENGE if refusal.status == 401 else None
+        answer = problem(refusal.status, refusal.sentence, scope["path"], headers=headers)
+        return await answer(scope, receive, watched)
 
 
-def _is_guarded(scope: Scope) -> bool:
-    return scope["method"] not in SAFE or scope["path"].startswith(SECRET_PATHS)
+def needed(scope: Scope) -> Role | None:
+    """The role that a request needs; None: it is open."""
+    path = scope["path"].removeprefix(scope.get("root_path", "")).rstrip("/")
+    for secret, role in SECRET_PATHS.items():
+        if path.startswith(secret) and scope["method"] in SAFE:
+            return role
+    if scope["method"] in SAFE:
+        return None
+    return "admin" if path in ADMIN_PATHS else "operate"
 
 
-def _refusal(headers: Headers) -> tuple[int, str] | None:
-    key = settings().api_key
-    if not key:
+def refused(caller: Caller, role: Role) -> Refusal | None:
+    """Why this caller may not do what needs `role`; None when it may."""
+    known = settings().keys
+    if not known:
         closed = settings().app_env == "production"
-        return (403, "this is closed in production until API_KEY is set") if closed else None
-    if not (shown := _shown(headers)):
-        return 401, "this needs the API key, as X-API-Key or as Authorization: Bearer"
-    return None if hmac.compare_digest(shown, key.encode()) else (401, "the API key is wrong")
+        return Refusal(403, "closed", "this is closed in production until API_KEY is set") if closed else None
+    if not caller.showed:
+        return Refusal(401, "key", "this needs an API key, as X-API-Key or as Authorization: Bearer")
+    if caller.role is None:
+        return Refusal(401, "key", "the API key is wrong")
+    if keys.ROLES.index(caller.role) < keys.ROLES.index(role):
+        return Refusal(403, "role", f"this needs the role {role}; the key {caller.name!r} has the role {caller.role}")
+    return None
+
+
+def _entry(scope: Scope, status: int, detail: str | None) -> Entry:
+    caller = caller_of(scope)
+    return Entry(
+        caller.name, caller.role, caller.address, _clean(scope["method"])[:20], _clean(scope["path"]), status,
+        detail and _clean(detail),
+    )  # fmt: skip
+
+
+def _clean(text: str) -> str:
+    """What PostgreSQL takes, and no secret that somebody has put into an address."""
+    return masked(text.encode("utf-8", "replace").decode().replace("\0", "\ufffd"))[:LONGEST_PATH]
 
 
 def _shown(headers: Headers) -> bytes:

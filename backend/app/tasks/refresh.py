@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from backend.app import dead_letters
+from backend.app import audit, dead_letters
 from backend.app.caches import reconcile
 from backend.app.caches.keys import Cause
 from backend.app.celery_app import app
@@ -44,6 +44,7 @@ def refresh_all_caches(self: LedgerTask) -> dict[str, Any]:
         result = rebuild_everything(self, self.patience)
         ledger.prune()
         dead_letters.prune(settings().run_history_days)
+        audit.prune(settings().audit_log_days)
         return result
 
 

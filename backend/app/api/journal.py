@@ -1,0 +1,99 @@
+"""Writes the audit log beside the requests: entries that come together share a transaction.
+
+A guarded request is answered when its entry is in the table, or after a short patience: a database that is away must
+not keep anyone waiting. Entries wait for it in memory then; those that it does not take in the end go to the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import threading
+import time
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from dataclasses import asdict
+from typing import Final
+
+from backend.app import audit, metrics
+from backend.app.api import database, deadline
+from backend.app.audit import Entry
+from backend.app.log import masked
+
+log = logging.getLogger(__name__)
+PATIENCE_SECONDS: Final = 0.4  # of one request
+MOST_WAITING: Final = 10_000  # entries
+MOST_TOGETHER: Final = 500  # of one transaction
+PAUSE_SECONDS: Final = 0.5  # while the database is away
+STOP_SECONDS: Final = 2.0
+Waiting = tuple[Entry, "Future[None]"]
+
+
+class Journal:
+    """One a process; its thread begins with the first entry."""
+
+    def __init__(self) -> None:
+        self._waiting: queue.Queue[Waiting] = queue.Queue(MOST_WAITING)
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    async def write(self, entry: Entry) -> None:
+        """Keep one entry; returns when it is in the table, or when patience ends."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
+            self._thread.start()
+        written: Future[None] = Future()
+        try:
+            self._waiting.put_nowait((entry, written))
+        except queue.Full:
+            return _lose([entry])
+        with suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.wrap_future(written), min(PATIENCE_SECONDS, deadline.remaining() - 0.1))
+
+    def stop(self) -> None:
+        """Write what waits, for two seconds at most."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(STOP_SECONDS)
+        _lose([entry for entry, _ in self._take(0)])
+
+    def _run(self) -> None:
+        kept: list[Waiting] = []
+        ends = float("inf")
+        while not (self._stop.is_set() and not kept and self._waiting.empty()) and time.monotonic() < ends:
+            if self._stop.is_set():
+                ends = min(ends, time.monotonic() + STOP_SECONDS)
+            kept = kept or self._take(PAUSE_SECONDS)
+            if kept and self._written([entry for entry, _ in kept]):
+                for _, written in kept:
+                    with suppress(InvalidStateError):  # its request has lost its patience
+                        written.set_result(None)
+                kept = []
+        _lose([entry for entry, _ in kept])
+
+    def _take(self, seconds: float) -> list[Waiting]:
+        """All that waits; for the first one wait so long."""
+        found: list[Waiting] = []
+        with suppress(queue.Empty):
+            found.append(self._waiting.get(timeout=seconds) if seconds else self._waiting.get_nowait())
+            while len(found) < MOST_TOGETHER or not seconds:
+                found.append(self._waiting.get_nowait())
+        return found
+
+    def _written(self, entries: list[Entry]) -> bool:
+        try:
+            database.prepare()
+            audit.write(entries)
+        except Exception as failure:  # whatever a driver raises: the entries must not be lost with this thread
+            log.warning("the audit log waits: %s", failure)
+            self._stop.wait(PAUSE_SECONDS)
+            return False
+        return True
+
+
+def _lose(entries: list[Entry]) -> None:
+    metrics.AUDIT_LOST.inc(len(entries))
+    for entry in entries:
+        told = {f"audit_{name}": masked(str(value)) for name, value in asdict(entry).items() if value is not None}
+        log.error("audit: an entry is here and not in the table", extra=told)
