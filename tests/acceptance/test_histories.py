@@ -56,7 +56,7 @@ def played(databases: Databases) -> Iterator[World]:
 @given(history=histories, seed=st.integers(0, 2**16))
 @example(  # a write commits after the patch that its neighbour's event caused has read
     history=[
-        Write("insert product", a=1, b=1, c=1, d=0, writer=0, stays_open=True),
+        Write("insert product", a=8, b=1, c=1, d=0, writer=0, stays_open=True),
         Write("move company", a=1, b=1, c=3, d=0, writer=1),
         Deliver(seed=1, share=100, batches=1, again=0),
         End(writer=0, commits=True),
