@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final
 from uuid import UUID, uuid4
 
@@ -122,12 +123,17 @@ class LedgerTask(Task):  # type: ignore[type-arg]
         """Seconds to wait for a flight that a dead predecessor of this very run may still hold."""
         return TAKEOVER_SECONDS if (self.request.delivery_info or {}).get("redelivered") else 0.0
 
-    def report(self, state: Mapping[str, Any]) -> None:
-        """Show progress, at most twice a second."""
+    @property
+    def report(self) -> Callable[[Mapping[str, Any]], None]:
+        """Shows progress, at most twice a second. Taken in the task's own thread, where Celery knows which run this
+        is, it may be called in any."""
+        return partial(self._report, self.task_id)
+
+    def _report(self, task_id: str, state: Mapping[str, Any]) -> None:
         now = time.monotonic()
         if now - self._reported >= REPORT_SECONDS:
             self._reported = now
-            ledger.progress(self.task_id, state)
+            ledger.progress(task_id, state)
 
 
 @contextmanager
