@@ -31,7 +31,7 @@ class Key:
 
 
 def parse(text: str) -> tuple[Key, ...]:
-    """The keys of API_KEYS, "name:role:key,…"; ValueError that shows no key."""
+    """The keys of API_KEYS, "name:role:key,…"; ValueError that shows nothing of an entry: a key may be in any place."""
     found: dict[str, Key] = {}
     for number, part in enumerate(filter(None, map(str.strip, text.split(","))), start=1):
         name, _, rest = part.partition(":")
@@ -40,9 +40,9 @@ def parse(text: str) -> tuple[Key, ...]:
             raise ValueError(f"entry {number} needs a name of its own: letters, digits, '.', '_', '-', not {DEFAULT!r}")
         known = next((known for known in ROLES if known == role), None)
         if known is None:
-            raise ValueError(f"entry {number} ({name}) needs a role: {', '.join(ROLES)}")
+            raise ValueError(f"entry {number} needs a role: {', '.join(ROLES)}")
         if len(key) < SHORTEST or not key.isascii() or not key.isprintable() or " " in key:
-            raise ValueError(f"entry {number} ({name}) needs a key of at least {SHORTEST} visible ASCII characters")
+            raise ValueError(f"entry {number} needs a key of at least {SHORTEST} visible ASCII characters")
         found[name] = Key(name, known, _digest(key.encode()))
     return tuple(found.values())
 

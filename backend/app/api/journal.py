@@ -63,7 +63,7 @@ class Journal:
         ends = float("inf")
         while not (self._stop.is_set() and not kept and self._waiting.empty()) and time.monotonic() < ends:
             if self._stop.is_set():
-                ends = min(ends, time.monotonic() + STOP_SECONDS)
+                ends = min(ends, time.monotonic() + STOP_SECONDS / 2)
             kept = kept or self._take(PAUSE_SECONDS)
             if kept and self._written([entry for entry, _ in kept]):
                 for _, written in kept:
@@ -87,7 +87,7 @@ class Journal:
             audit.write(entries)
         except Exception as failure:  # whatever a driver raises: the entries must not be lost with this thread
             log.warning("the audit log waits: %s", failure)
-            self._stop.wait(PAUSE_SECONDS)
+            time.sleep(PAUSE_SECONDS)
             return False
         return True
 

@@ -87,7 +87,7 @@ class Guard:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message).setdefault("Cache-Control", "no-store")
                 made = Headers(raw=message["headers"]).get("location")
-                await self._journal.write(_entry(scope, message["status"], detail or made))
+                await self._journal.write(_entry(scope, message["status"], detail or (made and _clean(made))))
             await send(message)
 
         if refusal is None:
@@ -127,8 +127,7 @@ def refused(caller: Caller, role: Role) -> Refusal | None:
 def _entry(scope: Scope, status: int, detail: str | None) -> Entry:
     caller = caller_of(scope)
     return Entry(
-        caller.name, caller.role, caller.address, _clean(scope["method"])[:20], _clean(scope["path"]), status,
-        detail and _clean(detail),
+        caller.name, caller.role, caller.address, _clean(scope["method"])[:20], _clean(scope["path"]), status, detail
     )  # fmt: skip
 
 
