@@ -9,7 +9,6 @@ from typing import Any
 import anyio.to_thread
 from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
-from fastapi.responses import HTMLResponse
 from fastapi_offline import FastAPIOffline
 
 from backend.app import db, log
@@ -18,6 +17,7 @@ from backend.app.api import (
     caches,
     cities,
     companies,
+    console,
     database,
     dead_letters,
     health,
@@ -32,12 +32,10 @@ from backend.app.api.journal import Journal
 from backend.app.api.limits import Limits, SafeHeaders
 from backend.app.api.metrics import Measured
 from backend.app.api.security import Guard
+from backend.app.dashboard import page
 from backend.app.observing.observer import Observer
 from backend.app.settings import settings
 from backend.app.startup import warn_on_default_passwords
-
-PLACEHOLDER = """<!doctype html><html lang="en"><meta charset="utf-8"><title>citycache</title><h1>citycache</h1>
-<p><a href="/docs">API</a>, <a href="/health/ready">health</a>, <a href="/metrics">metrics</a></p></html>"""
 
 
 def create_app() -> FastAPI:
@@ -46,7 +44,7 @@ def create_app() -> FastAPI:
     problems.install(app)
     app.include_router(_v1())
     app.include_router(health.router)
-    app.get("/", include_in_schema=False, response_class=HTMLResponse)(_placeholder)
+    app.include_router(page.router)
     app.state.journal = Journal()
     app.add_middleware(problems.CatchAll)
     app.add_middleware(Guard, journal=app.state.journal)
@@ -58,7 +56,7 @@ def create_app() -> FastAPI:
 
 def _v1() -> APIRouter:
     v1 = APIRouter(prefix="/api/v1")
-    for module in (cities, companies, products, caches, stats, tasks, dead_letters, audit_log):
+    for module in (cities, companies, products, caches, stats, tasks, dead_letters, audit_log, console):
         v1.include_router(module.router)
     return v1
 
@@ -73,6 +71,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         observer.start()
     anyio.to_thread.current_default_thread_limiter().total_tokens = database.THREADS
     yield
+    console.stop(app)
     observer.stop()
     app.state.journal.stop()
     db.dispose()
@@ -89,10 +88,6 @@ def _described(app: FastAPI) -> dict[str, Any]:
         limits.describe(described["paths"])
         app.openapi_schema = described
     return app.openapi_schema
-
-
-async def _placeholder() -> str:
-    return PLACEHOLDER
 
 
 app = create_app()

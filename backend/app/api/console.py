@@ -1,0 +1,142 @@
+"""What the page shows, as JSON and as a stream of what changes."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, Field
+
+from backend.app import dead_letters
+from backend.app.api import database
+from backend.app.api.problems import documented, problem
+from backend.app.api.security import GUARDED, KEYS
+from backend.app.dashboard import audience, cities, state
+from backend.app.dashboard.poller import Poller
+
+router = APIRouter(responses=documented(503))
+console = APIRouter(prefix="/console", tags=["console"])
+letters = APIRouter(prefix="/events/dead-letters", tags=["dead letters"], dependencies=KEYS, responses=GUARDED)
+STREAM_HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # no proxy may hold events back
+SMALL: Final = 1_000  # bytes that are not worth compressing
+
+
+class State(BaseModel):
+    """Everything the page shows besides the map and the plots; an empty section could not be asked yet."""
+
+    at: datetime
+    pipeline: dict[str, Any] = Field(description="state ok, slow or standing; which station it is, and why")
+    freshness: dict[str, Any] = Field(description="commit to cache over the last minute, and the last canary")
+    stations: list[dict[str, Any]] = Field(description="the way of an event: rate a second, depth, age, state, why")
+    workers: list[str] = Field(description="names of the workers that take events and answer")
+    changed_seconds: float | None = Field(description="since a patch changed a mapping")
+    runs: dict[str, Any] = Field(description="active runs, and the newest of those that no event caused")
+    consistency: dict[str, Any] = Field(description="nines by cache and window, with the sample behind them")
+    schedule: list[dict[str, Any]] = Field(description="last and next run of each entry; missed: beat stands still")
+    dead_letters: dict[str, Any] = Field(description="open ones by kind")
+    findings: list[dict[str, Any]] = Field(description="rows that the auditor found wrong, newest first")
+    setup: dict[str, Any] = Field(description="what this installation can do, and whether it asks for a key")
+
+
+class Point(BaseModel):
+    """One bucket of a plot; nulls where nothing was measured."""
+
+    at: datetime
+    captured_per_second: float
+    applied_per_second: float
+    outbox_rows: int | None
+    queue_messages: int | None
+    canary_ms: float | None
+    p50_ms: float | None
+    p99_ms: float | None
+
+
+class Cities(BaseModel):
+    """All cities, a row each, in the order of `columns`."""
+
+    columns: list[str]
+    rows: list[list[Any]]
+
+
+class Reason(BaseModel):
+    """Open dead letters of one kind and reason."""
+
+    kind: str
+    reason: str
+    letters: int
+    first: datetime
+    last: datetime
+
+
+@console.get("/state", response_model=State)
+async def get_state(request: Request) -> Any:
+    """Everything at once; a server that is away is named within 2 s."""
+    return await _poller(request).current()
+
+
+@console.get("/history", response_model=list[Point], responses=documented(422))
+def get_history(hours: Annotated[float, Query(ge=1, le=168)] = 1.0) -> Any:
+    """Freshness, rates and depths over the last hours, in at most 241 buckets, oldest first."""
+    database.prepare()
+    return state.history(hours)
+
+
+@console.get("/cities", response_model=Cities, responses={304: {"description": "The client has it already."}})
+def get_cities(request: Request) -> Response:
+    """All cities with their counts, compact."""
+    database.prepare()
+    body = json.dumps({"columns": cities.COLUMNS, "rows": cities.everything()}, separators=(",", ":")).encode()
+    headers = {"ETag": f'"{hashlib.sha256(body).hexdigest()[:32]}"', "Cache-Control": "no-cache"}
+    if request.headers.get("if-none-match") == headers["ETag"]:
+        return Response(status_code=304, headers=headers)
+    return compressed(request, body, "application/json", headers)
+
+
+@console.get("/stream", include_in_schema=False)  # it never ends, which no tool that reads the schema expects
+async def stream(request: Request) -> Response:
+    """Server-sent events: `hello`, `state` with the sections that changed, `cities` with the rows that did."""
+    try:
+        messages: AsyncIterator[str] = _poller(request).stream()
+    except audience.Full:
+        sentence = f"{audience.MOST} clients follow this process already"
+        return problem(503, sentence, request.url.path)
+    return StreamingResponse(messages, media_type="text/event-stream", headers=STREAM_HEADERS)
+
+
+@letters.get("/reasons", response_model=list[Reason])
+def get_reasons() -> Any:
+    """Open dead letters by kind and reason, the most frequent first."""
+    database.prepare()
+    return dead_letters.reasons()
+
+
+def compressed(request: Request, body: bytes, media_type: str, headers: dict[str, str]) -> Response:
+    """The body, gzipped for those who take that."""
+    headers = headers | {"Vary": "Accept-Encoding"}
+    if len(body) > SMALL and "gzip" in request.headers.get("accept-encoding", ""):
+        body, headers = gzip.compress(body, 5), headers | {"Content-Encoding": "gzip"}
+    return Response(body, headers=headers, media_type=media_type)
+
+
+def stop(app: Any) -> None:
+    """End the streams of an app that ends."""
+    if poller := getattr(app.state, "console", None):
+        poller.stop()
+
+
+def _poller(request: Request) -> Poller:
+    database.prepare()
+    poller: Poller | None = getattr(request.app.state, "console", None)
+    if poller is None or not poller.belongs_here():
+        poller = request.app.state.console = Poller()
+    return poller
+
+
+router.include_router(console)
+router.include_router(letters)

@@ -1,0 +1,1 @@
+"""The console: a page that shows how right, how fresh and how alive the caches are, and what to do about it."""

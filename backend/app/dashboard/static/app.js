@@ -1,0 +1,115 @@
+// The console: the stream's facts into the page's parts, and the page's language, theme and key.
+import { askKey, key, onKey } from "./api.js";
+import { changeCities, drawCities, loadCities, recolour, startCities } from "./cities.js";
+import { startClear } from "./clear.js";
+import { $, fill } from "./dom.js";
+import { explainCity, startExplain, translateExplain } from "./explain.js";
+import { startFreshness, translateFreshness } from "./freshness.js";
+import { drawConsistency, drawFreshness, drawPipeline } from "./overview.js";
+import { drawFindings, drawLetters, drawSchedule, startRecords, takeLetters } from "./records.js";
+import { startReplay } from "./replay.js";
+import { drawActions, startRuns, takeRuns } from "./runs.js";
+import { listen } from "./stream.js";
+import { LANGUAGES, language, seconds, t, translate } from "./text.js";
+import { drawWay, remember } from "./way.js";
+
+const THEMES = ["auto", "light", "dark"];
+let state = null;
+
+function take(sections) {
+  state = { ...state, ...sections };
+  if (!state.pipeline) return;
+  if (sections.stations) remember(sections.stations);
+  draw();
+}
+
+function draw() {
+  drawPipeline(state);
+  drawFreshness(state);
+  drawConsistency(state);
+  drawWay(state);
+  takeRuns(state);
+  drawSchedule(state);
+  takeLetters(state);
+  drawFindings(state);
+  drawKey();
+}
+
+function link(isLive, silent) {
+  document.body.classList.toggle("away", !isLive);
+  $("live").dataset.state = isLive ? "ok" : "standing";
+  fill($("live-text"), [t(isLive ? "live" : "live.not")]);
+  const long = !isLive && silent > 4;
+  $("lost").hidden = !long;
+  if (long) fill($("lost"), [t("lost", { ago: seconds(silent, false) })]);
+}
+
+async function hello() {
+  try {
+    await loadCities();
+  } catch {
+    setTimeout(hello, 2000); // the database is away; the stream lives
+  }
+}
+
+function drawKey() {
+  const setup = state?.setup;
+  $("key-button").hidden = !setup?.guarded && !setup?.closed && !key();
+  $("key-button").disabled = Boolean(setup?.closed);
+  fill($("key-button"), [t(setup?.closed ? "key.closed" : key() ? "key.there" : "key.none")]);
+}
+
+function speak(chosen) {
+  document.documentElement.lang = chosen;
+  keep("citycache.lang", chosen);
+  translate();
+  const other = LANGUAGES.find((one) => one !== chosen);
+  $("language").textContent = other.toUpperCase();
+  $("language").lang = other;
+  $("language").title = other === "ru" ? "Русский" : "English";
+  $("language").setAttribute("aria-label", `${other.toUpperCase()}: ${$("language").title}`);
+  drawTheme();
+  drawActions();
+  drawCities();
+  translateFreshness();
+  translateExplain();
+  drawLetters();
+  if (state?.pipeline) draw();
+}
+
+function drawTheme() {
+  const chosen = document.documentElement.dataset.theme ?? "auto";
+  fill($("theme"), [t(`theme.${chosen}`)]);
+  $("theme").setAttribute("aria-label", `${t("theme")}: ${t(`theme.${chosen}`)}`);
+}
+
+function nextTheme() {
+  const chosen = document.documentElement.dataset.theme ?? "auto";
+  const following = THEMES[(THEMES.indexOf(chosen) + 1) % THEMES.length];
+  if (following === "auto") delete document.documentElement.dataset.theme;
+  else document.documentElement.dataset.theme = following;
+  keep("citycache.theme", following);
+  drawTheme();
+  recolour();
+}
+
+function keep(name, value) {
+  try {
+    localStorage.setItem(name, value);
+  } catch { /* not allowed: it holds for this visit */ }
+}
+
+startCities(explainCity);
+startFreshness();
+startRuns();
+startClear();
+startReplay();
+startRecords();
+startExplain();
+$("language").addEventListener("click", () => speak(LANGUAGES.find((one) => one !== language())));
+$("theme").addEventListener("click", nextTheme);
+$("key-button").addEventListener("click", () => askKey());
+onKey(drawKey);
+for (const input of document.querySelectorAll("input[name=window]")) input.addEventListener("change", () => state && drawConsistency(state));
+speak(language());
+listen({ hello, state: take, cities: changeCities, link });

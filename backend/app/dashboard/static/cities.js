@@ -1,0 +1,158 @@
+// The cities: kept up to date by deltas, shown on the map, in a feed of changes, and as a table.
+import { get } from "./api.js";
+import { $, el, fill, sync } from "./dom.js";
+import { CityMap } from "./map.js";
+import { ago, number, t } from "./text.js";
+
+const FEED = 9;
+const UNPLACED = 40;
+const STEP = 50; // rows of the table at once
+const COLUMNS = ["name", "products", "services", "companies", "id"];
+
+const cities = new Map();
+const feed = [];
+let map = null;
+let early = null; // deltas that came while all cities were being read
+let sort = { by: "products", down: true };
+let shown = STEP;
+let explainCity = () => {};
+
+export function startCities(onPick) {
+  explainCity = onPick;
+  map = new CityMap((city) => explainCity(city.id));
+  $("city-search").addEventListener("input", () => { shown = STEP; drawTable(); });
+  $("city-more").addEventListener("click", () => { shown += STEP; drawTable(); });
+  $("city-details").addEventListener("toggle", drawTable);
+  setInterval(drawFeed, 1000);
+}
+
+/** Read all cities; deltas that come meanwhile are applied afterwards. */
+export async function loadCities() {
+  early = [];
+  try {
+    const { rows } = await get("console/cities");
+    cities.clear();
+    for (const row of rows) cities.set(row[0], cityOf(row));
+    for (const delta of early) apply(delta);
+  } finally {
+    early = null;
+  }
+  drawCities();
+}
+
+/** Take a delta of the stream. */
+export function changeCities(delta) {
+  if (early) early.push(delta);
+  else {
+    apply(delta);
+    drawCities();
+  }
+}
+
+export const recolour = () => map.recolour();
+
+function cityOf([id, name, latitude, longitude, products, services, companies]) {
+  return { id, name, latitude, longitude, products, services, companies };
+}
+
+function apply({ rows, removed }) {
+  for (const row of rows) {
+    const fresh = cityOf(row);
+    const before = cities.get(fresh.id);
+    cities.set(fresh.id, fresh);
+    note(fresh, before);
+  }
+  for (const id of removed) {
+    const gone = cities.get(id);
+    if (gone && cities.delete(id)) feed.unshift({ city: gone, gone: true, at: Date.now() });
+  }
+  feed.length = Math.min(feed.length, FEED);
+}
+
+function note(fresh, before) {
+  const moves = ["products", "services", "companies"].map((name) => [name, fresh[name] - (before?.[name] ?? 0)]).filter(([, by]) => by);
+  if (before && !moves.length) return;
+  const known = feed.findIndex((entry) => entry.city.id === fresh.id);
+  if (known >= 0) feed.splice(known, 1);
+  feed.unshift({ city: fresh, fresh: !before, moves, at: Date.now() });
+  map.pulse(fresh.id, moves.reduce((sum, [, by]) => sum + by, 0) >= 0);
+}
+
+export function drawCities() {
+  const all = [...cities.values()];
+  map.show(all);
+  map.translate();
+  const sum = (name) => number(all.reduce((total, city) => total + city[name], 0));
+  const totals = { cities: number(all.length), products: sum("products"), services: sum("services"), companies: sum("companies") };
+  fill($("totals"), [t("totals", totals)]);
+  drawUnplaced(all);
+  drawFeed();
+  drawTable();
+}
+
+function drawUnplaced(all) {
+  const unplaced = all.filter((city) => city.latitude === null || city.longitude === null);
+  unplaced.sort((one, other) => other.products + other.services - one.products - one.services);
+  const rows = unplaced.slice(0, UNPLACED).map((city) => el("li", {}, pick(city), el("span", { class: "value" }, number(city.products + city.services))));
+  if (unplaced.length > UNPLACED) rows.push(el("li", { class: "muted" }, t("unplaced.more", { n: number(unplaced.length - UNPLACED) })));
+  fill($("unplaced"), rows.length ? rows : [el("li", { class: "muted" }, t("none"))]);
+}
+
+const pick = (city) => el("button", { type: "button", class: "link", onclick: () => explainCity(city.id) }, city.name);
+
+function drawFeed() {
+  if (!feed.length) {
+    fill($("feed"), [el("li", { class: "muted" }, t("changed.none"))]);
+    return;
+  }
+  if ($("feed").dataset.mark) {
+    $("feed").replaceChildren();
+    delete $("feed").dataset.mark;
+  }
+  const create = ({ city }) => el("li", {}, pick(city), el("span", { class: "moves" }), el("span", { class: "when" }));
+  sync($("feed"), feed, ({ city }) => city.id, create, (item, entry) => {
+    const [, moves, when] = item.children;
+    fill(moves, movesOf(entry));
+    fill(when, [ago((Date.now() - entry.at) / 1000)]);
+  });
+}
+
+function movesOf({ gone, fresh, moves }) {
+  if (gone) return [t("changed.gone")];
+  const parts = moves.map(([name, by]) => el("span", { class: by > 0 ? "up" : "down" },
+    `${t(`column.${name}`).toLowerCase()} ${by > 0 ? "+" : "−"}${number(Math.abs(by))}`));
+  return fresh && !parts.length ? [t("changed.new")] : parts;
+}
+
+export function drawTable() {
+  if (!$("city-details").open) return;
+  drawHead();
+  const wanted = $("city-search").value.trim().toLowerCase();
+  const found = [...cities.values()].filter((city) => !wanted || city.name.toLowerCase().includes(wanted) || String(city.id) === wanted);
+  found.sort((one, other) => compare(one, other) || one.id - other.id);
+  fill($("city-shown"), [t("cities.shown", { shown: number(Math.min(shown, found.length)), all: number(found.length) })]);
+  $("city-more").hidden = found.length <= shown;
+  const create = (city) => el("tr", {}, el("th", { scope: "row" }, pick(city)), ...COLUMNS.slice(1).map(() => el("td", {})));
+  sync($("city-rows"), found.slice(0, shown), (city) => city.id, create, (row, city) => {
+    COLUMNS.slice(1).forEach((name, index) => fill(row.children[index + 1], [name === "id" ? String(city.id) : number(city[name])]));
+  });
+}
+
+function drawHead() {
+  fill($("city-head"), COLUMNS.map((name) => {
+    const order = sort.by === name ? (sort.down ? "descending" : "ascending") : null;
+    const button = el("button", { type: "button", class: "sort", onclick: () => sortBy(name) }, t(`column.${name}`));
+    return el("th", { scope: "col", "aria-sort": order, "data-column": name }, button);
+  }), `${sort.by} ${sort.down} ${t("column.name")}`);
+}
+
+function sortBy(name) {
+  sort = { by: name, down: sort.by === name ? !sort.down : name !== "name" && name !== "id" };
+  drawTable();
+  $("city-head").querySelector(`[data-column=${name}] button`).focus();
+}
+
+function compare(one, other) {
+  const order = sort.by === "name" ? one.name.localeCompare(other.name) : one[sort.by] - other[sort.by];
+  return sort.down ? -order : order;
+}

@@ -1,0 +1,91 @@
+// Why the cache holds what it holds: one product, company or city, by its id or external id.
+import { get } from "./api.js";
+import { $, el, icon } from "./dom.js";
+import { row } from "./replay.js";
+import { clock, plural, t } from "./text.js";
+import { taskName } from "./runs.js";
+
+const LISTS = { product: "products", company: "companies", city: "cities" };
+const TRACE = /^[0-9a-f]{2}-([0-9a-f]{32})-/;
+let asked = 0;
+let last = null; // what is shown, to be told again in another language
+
+export function startExplain() {
+  $("explain-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    find(document.querySelector("input[name=noun]:checked").value, $("explain-id").value.trim());
+  });
+  addEventListener("keydown", (event) => {
+    const typing = event.target.closest?.("input, select, textarea, dialog");
+    if (event.key === "/" && !typing && !event.ctrlKey && !event.metaKey) {
+      event.preventDefault();
+      $("explain-id").focus();
+    }
+  });
+}
+
+/** Show a city that was picked elsewhere on the page. */
+export function explainCity(id) {
+  document.querySelector("input[name=noun][value=city]").checked = true;
+  $("explain-id").value = String(id);
+  find("city", String(id), true);
+  $("explain").scrollIntoView({ block: "start" });
+  $("explain").focus({ preventScroll: true });
+}
+
+async function find(noun, text, isId = false) {
+  if (!text) return;
+  const mine = ++asked;
+  try {
+    const id = isId ? text : await idOf(noun, text);
+    const found = id === null ? null : await get(`caches/explain/${noun}/${id}`);
+    if (mine === asked) show(noun, text, found);
+  } catch (problem) {
+    if (mine !== asked) return;
+    if (problem.status === 404) show(noun, text, null);
+    else complain(problem.message);
+  }
+}
+
+/** External ids first: they may be numbers too. */
+async function idOf(noun, text) {
+  const query = new URLSearchParams({ external_id: text, limit: "1" });
+  const { items } = await get(`${LISTS[noun]}?${query}`);
+  if (items.length) return items[0].id;
+  return /^-?\d{1,18}$/.test(text) ? text : null;
+}
+
+function complain(words) {
+  last = null;
+  $("explain-result").replaceChildren(el("p", { class: "problem" }, words));
+}
+
+function show(noun, text, found) {
+  last = [noun, text, found];
+  if (!found) return $("explain-result").replaceChildren(el("p", { class: "problem" }, t("explain.unknown", { noun: t(`noun.${noun}`), id: text })));
+  const verdict = el("p", { class: found.agrees ? "verdict ok" : "verdict bad" }, icon(found.agrees ? "ok" : "standing"),
+    el("strong", {}, found.subject), " ", t(found.agrees ? "explain.agrees" : "explain.differs"),
+    found.pending_events ? el("span", { class: "muted" }, ` ${plural("explain.pending", found.pending_events)}`) : null);
+  const column = (title, content) => el("div", { class: "side" }, el("h3", {}, t(title)), content);
+  const sides = el("div", { class: "sides" },
+    column("explain.source", found.source ? row(found.source, found.source, "") : el("p", { class: "muted" }, t("explain.no.source"))),
+    column("explain.wanted", row(found.wanted, found.cached, "new")),
+    column("explain.cached", row(found.cached, found.wanted, "old")));
+  $("explain-result").replaceChildren(verdict, sides, el("h3", {}, t("explain.patches")), patches(noun, found));
+}
+
+function patches(noun, found) {
+  const list = found.patches ?? (found.last_patch ? [found.last_patch] : []);
+  if (!list.length) return el("p", { class: "muted" }, t(noun === "city" ? "explain.city.patch" : "explain.no.patch"));
+  const head = ["task", "time", "event", "run", "trace"].map((name) => el("th", { scope: "col" }, t(`explain.${name}`)));
+  const rows = list.map((patch) => el("tr", {},
+    el("th", { scope: "row" }, taskName(patch.task)),
+    el("td", {}, el("time", { datetime: patch.time }, clock(patch.time))),
+    ...[patch.event_id, patch.task_id, patch.traceparent?.match(TRACE)?.[1]].map((id) => el("td", {}, id ? el("code", {}, id) : "–"))));
+  return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": t("explain.patches") },
+    el("table", {}, el("thead", {}, el("tr", {}, ...head)), el("tbody", {}, ...rows)));
+}
+
+export function translateExplain() {
+  if (last) show(...last);
+}

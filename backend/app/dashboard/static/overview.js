@@ -1,0 +1,77 @@
+// The three numbers that matter: is it flowing, how fresh is it, how right is it.
+import { $, el, fill, icon } from "./dom.js";
+import { ago, has, milliseconds, number, percent, plural, seconds, t } from "./text.js";
+
+/** Why a station or the pipeline is as it is, in words. */
+export function why({ code, values, why: sentence }) {
+  if (!has(`why.${code}`)) return sentence;
+  const told = Object.entries(values ?? {}).map(([name, value]) => [name, name === "seconds" ? seconds(value, false) : value]);
+  return t(`why.${code}`, Object.fromEntries(told));
+}
+
+export function drawPipeline(state) {
+  const { pipeline } = state;
+  const word = t(`pipeline.${pipeline.state}`, { station: pipeline.station && t(`station.${pipeline.station}`) });
+  mark("tile-pipeline", pipeline.state);
+  fill($("pipeline-word"), [icon(pipeline.state), el("span", {}, word)], `${pipeline.state} ${word}`);
+  fill($("pipeline-why"), [why(pipeline)]);
+  const changed = state.changed_seconds === null ? t("pipeline.never") : t("pipeline.foot", { ago: ago(state.changed_seconds) });
+  fill($("pipeline-foot"), [[changed, state.setup.replay ? plural("workers", state.workers.length) : null].filter(Boolean).join(" · ")]);
+  document.title = pipeline.state === "ok" ? "citycache" : `${word} · citycache`;
+}
+
+export function drawFreshness({ freshness }) {
+  const bad = { absent: "standing", slow: "slow", unknown: "unknown" }[freshness.canary] ?? "ok";
+  mark("tile-freshness", bad);
+  number2("p50", freshness.p50_ms);
+  number2("p99", freshness.p99_ms);
+  fill($("fresh-events"), [freshness.events ? plural("freshness.events", freshness.events) : t("freshness.none")]);
+  const age = freshness.canary_age_seconds;
+  const text = t(`canary.${freshness.canary}`, {
+    ms: milliseconds(freshness.canary_ms), ago: ago(age ?? 0), time: seconds(age ?? 0, false),
+  });
+  fill($("canary"), [icon(bad), el("span", {}, text)], `${bad} ${text}`);
+  $("canary").dataset.state = freshness.canary;
+}
+
+/** A number with its unit set smaller. */
+function number2(id, value) {
+  const text = milliseconds(value);
+  const [, digits, unit] = text.match(/^(\S+)(?:\s(.*))?$/) ?? [null, text, ""];
+  fill($(id), [digits, unit ? el("small", {}, ` ${unit}`) : null], text);
+}
+
+export function drawConsistency({ consistency }) {
+  if (!consistency?.all) return;
+  const chosen = document.querySelector("input[name=window]:checked").value;
+  const level = consistency.all[chosen];
+  mark("tile-consistency", !level.checked ? "unknown" : level.wrong && level.nines < 3 ? "slow" : "ok");
+  if (!level.checked) {
+    fill($("nines"), [t("nines.none")]);
+    fill($("nines-under"), [""]);
+    $("nines-caches").replaceChildren();
+    delete $("nines-caches").dataset.mark;
+    return;
+  }
+  const [digits, unit] = t("nines", { n: `${number(level.nines, 1)}|` }).split("|");
+  fill($("nines"), [digits, el("small", {}, unit)], `${digits}${unit}`);
+  const under = t("nines.under", {
+    percent: percent(level.nines), seconds: seconds(consistency.within_seconds), rows: number(level.checked), wrong: number(level.wrong),
+  });
+  fill($("nines-under"), [under]);
+  const order = ["products", "companies", "counts", "active"].filter((name) => consistency.caches[name]);
+  const rows = order.map((name) => cacheRow(name, consistency.caches[name][chosen]));
+  fill($("nines-caches"), rows, order.map((name) => JSON.stringify(consistency.caches[name][chosen])).join() + t("consistency"));
+}
+
+function cacheRow(name, level) {
+  const cache = t(`cache.${name}`);
+  const full = t("nines.cache", { cache, n: number(level.nines, 1), rows: number(level.checked), wrong: number(level.wrong) });
+  const bar = el("span", { class: "bar", "aria-hidden": "true" }, el("span", { class: level.wrong ? "filled wrong" : "filled" }));
+  bar.firstChild.style.width = `${Math.min(100, (level.nines / 7) * 100)}%`;
+  return el("li", { title: full }, el("span", { class: "name" }, cache), bar, el("span", { class: "value" }, number(level.nines, 1)));
+}
+
+function mark(id, state) {
+  $(id).dataset.state = state;
+}

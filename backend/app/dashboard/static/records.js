@@ -1,0 +1,134 @@
+// Schedule, dead letters, and what the auditor found.
+import { get, guarded, key, onKey } from "./api.js";
+import { $, el, fill, icon, open, toast } from "./dom.js";
+import { row } from "./replay.js";
+import { taskName } from "./runs.js";
+import { ago, clock, number, plural, seconds, since, t } from "./text.js";
+
+let letters = { open: 0, kinds: {} };
+let reasons = null; // null: not shown, they may need the key
+let guardedSetup = false;
+
+export function startRecords() {
+  $("requeue-all").addEventListener("click", () => requeue({ all: true }));
+  onKey(() => loadReasons());
+}
+
+export function drawSchedule({ schedule }) {
+  if (!schedule?.length) return;
+  const head = ["schedule.task", "schedule.when", "schedule.last", "schedule.next"].map((name) => el("th", { scope: "col" }, t(name)));
+  const rows = schedule.map((entry) => el("tr", { "data-task": entry.task },
+    el("th", { scope: "row" }, taskName(entry.task)),
+    el("td", {}, el("code", {}, entry.crontab)),
+    el("td", {}, entry.last ? el("time", { datetime: entry.last }, clock(entry.last, false)) : el("span", { class: "muted" }, t("schedule.never")),
+      entry.missed ? el("span", { class: "warn" }, icon("slow"), t("schedule.missed")) : null),
+    el("td", {}, el("time", { datetime: entry.next }, clock(entry.next, false)),
+      el("span", { class: "muted" }, ` ${t("in", { time: seconds(Math.max(0, (Date.parse(entry.next) - Date.now()) / 1000), false) })}`))));
+  const table = el("table", {}, el("thead", {}, el("tr", {}, ...head)), el("tbody", {}, ...rows));
+  fill($("schedule-body"), [el("div", { class: "scroll", tabindex: "0", role: "region", "aria-labelledby": "h-schedule" }, table)], table.textContent);
+}
+
+export function takeLetters({ dead_letters: found, setup }) {
+  if (!found || found.open === undefined) return;
+  const changed = JSON.stringify(found) !== JSON.stringify(letters);
+  guardedSetup = setup.guarded || setup.closed;
+  letters = found;
+  if (changed) loadReasons();
+  else drawLetters();
+}
+
+async function loadReasons() {
+  reasons = null;
+  if (letters.open && (!guardedSetup || key())) {
+    try {
+      reasons = await get("events/dead-letters/reasons");
+    } catch (problem) {
+      toast(problem.message, true);
+    }
+  }
+  drawLetters();
+}
+
+async function showReasons() {
+  try {
+    reasons = await guarded("GET", "events/dead-letters/reasons");
+  } catch (problem) {
+    toast(problem.message, true);
+  }
+  drawLetters();
+}
+
+export function drawLetters() {
+  $("requeue-all").hidden = !letters.open;
+  if (!letters.open) return fill($("letters-body"), [el("p", { class: "good" }, icon("ok"), t("letters.none"))], t("letters.none"));
+  if (reasons) return drawReasons();
+  const kinds = Object.entries(letters.kinds).map(([kind, found]) => el("li", {},
+    el("strong", {}, t(`letters.kind.${kind}`)), ` ${plural("letters.count", found.letters)}, ${t("letters.last", { ago: ago(since(found.last)) })}`));
+  fill($("letters-body"), [el("ul", { class: "plain" }, ...kinds), el("p", { class: "muted" }, t("letters.key.why")),
+    el("button", { type: "button", onclick: showReasons }, t("letters.key"))]);
+}
+
+function drawReasons() {
+  const items = reasons.map((found) => el("li", { class: "reason" },
+    el("div", {}, el("strong", {}, t(`letters.kind.${found.kind}`)),
+      el("span", { class: "muted" }, ` ${plural("letters.count", found.letters)}, ${t("letters.last", { ago: ago(since(found.last)) })}`)),
+    el("p", { class: "quote" }, found.reason),
+    el("div", { class: "buttons start" },
+      el("button", { type: "button", onclick: () => look(found) }, t("letters.look")),
+      el("button", { type: "button", onclick: () => requeue({ kind: found.kind, reason: found.reason }) }, t("letters.requeue")))));
+  fill($("letters-body"), [el("ul", { class: "plain" }, ...items)], JSON.stringify([reasons, t("letters.look")]));
+}
+
+async function look(found) {
+  $("letters-reason").textContent = found.reason;
+  $("letters-problem").hidden = true;
+  $("letters-list").replaceChildren();
+  open($("letters-dialog"));
+  try {
+    const query = new URLSearchParams({ kind: found.kind, reason: found.reason, limit: "20" });
+    const { items } = await guarded("GET", `events/dead-letters?${query}`);
+    $("letters-list").replaceChildren(...items.map(letter));
+  } catch (problem) {
+    $("letters-problem").textContent = problem.message;
+    $("letters-problem").hidden = false;
+  }
+}
+
+function letter(one) {
+  const again = el("button", { type: "button", onclick: async () => {
+    if (await requeue({ ids: [one.id] })) article.remove();
+  } }, t("letters.requeue"));
+  const facts = [`#${one.id}`, one.subject, one.event_type, clock(one.buried_at), t("letters.attempts", { n: number(one.attempts) })];
+  const article = el("article", { class: "letter" },
+    el("div", { class: "card-head" }, el("p", {}, facts.filter(Boolean).join(" · ")), again),
+    one.payload ? el("pre", { tabindex: "0" }, one.payload) : null);
+  return article;
+}
+
+async function requeue(which) {
+  try {
+    const { requeued } = await guarded("POST", "events/dead-letters/requeue", which);
+    toast(plural("letters.requeued", requeued));
+    return true;
+  } catch (problem) {
+    toast(problem.message, true);
+    return false;
+  }
+}
+
+export function drawFindings({ findings }) {
+  if (!findings) return;
+  if (!findings.length) return fill($("findings-body"), [el("p", { class: "good" }, icon("ok"), t("findings.none"))], t("findings.none"));
+  const names = ["when", "cache", "key", "side", "cached", "wanted"];
+  const head = names.map((name) => el("th", { scope: "col" }, t(`findings.${name}`)));
+  const rows = findings.map((one) => el("tr", {},
+    el("td", {}, el("time", { datetime: one.found_at }, clock(one.found_at))),
+    el("td", {}, t(`cache.${one.cache}`)),
+    el("th", { scope: "row" }, one.key),
+    el("td", {}, t(`side.${one.side}`)),
+    el("td", {}, one.cached || one.side === "missing" ? row(one.cached, one.wanted, "old") : "–"),
+    el("td", {}, one.wanted || one.side === "extra" ? row(one.wanted, one.cached, "new") : "–")));
+  const table = el("table", { class: "diff" }, el("thead", {}, el("tr", {}, ...head)), el("tbody", {}, ...rows));
+  fill($("findings-body"), [el("div", { class: "scroll", tabindex: "0", role: "region", "aria-labelledby": "h-findings" }, table)],
+    JSON.stringify([findings.map((one) => one.id), t("findings.title")]));
+}

@@ -1,0 +1,147 @@
+// Task runs, and the buttons that start them.
+import { get, guarded } from "./api.js";
+import { askClear } from "./clear.js";
+import { $, el, fill, icon, sync, toast } from "./dom.js";
+import { askReplay } from "./replay.js";
+import { ago, clock, number, seconds, since, t, has } from "./text.js";
+
+const REFRESHES = ["update_product_city_cache", "update_company_city_cache", "update_cities_product_count", "refresh_all_caches"];
+const ICONS = { SUCCESS: "ok", FAILURE: "standing", EXPIRED: "standing", REVOKED: "standing", RETRY: "slow", SKIPPED: "unknown", PENDING: "unknown" };
+const ACTIVE = ["PENDING", "STARTED", "RETRY"];
+const FILTER_SECONDS = 5;
+
+let live = { active: [], recent: [] };
+let filtered = null;
+let setup = { replay: true };
+
+export function startRuns() {
+  $("runs-filter").addEventListener("change", filter);
+  setInterval(() => { if ($("runs-filter").value) filter(); }, FILTER_SECONDS * 1000);
+  setInterval(drawRuns, 1000);
+  drawActions();
+}
+
+export const taskName = (task) => (has(`task.${task}`) ? t(`task.${task}`) : task);
+
+/** Take the stream's runs. */
+export function takeRuns({ runs, setup: found }) {
+  if (runs?.recent) live = runs;
+  if (found && found.replay !== setup.replay) {
+    setup = found;
+    drawActions();
+  }
+  drawRuns();
+}
+
+export function drawActions() {
+  const refresh = REFRESHES.map((task) => el("button", { type: "button", "data-task": task, onclick: (event) => start(task, event.currentTarget) },
+    t(`action.${task}`)));
+  const replay = el("button", { type: "button", id: "replay-open", onclick: askReplay, disabled: !setup.replay,
+    title: setup.replay ? null : t("action.replay.not") }, t("action.replay"));
+  const clear = el("button", { type: "button", id: "clear-open", class: "danger", onclick: askClear }, t("action.clear"));
+  $("actions").replaceChildren(
+    el("div", { class: "group", role: "group", "aria-labelledby": "refresh-label" }, el("span", { id: "refresh-label", class: "label" }, t("runs.refresh")), ...refresh),
+    el("div", { class: "group" }, replay, clear));
+}
+
+async function start(task, button) {
+  button.disabled = true;
+  try {
+    await guarded("POST", `celery/tasks/${task.replaceAll("_", "-")}`);
+    toast(t("run.queued", { task: taskName(task) }));
+  } catch (problem) {
+    toast(problem.message, true);
+  } finally {
+    button.disabled = false;
+    button.focus();
+  }
+}
+
+async function filter() {
+  const query = $("runs-filter").value;
+  filtered = null;
+  if (query) {
+    try {
+      filtered = (await get(`celery/tasks?${query}&limit=20`)).items;
+    } catch (problem) {
+      toast(problem.message, true);
+    }
+  }
+  drawRuns();
+}
+
+export function drawRuns() {
+  const recent = live.recent.map((run) => run.task_id);
+  const runs = filtered ?? [...live.active.filter((run) => !recent.includes(run.task_id)), ...live.recent];
+  if (!runs.length) return fill($("run-list"), [el("p", { class: "muted" }, t("runs.none"))]);
+  if ($("run-list").dataset.mark) {
+    $("run-list").replaceChildren();
+    delete $("run-list").dataset.mark;
+  }
+  sync($("run-list"), runs, (run) => run.task_id, create, update);
+}
+
+function create() {
+  return el("article", { class: "run" },
+    el("p", { class: "run-state" }), el("h3", { class: "run-task" }), el("p", { class: "run-trigger" }),
+    el("div", { class: "run-result" }), el("p", { class: "run-took" }), el("p", { class: "run-when" }));
+}
+
+function update(item, run) {
+  const [state, task, trigger, result, took, when] = item.children;
+  item.dataset.state = run.state;
+  fill(state, [run.state === "STARTED" ? el("span", { class: "spinner", "aria-hidden": "true" }) : icon(ICONS[run.state]),
+    el("span", {}, t(`run.${run.state}`))], run.state + t("title"));
+  fill(task, [taskName(run.task)]);
+  fill(trigger, [t(`trigger.${run.trigger}`)]);
+  fill(result, outcome(run), JSON.stringify([run.state, run.progress, run.result, run.error, t("title")]));
+  const end = run.finished_at ? Date.parse(run.finished_at) : Date.now();
+  const duration = run.started_at ? (end - Date.parse(run.started_at)) / 1000 : null;
+  const active = ACTIVE.includes(run.state);
+  fill(took, [duration === null ? "" : t(active ? "run.runs" : "run.took", { time: seconds(duration, !active) })]);
+  fill(when, [el("time", { datetime: run.queued_at, title: clock(run.queued_at) }, ago(since(run.queued_at)))]);
+}
+
+function outcome(run) {
+  if (run.state === "STARTED") return [progressBar(run)];
+  if (run.error) return [el("p", { class: "problem" }, run.error)];
+  if (run.state === "SKIPPED") return [t("run.skipped")];
+  if (!run.result) return [""];
+  const json = JSON.stringify(run.result, null, 2);
+  return [el("details", {}, el("summary", {}, summary(run.result) || t("details")), el("pre", { tabindex: "0" }, `${run.task_id}\n${json}`))];
+}
+
+function progressBar(run) {
+  const share = shareDone(run.progress, run);
+  const bar = el("progress", { max: "1", "aria-label": t("run.progress", { task: taskName(run.task) }) });
+  if (share !== null) bar.value = share;
+  return el("div", { class: "progressing" }, bar, el("span", {}, summary(run.progress ?? {}) || (share === null ? "" : `${number(share * 100)} %`)));
+}
+
+/** Between 0 and 1, or null where the run cannot know. */
+function shareDone(progress, run) {
+  if (!progress) return null;
+  if (progress.part) return (progress.done?.length ?? 0) / 3;
+  if (progress.differing) return (progress.looked_at ?? 0) / progress.differing;
+  if (progress.eta_seconds !== undefined && run.started_at) {
+    const past = since(run.started_at);
+    return past / (past + progress.eta_seconds + 0.001);
+  }
+  return null;
+}
+
+/** A result in a few words. */
+export function summary(result) {
+  const say = (name, value) => t(`result.${name}`, { n: number(value) });
+  const parts = [];
+  for (const name of ["checked", "events", "keys"]) if (Number.isInteger(result[name])) parts.push(say(name, result[name]));
+  if (result.would_change) parts.push(say("would", sum(result.would_change)));
+  else if (result.rows_changed !== undefined) parts.push(say("rows_changed", result.rows_changed));
+  if (result.removed) parts.push(say("removed", sum(result.removed)));
+  const wrong = ["missing", "extra", "different", "patched", "drift", "delayed", "buried"].filter((name) => result[name] > 0);
+  parts.push(...wrong.map((name) => say(name, result[name])));
+  if (result.checked !== undefined && !wrong.length) parts.push(t("result.right"));
+  return parts.join(" · ");
+}
+
+const sum = (numbers) => Object.values(numbers).reduce((total, one) => total + one, 0);
