@@ -1,7 +1,7 @@
 """The one writer. Nothing else in the system writes a cache table.
 
-`patch` makes the cached rows of some keys equal to the truth, `recount` and `repair_active` mend what patches can
-only move, `clear` empties everything. Each runs in the transaction that it is given, which must be READ COMMITTED:
+`patch` makes the cached rows of some keys equal to the truth, `recount` and the repairs mend what patches can only
+move, `clear` empties everything. Each runs in the transaction that it is given, which must be READ COMMITTED:
 every statement then sees what was committed before its lock was taken. Under REPEATABLE READ the snapshot would be
 older than the lock and a write could be missed for ever, so such a transaction is refused.
 """
@@ -98,6 +98,12 @@ def repair_active(connection: Connection, cache_type: CacheType) -> bool:
     """Make one active-cities row equal to the counts; whether it was wrong."""
     made = _all(connection, "lock_active", cache_type=cache_type)
     return bool(_all(connection, "repair_active", cache_type=cache_type) or made)
+
+
+def repair_totals(connection: Connection) -> None:
+    """Make the totals in both active-cities rows equal to the counts."""
+    _all(connection, "lock_totals")
+    _all(connection, "repair_totals")
 
 
 def clear(connection: Connection) -> tuple[int, int, int]:

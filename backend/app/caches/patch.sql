@@ -199,6 +199,18 @@ ON CONFLICT (cache_type) DO UPDATE
        (excluded.active_city_ids, excluded.total_cities, excluded.total_companies, excluded.total_products)
 RETURNING cache_type
 
+-- name: lock_totals
+SELECT cache_type FROM active_cities_cache ORDER BY cache_type FOR UPDATE
+
+-- name: repair_totals
+-- After lock_totals: both rows carry both totals, so mending a mapping row that had drifted moved those of its
+-- neighbour's row away from the counts as well.
+UPDATE active_cities_cache AS active
+   SET total_companies = counted.companies, total_products = counted.products, last_updated = now()
+  FROM (SELECT coalesce(sum(companies_count), 0) AS companies, coalesce(sum(products_count + services_count), 0) AS products
+          FROM city_counts) AS counted
+ WHERE (active.total_companies, active.total_products) IS DISTINCT FROM (counted.companies, counted.products)
+
 -- name: clear
 WITH no_products AS (DELETE FROM product_city_mapping RETURNING 1),
      no_companies AS (DELETE FROM company_city_mapping RETURNING 1),

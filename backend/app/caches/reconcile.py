@@ -18,7 +18,16 @@ from sqlalchemy import Connection
 from backend.app import db
 from backend.app.caches import diff
 from backend.app.caches.keys import Cause, Keys, chunks
-from backend.app.caches.patch import CacheType, Patched, clear, patch, recount, repair_active
+from backend.app.caches.patch import (
+    CACHE_TYPES,
+    CacheType,
+    Patched,
+    clear,
+    patch,
+    recount,
+    repair_active,
+    repair_totals,
+)
 from backend.app.settings import settings
 
 FIRST_KEYS = 20  # of those that had drifted, named in the result
@@ -36,7 +45,9 @@ class Rebuilt:
     extra: int = 0
     different: int = 0
     patched: int = 0  # changed by this rebuild
-    drift: int = 0  # of the patched, those that no event would have mended
+    drift: int = (
+        0  # rows that no event would have mended; of counts and active cities only if no mapping row was patched
+    )
     delayed: int = 0  # differed only because their event was under way
     counts_corrected: int = 0
     active_repaired: bool = False
@@ -74,6 +85,10 @@ def rebuild(
         done.counts_corrected = len(corrected.missing) + len(corrected.extra) + len(corrected.different)
     with db.transaction() as connection:
         done.active_repaired = repair_active(connection, what)
+    with db.transaction() as connection:
+        repair_totals(connection)
+    if not done.patched:  # else the patches moved counts and active cities, whatever these had been
+        done.drift += done.counts_corrected + done.active_repaired
     return done
 
 
@@ -138,6 +153,10 @@ def rebuild_counts() -> Counted:
     with db.transaction() as connection:
         found = recount(connection)
     wrong = sorted([*found.missing, *found.extra, *found.different])
+    if wrong:  # wrong counts may have let a city cross zero at the wrong moment
+        with db.transaction() as connection:
+            for cache_type in CACHE_TYPES:
+                repair_active(connection, cache_type)
     numbers = (len(found.missing), len(found.extra), len(found.different))
     return Counted(found.checked, *numbers, len(wrong), len(wrong), keys=wrong[:FIRST_KEYS])
 
