@@ -1,0 +1,274 @@
+"""Rebuilds: they find every wrong row, write no right one, tell drift from delay, and stop nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from backend.app import db
+from backend.app import settings as own
+from backend.app.caches import diff, reconcile
+from backend.app.caches.keys import Cause, Keys
+from backend.app.caches.patch import patch
+from tests import catalogs, oracle
+from tests.plain import Plain
+from tests.waiting import until
+
+CAUSE = Cause("test")
+CACHES = ("product_city_mapping", "company_city_mapping", "city_counts", "active_cities_cache")
+
+
+@pytest.fixture
+def plain(database: str, configured_database: None) -> Iterator[Plain]:
+    """5 cities, 20 companies, 200 products, and right caches."""
+    with Plain(database) as plain:
+        catalogs.many(plain, cities=5, companies=20, products=200)
+        rebuild_all()
+        catalogs.no_events(plain)
+        yield plain
+
+
+def rebuild_all() -> list[Any]:
+    return [
+        reconcile.rebuild("products", CAUSE),
+        reconcile.rebuild("companies", CAUSE),
+        reconcile.rebuild_counts(),
+    ]
+
+
+def right(plain: Plain) -> bool:
+    return oracle.violations(plain) + oracle.snapshot_violations(plain) == []
+
+
+def written(plain: Plain) -> dict[str, tuple[int, ...]]:
+    """Rows written by all ended sessions so far, by cache table."""
+    db.dispose()
+    gone = "SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name LIKE 'citycache%'"
+    until(lambda: plain.one(gone), what="the sessions end and leave their statistics")
+    rows = plain.all(
+        "SELECT relname, n_tup_ins, n_tup_upd, n_tup_del FROM pg_stat_user_tables WHERE relname IN %s", (CACHES,)
+    )
+    return {row[0]: row[1:] for row in rows}
+
+
+def test_a_rebuild_of_right_caches_writes_no_row(plain: Plain) -> None:
+    before = written(plain)
+
+    results = rebuild_all()
+
+    assert written(plain) == before
+    assert sum(before["product_city_mapping"]) == 200
+    assert [result.checked for result in results] == [200, 20, 5]
+    assert [result.patched for result in results] == [0, 0, 0]
+
+
+def test_fills_empty_caches(plain: Plain) -> None:
+    removed = reconcile.empty()
+    assert removed == {"product_city_mapping": 200, "company_city_mapping": 20, "city_counts": 5}
+    assert oracle.snapshot_violations(plain) == []
+
+    products, companies, counts = rebuild_all()
+
+    assert (products.missing, products.patched, companies.missing, counts.patched) == (200, 200, 20, 0)
+    assert right(plain)
+
+
+def test_says_how_many_rows_are_missing_extra_and_different(plain: Plain) -> None:
+    plain.run("DELETE FROM product_city_mapping WHERE product_id <= 7")
+    plain.run("INSERT INTO product_city_mapping (product_id, city_id, company_id, kind) VALUES (901, 1, 1, 'product')")
+    plain.run("UPDATE product_city_mapping SET kind = 'service' WHERE product_id IN (21, 22)")
+
+    found = reconcile.rebuild("products", CAUSE)
+
+    assert (found.checked, found.missing, found.extra, found.different) == (201, 7, 1, 2)
+    assert (found.patched, found.drift, found.delayed) == (10, 10, 0)
+    assert sorted(found.keys) == [1, 2, 3, 4, 5, 6, 7, 21, 22, 901]
+    assert right(plain)
+
+
+TAMPERINGS = {
+    "products": {
+        "a product is in no city": "DELETE FROM product_city_mapping WHERE product_id = 3",
+        "a product that is not there": "INSERT INTO product_city_mapping VALUES (999, 1, 1, 'product')",
+        "a product in a city that is not there": "INSERT INTO product_city_mapping VALUES (999, 77, 1, 'product')",
+        "a product is elsewhere": "UPDATE product_city_mapping SET city_id = 1 + city_id %% 5 WHERE product_id = 3",
+        "a product of another company": "UPDATE product_city_mapping SET company_id = 1 WHERE product_id = 3",
+        "no product at all": "DELETE FROM product_city_mapping",
+        "no active cities": "UPDATE active_cities_cache SET active_city_ids = '{}' WHERE cache_type = 'products'",
+        "a total is wrong": "UPDATE active_cities_cache SET total_companies = 1 WHERE cache_type = 'products'",
+        "the active row is gone": "DELETE FROM active_cities_cache WHERE cache_type = 'products'",
+        "a count is wrong": "UPDATE city_counts SET products_count = products_count + 3 WHERE city_id = 1",
+    },
+    "companies": {
+        "a company is in no city": "DELETE FROM company_city_mapping WHERE company_id = 3",
+        "a company that is not there": "INSERT INTO company_city_mapping VALUES (999, 1)",
+        "a company is elsewhere": "UPDATE company_city_mapping SET city_id = 1 + city_id %% 5 WHERE company_id = 3",
+        "wrong active cities": "UPDATE active_cities_cache SET active_city_ids = '{9}' WHERE cache_type = 'companies'",
+        "the active row is gone": "DELETE FROM active_cities_cache WHERE cache_type = 'companies'",
+        "a count is wrong": "UPDATE city_counts SET companies_count = 0 WHERE city_id = 1",
+    },
+    "counts": {
+        "a count is wrong": "UPDATE city_counts SET services_count = 77 WHERE city_id = 2",
+        "counts are negative": "UPDATE city_counts SET products_count = -1, companies_count = -1",
+        "a city has no counts": "DELETE FROM city_counts WHERE city_id = 2",
+        "a city that is not there has counts": "INSERT INTO city_counts VALUES (77, 1, 2, 3)",
+        "no counts at all": "DELETE FROM city_counts",
+    },
+}
+CASES = [(part, what) for part, cases in TAMPERINGS.items() for what in cases]
+
+
+@pytest.mark.parametrize(("part", "what"), CASES, ids=[f"{part}: {what}" for part, what in CASES])
+def test_each_rebuild_mends_its_part_and_says_so(plain: Plain, part: str, what: str) -> None:
+    plain.run(TAMPERINGS[part][what].replace("%%", "%"))
+
+    found: Any = reconcile.rebuild_counts() if part == "counts" else reconcile.rebuild(part, CAUSE)  # type: ignore[arg-type]
+
+    assert right(plain)
+    if part == "counts":
+        assert found.drift == found.patched == found.missing + found.extra + found.different > 0
+    else:
+        assert found.drift >= 1
+        assert found.drift == found.patched or not found.patched
+
+
+def test_a_row_whose_event_is_still_under_way_is_delay_and_not_drift(plain: Plain) -> None:
+    plain.run("UPDATE products SET is_active = false WHERE id IN (10, 11)")
+    plain.run("DELETE FROM product_city_mapping WHERE product_id = 12")
+
+    def event_arrives(instant: datetime) -> bool:
+        with db.transaction() as connection:
+            patch(connection, Keys([10, 11]), CAUSE)
+        return True
+
+    found = reconcile.rebuild("products", CAUSE, settle=event_arrives)
+
+    assert (found.missing, found.extra) == (1, 2)
+    assert (found.patched, found.drift, found.delayed, found.settled) == (1, 1, 2, True)
+    assert found.keys == [12]
+    assert right(plain)
+
+
+def test_says_that_it_cannot_tell_when_the_pipeline_does_not_pass_its_moment(plain: Plain) -> None:
+    plain.run("UPDATE products SET is_active = false WHERE id IN (10, 11)")
+
+    found = reconcile.rebuild("products", CAUSE, settle=lambda instant: False)
+
+    assert (found.patched, found.drift, found.settled) == (2, 0, False)
+    assert right(plain)
+
+
+def test_waits_for_the_pipeline_only_when_something_differs(plain: Plain) -> None:
+    asked: list[datetime] = []
+
+    reconcile.rebuild("products", CAUSE, settle=lambda instant: bool(asked.append(instant)) or True)
+    assert asked == []
+
+    before = plain.one("SELECT clock_timestamp()")
+    plain.run("DELETE FROM product_city_mapping WHERE product_id = 12")
+    reconcile.rebuild("products", CAUSE, settle=lambda instant: bool(asked.append(instant)) or True)
+    assert len(asked) == 1
+    assert asked[0] > before
+
+
+def test_stops_neither_readers_nor_patches_nor_writers(plain: Plain, database: str) -> None:
+    plain.run("UPDATE product_city_mapping SET city_id = 5")
+
+    def others_go_on(instant: datetime) -> bool:
+        with Plain(database) as other:
+            other.run("SET lock_timeout = '1s'")
+            other.run("UPDATE products SET is_active = false WHERE id = 50")
+            assert other.one("SELECT count(*) FROM product_city_mapping") == 200
+        with db.transaction() as connection:
+            connection.exec_driver_sql("SET LOCAL lock_timeout = '1s'")
+            patch(connection, Keys([50, 60]), CAUSE)
+        return True
+
+    found = reconcile.rebuild("products", CAUSE, settle=others_go_on)
+
+    assert found.patched == found.different - 2
+    assert right(plain)
+
+
+@pytest.mark.parametrize("window", [1, 7, 199, 200, 201])
+def test_compares_in_windows_without_losing_a_row(plain: Plain, monkeypatch: pytest.MonkeyPatch, window: int) -> None:
+    monkeypatch.setattr(reconcile, "WINDOW_ROWS", window)
+    monkeypatch.setitem(diff.SQL, "estimate", "SELECT 1000000")
+    plain.run("DELETE FROM product_city_mapping WHERE product_id % 3 = 0")
+    plain.run("INSERT INTO product_city_mapping SELECT n, 1, 1, 'product' FROM generate_series(1000, 1020) AS n")
+    plain.run("INSERT INTO product_city_mapping VALUES (-5, 1, 1, 'product')")
+
+    found = reconcile.rebuild("products", CAUSE)
+
+    assert (found.checked, found.missing, found.extra) == (222, 66, 22)
+    assert right(plain)
+
+
+def test_looks_at_large_differences_in_two_halves(plain: Plain, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REBUILD_CHUNK_KEYS", "10")
+    own.settings.cache_clear()
+    reconcile.empty()
+    states: list[dict[str, Any]] = []
+
+    found = reconcile.rebuild("products", CAUSE, progress=states.append)
+
+    assert found.patched == 200
+    assert [state["patched"] for state in states[1:]] == sorted(state["patched"] for state in states[1:])
+    assert states[-1] == {"checked": 200, "differing": 200, "patched": 200}
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_may_be_killed_at_any_point_and_every_snapshot_agrees(
+    plain: Plain, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    monkeypatch.setenv("REBUILD_CHUNK_KEYS", "10")
+    own.settings.cache_clear()
+    reconcile.empty()
+    left = steps
+
+    def die(state: dict[str, Any]) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            raise Killed
+
+    with pytest.raises(Killed):
+        reconcile.rebuild("products", CAUSE, progress=die)
+    assert oracle.snapshot_violations(plain) == []
+
+    rebuild_all()
+    assert right(plain)
+
+
+def test_a_dry_run_writes_nothing_and_shows_rows_before_and_after(plain: Plain) -> None:
+    plain.run("UPDATE products SET kind = 'service', company_id = 20 WHERE id = 1")
+    plain.run("DELETE FROM products WHERE id = 2")
+    before = written(plain)
+
+    shown = reconcile.dry_run(Keys([1, 2, 3], [1]))
+
+    assert written(plain) == before
+    assert shown["would_change"]["product_city_mapping"] == 2
+    assert shown["would_change"]["company_city_mapping"] == 0
+    first, second = shown["rows"]
+    assert (first["key"], first["before"]["kind"], first["after"]["kind"]) == (1, "product", "service")
+    assert (second["key"], second["after"]) == (2, None)
+
+
+def test_the_diff_needs_no_writable_transaction(plain: Plain) -> None:
+    plain.run("DELETE FROM company_city_mapping WHERE company_id IN (4, 5)")
+
+    with db.snapshot() as connection:
+        found = {difference.table: difference for difference in diff.compare_all(connection)}
+
+    assert list(found) == list(CACHES)
+    assert found["company_city_mapping"].missing == [4, 5]
+    assert found["company_city_mapping"].summary() == {"checked": 20, "missing": 2, "extra": 0, "different": 0}
+    assert [len(found[table].keys) for table in CACHES] == [0, 2, 0, 0]
