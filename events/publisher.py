@@ -39,25 +39,43 @@ class Outgoing:
     ids: list[int]
     type: str
     body: bytes
+    traceparents: list[str]  # of the traced events, in their order
+
+
+class Watcher:
+    """Hears what a publisher does; this one keeps it to itself. Called on the way: be quick."""
+
+    def sending(self, message: Outgoing) -> str | None:
+        """A message is about to be sent; the trace context that its header shall carry, if any."""
+        return None
+
+    def confirmed(self, messages: int, seconds: float) -> None:
+        """The broker has so many messages, after so long."""
+
+    def ended(self) -> None:
+        """A delivery has ended, well or not."""
 
 
 def messages(rows: Sequence[Row]) -> Iterator[Outgoing]:
     """Pack rows that follow each other and have one type, up to the contract's limits, never reordered."""
     ids: list[int] = []
     parts: list[bytes] = []
+    traced: list[str] = []
     size, kind = 2, ""
     for row in rows:
         part = contract.encode_one(contract.event(*row[1:]))
         full = len(ids) == contract.MOST_EVENTS or size + len(part) + 1 > contract.MOST_BYTES
         if ids and (row.type != kind or full):
-            yield Outgoing(ids, kind, contract.join(parts))
-            ids, parts, size = [], [], 2
+            yield Outgoing(ids, kind, contract.join(parts), traced)
+            ids, parts, traced, size = [], [], [], 2
         kind = row.type
         ids.append(row.id)
+        if row.traceparent:
+            traced.append(row.traceparent)
         parts.append(part)
         size += len(part) + 1
     if ids:
-        yield Outgoing(ids, kind, contract.join(parts))
+        yield Outgoing(ids, kind, contract.join(parts), traced)
 
 
 def connect(url: str, name: str, **options: Any) -> Connection:
@@ -86,14 +104,11 @@ class Publisher:
     """One connection and one channel in confirm mode; after any doubt both are closed and must be made anew."""
 
     def __init__(
-        self,
-        url: str,
-        while_waiting: Callable[[], None] = lambda: None,
-        confirmed: Callable[[int, float], None] = lambda messages, seconds: None,
+        self, url: str, while_waiting: Callable[[], None] = lambda: None, watcher: Watcher | None = None
     ) -> None:
-        """`while_waiting` is called while the broker keeps us waiting, `confirmed` after each batch of messages."""
+        """`while_waiting` is called while the broker keeps us waiting."""
         self.connection = connect(url, "relay")
-        self._while_waiting, self._confirmed = while_waiting, confirmed
+        self._while_waiting, self._watcher = while_waiting, watcher or Watcher()
         try:
             self._channel = self._open_channel()
         except LOST as failure:
@@ -118,10 +133,12 @@ class Publisher:
             self._await_confirms()
         except LOST as failure:
             raise BrokerGone(f"the connection to the broker is lost: {failure!r}") from failure
+        finally:
+            self._watcher.ended()
         delivered = [row for name, ids in sent.items() if name not in self._refused for row in ids]
         if self._refused and not delivered:
             raise Unroutable("; ".join(sorted(set(self._refused.values()))))
-        self._confirmed(len(sent) - len(self._refused), time.monotonic() - began)
+        self._watcher.confirmed(len(sent) - len(self._refused), time.monotonic() - began)
         return delivered
 
     def heartbeat(self) -> None:
@@ -148,12 +165,17 @@ class Publisher:
 
     def _publish(self, message: Outgoing) -> str:
         name = str(uuid4())
+        trace = self._watcher.sending(message)
         properties = {
             "content_type": contract.BATCH,
             "delivery_mode": PERSISTENT,
             "message_id": name,
             "timestamp": int(time.time()),  # for replays since an instant
-            "application_headers": {"cloudEvents:type": message.type, "cloudEvents:count": len(message.ids)},
+            "application_headers": {
+                "cloudEvents:type": message.type,
+                "cloudEvents:count": len(message.ids),
+                **({"traceparent": trace} if trace else {}),
+            },
         }
         self._channel.basic_publish(
             amqp.Message(message.body, **properties),

@@ -14,10 +14,16 @@ from typing import Any
 
 from celery import Celery
 from celery.schedules import crontab
-from celery.signals import setup_logging, worker_process_init, worker_ready, worker_shutting_down
+from celery.signals import (
+    setup_logging,
+    worker_process_init,
+    worker_process_shutdown,
+    worker_ready,
+    worker_shutting_down,
+)
 from kombu import Exchange, Queue
 
-from backend.app import db, exposing, log, metrics, stopping
+from backend.app import db, exposing, log, metrics, stopping, tracing
 from backend.app.errors import CitycacheError
 from backend.app.settings import settings
 from backend.app.startup import warn_on_default_passwords
@@ -128,6 +134,10 @@ def _resume(**kwargs: Any) -> None:
         logging.getLogger(__name__).warning("wide patches are not resumed: %s", failure)
 
 
+worker_process_shutdown.connect(lambda **kwargs: tracing.end(), weak=False)
+
+
 @worker_process_init.connect
 def _own_connections(**kwargs: Any) -> None:
+    tracing.name_children("worker")
     db.engine(f"worker child {os.getpid()}", size=2)

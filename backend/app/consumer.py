@@ -22,7 +22,7 @@ from kombu import Consumer, serialization
 from kombu.common import ignore_errors
 from kombu.message import Message
 
-from backend.app import metrics
+from backend.app import metrics, tracing
 from backend.app.dead_letters import DeadLetter, unreadable
 from backend.app.settings import settings
 from events import contract, foreign, topology
@@ -46,6 +46,7 @@ class Gathered:
     done: bool = False
     oldest: str | None = None  # times of the events, RFC 3339
     newest: str | None = None
+    parent: str | None = None  # trace context of the first traced message
 
 
 class EventConsumer(bootsteps.StartStopStep):
@@ -129,6 +130,8 @@ class EventConsumer(bootsteps.StartStopStep):
             letters = [_given_up(message, f"delivered {deliveries + 1} times, and the worker died each time")]
             hints = []
         self._gather(message, hints, letters, alone=deliveries >= SUSPECT_DELIVERIES)
+        if tracing.enabled():
+            self._trace(message)
 
     def _on_dead_letter(self, message: Any) -> None:
         self._gather(message, [], [_given_up(message, _death(message.headers or {}))])
@@ -152,6 +155,13 @@ class EventConsumer(bootsteps.StartStopStep):
         if full or alone:
             self._close_batch()
         self._dispatch_in(0 if full else settings().batch_linger_ms / 1000)
+
+    def _trace(self, message: Any) -> None:
+        batch = self._open if self._open.tags else self._closed[-1]
+        if batch.parent is None:
+            header = (message.headers or {}).get("traceparent")
+            traced = (hint.traceparent for hint in batch.hints if hint.traceparent)
+            batch.parent = header if isinstance(header, str) else next(traced, None)
 
     def _close_batch(self) -> None:
         if self._open.tags:
@@ -247,6 +257,7 @@ def request(worker: Any, gathered: Gathered, on_ack: Callable[..., None], on_rej
         "hints": [[hint.noun, hint.id, hint.event_id, hint.time, hint.traceparent] for hint in gathered.hints],
         "unreadable": [asdict(letter) for letter in gathered.letters],
         "received_at": gathered.since,
+        "parent": gathered.parent,
     }
     task_id = str(uuid4())
     task = worker.app.amqp.as_task_v2(

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 import anyio.to_thread
 from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.telemetry import TelemetryConfig
 from fastapi_offline import FastAPIOffline
 
-from backend.app import db, log
+from backend.app import db, log, tracing
 from backend.app.api import (
     audit_log,
     caches,
@@ -37,10 +38,12 @@ from backend.app.observing.observer import Observer
 from backend.app.settings import settings
 from backend.app.startup import warn_on_default_passwords
 
+TRACES: Final[TelemetryConfig] = {"metrics": False, "logs": False, "operation_spans": False}  # FastAPI's: only requests
+
 
 def create_app() -> FastAPI:
     """The whole API; connects to nothing before its first request."""
-    app = FastAPIOffline(title="citycache", version="0.1.0", redoc_url=None, lifespan=_lifespan)
+    app = FastAPIOffline(title="citycache", version="0.1.0", redoc_url=None, lifespan=_lifespan, telemetry=TRACES)
     problems.install(app)
     app.include_router(_v1())
     app.include_router(health.router)
@@ -65,6 +68,7 @@ def _v1() -> APIRouter:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     log.configure(settings().log_format, settings().log_level)
     warn_on_default_passwords(settings())
+    tracing.begin("api")
     database.prepare()
     observer = Observer()
     if settings().observer and settings().database_url:
@@ -74,6 +78,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     console.stop(app)
     observer.stop()
     app.state.journal.stop()
+    tracing.end()
     db.dispose()
 
 

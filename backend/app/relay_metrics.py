@@ -1,9 +1,16 @@
-"""What the relay counts."""
+"""What the relay counts, and the spans of what it publishes."""
 
 from __future__ import annotations
 
-from backend.app import metrics, pulse
+from typing import TYPE_CHECKING, Any
+
+from backend.app import metrics, pulse, tracing
+from events import publisher
+from events.publisher import Outgoing
 from events.relay import Relayed, Watcher
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
 
 
 class Counted(Watcher):
@@ -29,7 +36,30 @@ class Counted(Watcher):
         metrics.RELAY_FAILURES.labels(type(failure).__name__).inc()
 
 
-def confirmed(messages: int, seconds: float) -> None:
-    """The broker has confirmed these messages."""
-    metrics.RELAY_MESSAGES.inc(messages)
-    metrics.RELAY_CONFIRM_SECONDS.observe(seconds)
+class Published(publisher.Watcher):
+    """Counts messages; one with traced events gets a span, from its sending to the end of its delivery."""
+
+    def __init__(self) -> None:
+        self._spans: list[Span] = []
+
+    def sending(self, message: Outgoing) -> str | None:
+        """A message with traced events goes on in the trace of the first, with links to those of the others."""
+        if not message.traceparents:
+            return None
+        first, *others = message.traceparents
+        attributes: dict[str, Any] = {"messaging.system": "rabbitmq", "messaging.batch.message_count": len(message.ids)}
+        span = tracing.start(f"publish {message.type}", first, others, "producer", **attributes)
+        if span is not None:
+            self._spans.append(span)
+        return tracing.traceparent(span) if span else first
+
+    def confirmed(self, messages: int, seconds: float) -> None:
+        """The broker has these messages."""
+        metrics.RELAY_MESSAGES.inc(messages)
+        metrics.RELAY_CONFIRM_SECONDS.observe(seconds)
+
+    def ended(self) -> None:
+        """All spans of the delivery end."""
+        for span in self._spans:
+            span.end()
+        self._spans.clear()

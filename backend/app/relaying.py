@@ -12,9 +12,9 @@ from typing import Final
 
 import psycopg2.extensions
 
-from backend.app import db, exposing, metrics
+from backend.app import db, exposing, metrics, tracing
 from backend.app.errors import Away
-from backend.app.relay_metrics import Counted, confirmed
+from backend.app.relay_metrics import Counted, Published
 from backend.app.settings import settings
 from backend.app.startup import warn_on_default_passwords
 from events.outbox import Outbox
@@ -39,7 +39,7 @@ def pace() -> Pace:
 
 def to_broker(outbox: Outbox) -> Publisher:
     """Deliver to the exchange; while the broker keeps us waiting, the leader's session stays alive."""
-    return Publisher(settings().celery_broker_url, while_waiting=outbox.ping, confirmed=confirmed)
+    return Publisher(settings().celery_broker_url, outbox.ping, Published())
 
 
 def run() -> None:
@@ -49,6 +49,7 @@ def run() -> None:
     """
     warn_on_default_passwords(settings())
     exposing.serve(metrics.RELAY)
+    tracing.begin("relay")
     relay, asked = Relay(connection, to_broker, pace(), away=(Away,), watcher=Counted()), threading.Event()
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -62,6 +63,7 @@ def run() -> None:
     while thread.is_alive() and not asked.wait(LOOK_SECONDS):
         pass
     thread.join(STOP_SECONDS)
+    tracing.end()
     if thread.is_alive():
         log.warning("relay stopped while a server kept it waiting; what is not confirmed stays in the outbox")
         os._exit(0)

@@ -48,6 +48,7 @@ class Settings(BaseSettings):
     audit_core_share: Annotated[float, Field(ge=0, le=1)] = 0.005  # of one core for the auditor; 0: no auditor
     audit_grace_seconds: Annotated[float, Field(ge=0, le=600)] = 3.0  # the M of "N nines within M seconds"
     worker_concurrency: Annotated[int, Field(ge=1, le=512)] = 8
+    otel_exporter_otlp_endpoint: str = ""  # where traces go; OpenTelemetry's other variables count as well
     metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 0  # where relay or worker shows its metrics; 0: nowhere
     metrics_host: str = "127.0.0.1"  # 0.0.0.0 in a container, whose network says who may ask
 

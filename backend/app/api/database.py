@@ -10,7 +10,7 @@ from typing import Annotated, Final
 from fastapi import Depends, Request
 from sqlalchemy import Connection
 
-from backend.app import db
+from backend.app import db, tracing
 from backend.app.api import deadline
 
 STATEMENT_MS: Final = 1_500  # the server gives up before the deadline of the request
@@ -44,7 +44,9 @@ def snapshot() -> Iterator[Connection]:
 
 
 def _traceparent(request: Request) -> str | None:
-    """The request's W3C trace context, when it has a valid one."""
+    """The trace context of the request's own span, else the one that the request brought, when it is valid."""
+    if own := tracing.traceparent():
+        return own
     header = request.headers.get("traceparent", "").strip()
     return header if _TRACEPARENT.fullmatch(header) else None
 

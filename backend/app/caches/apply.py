@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
-from backend.app import db
+from backend.app import db, tracing
 from backend.app.caches.keys import Cause, Keys, chunks
 from backend.app.caches.patch import as_array, patch
 from backend.app.errors import DatabaseAway
@@ -64,7 +64,8 @@ def _apply(parts: list[Keys], wide: list[int], cause: Cause, on_commit: Hook) ->
         with db.transaction() as connection:
             if number == 0 and wide:
                 _request_wide(connection, wide, cause)
-            rows = patch(connection, part, cause).rows
+            with tracing.span("patch", keys=len(part)):
+                rows = patch(connection, part, cause).rows
             applied = Applied(applied.keys + len(part), applied.patched + rows, wide)
             if number == len(parts) - 1:
                 on_commit(connection, applied)

@@ -196,5 +196,9 @@ def keys_of(hints: Sequence[Hint]) -> Keys:
 def cause_of(hints: Sequence[Hint], task_id: str) -> Cause:
     """Why: the last event of each key."""
     events = {f"{hint.noun}/{hint.id}": hint.event_id for hint in hints}
-    traced = list(dict.fromkeys(hint.traceparent for hint in hints if hint.traceparent))
-    return Cause(TASK, task_id, events, traced)
+    return Cause(TASK, task_id, events, traces_of(hints))
+
+
+def traces_of(hints: Sequence[Hint]) -> list[str]:
+    """The distinct trace contexts of the events, in their order."""
+    return list(dict.fromkeys(hint.traceparent for hint in hints if hint.traceparent))

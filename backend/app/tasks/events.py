@@ -11,7 +11,7 @@ from celery import Task
 from celery.exceptions import Reject
 from tenacity import retry, retry_if_exception_type, wait_exponential_jitter
 
-from backend.app import metrics
+from backend.app import metrics, tracing
 from backend.app.caches.apply import WideHooks, drain_wide, wide_waits
 from backend.app.celery_app import app
 from backend.app.dead_letters import DeadLetter
@@ -35,9 +35,15 @@ waiting_for_servers = retry(  # without an end: the events stay unacknowledged, 
 
 @app.task(name=batch.TASK, bind=True, queue=PATCHES)
 def apply_catalog_events(
-    self: Task[Any, Any], hints: Sequence[Sequence[Any]], unreadable: Sequence[dict[str, Any]], received_at: float
+    self: Task[Any, Any],
+    hints: Sequence[Sequence[Any]],
+    unreadable: Sequence[dict[str, Any]],
+    received_at: float,
+    parent: str | None = None,
 ) -> dict[str, Any]:
     """Look again at the keys of a batch of events. Rows of `hints` are (noun, id, event id, time, traceparent).
+
+    `parent` is the trace context of the first traced message among them.
 
     A failure that nobody foresaw must not acknowledge them: they return to the queue, come again one by one, and a
     message that fails whenever it comes is buried.
@@ -45,7 +51,8 @@ def apply_catalog_events(
     letters = [DeadLetter(**letter) for letter in unreadable]
     events = batch.Batch([Hint(*hint) for hint in hints], letters, received_at)
     try:
-        return apply_events(events, str(self.request.id))
+        with tracing.span(batch.TASK, parent, batch.traces_of(events.hints), kind="consumer", events=len(hints)):
+            return apply_events(events, str(self.request.id))
     except Exception as failure:
         log.exception("a batch of %s events returns to the queue", len(hints))
         time.sleep(RETURN_SECONDS)

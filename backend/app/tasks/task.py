@@ -18,7 +18,7 @@ from kombu.exceptions import OperationalError as BrokerError
 from psycopg2.errors import LockNotAvailable
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
 
-from backend.app import db, metrics
+from backend.app import db, metrics, tracing
 from backend.app.errors import BrokerAway, CitycacheError, DatabaseAway, NotFound
 from backend.app.tasks import ledger
 from events.publisher import LOST
@@ -56,6 +56,8 @@ class LedgerTask(Task):  # type: ignore[type-arg]
         task_id = task_id or str(uuid4())
         headers = options.setdefault("headers", {})
         trigger = headers.setdefault("trigger", "cli")
+        if trace := tracing.traceparent():
+            headers.setdefault("traceparent", trace)
         expires = options.get("expires")
         now = datetime.now(UTC)
         announced = ledger.announce(
@@ -89,7 +91,8 @@ class LedgerTask(Task):  # type: ignore[type-arg]
             raise Ignore
         began = time.perf_counter()
         try:
-            result = self.run(*args, **kwargs)
+            with tracing.span(self.name, self._header("traceparent"), root=True, task_id=self.task_id):
+                result = self.run(*args, **kwargs)
         except Skipped as skipped:
             self._finish("SKIPPED", began, result={"reason": str(skipped)})
             raise Ignore from skipped
@@ -116,7 +119,10 @@ class LedgerTask(Task):  # type: ignore[type-arg]
     @property
     def trigger(self) -> str:
         """Who started this run."""
-        return str((self.request.headers or {}).get("trigger") or self.request.get("trigger") or "cli")
+        return str(self._header("trigger") or "cli")
+
+    def _header(self, name: str) -> Any:
+        return (self.request.headers or {}).get(name) or self.request.get(name)
 
     @property
     def patience(self) -> float:
