@@ -105,7 +105,7 @@ class Relay:
         """Relay until stopped."""
         attempts = Retrying(
             retry=retry_if_exception_type(self._away),
-            wait=wait_exponential_jitter(initial=0.1, max=5, jitter=0.2),
+            wait=wait_exponential_jitter(multiplier=0.1, max=5, jitter=0.2),
             stop=stop_when_event_set(self._stop),
             sleep=self._sleep,
             before_sleep=lambda state: self._wait_after(state.outcome.exception() if state.outcome else None),

@@ -60,7 +60,8 @@ app.conf.update(
     timezone="UTC",
     enable_utc=True,
     task_queues=[Queue(name, Exchange(name, "direct"), routing_key=name) for name in (PATCHES, MAINTENANCE)],
-    task_default_queue=MAINTENANCE,
+    task_default_queue=MAINTENANCE,  # all tasks but the events'
+    task_routes={"apply_catalog_events": {"queue": PATCHES}},
     task_create_missing_queues=False,
     task_serializer="json",
     accept_content=["json"],

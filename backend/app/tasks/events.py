@@ -19,7 +19,6 @@ from backend.app.errors import Away
 from backend.app.tasks import batch, refresh
 from backend.app.tasks.task import LedgerTask, flight
 from events.contract import Hint
-from events.topology import MAINTENANCE, PATCHES
 
 log = logging.getLogger(__name__)
 RETURN_SECONDS: Final = 1.0  # before a batch that failed returns to the queue, so that it does not come round in a rush
@@ -27,13 +26,13 @@ LAST_LOOK_SECONDS: Final = 2.0  # between a drain's last look and its end a new 
 
 waiting_for_servers = retry(  # without an end: the events stay unacknowledged, and there is nothing else to do
     retry=retry_if_exception_type(Away),
-    wait=wait_exponential_jitter(initial=0.1, max=5),
+    wait=wait_exponential_jitter(multiplier=0.1, max=5),
     before_sleep=lambda state: _wait_after(state.outcome.exception() if state.outcome else None),
     reraise=True,
 )
 
 
-@app.task(name=batch.TASK, bind=True, queue=PATCHES)
+@app.task(name=batch.TASK, bind=True)
 def apply_catalog_events(
     self: Task[Any, Any],
     hints: Sequence[Sequence[Any]],
@@ -68,7 +67,7 @@ def apply_events(events: batch.Batch, task_id: str) -> dict[str, Any]:
     return applied
 
 
-@app.task(base=LedgerTask, name="apply_wide_patches", bind=True, queue=MAINTENANCE)
+@app.task(base=LedgerTask, name="apply_wide_patches", bind=True)
 def apply_wide_patches(self: LedgerTask) -> dict[str, int]:
     """Patch all products of companies that are too large for a batch, and reconcile after a TRUNCATE."""
     with flight("wide", self.patience + LAST_LOOK_SECONDS):

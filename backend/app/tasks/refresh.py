@@ -14,30 +14,29 @@ from backend.app.settings import settings
 from backend.app.tasks import ledger
 from backend.app.tasks.settle import settle
 from backend.app.tasks.task import LedgerTask, Skipped, flight
-from events.topology import MAINTENANCE
 
 SUMMED = ("checked", "missing", "extra", "different", "patched", "drift", "delayed")
 
 
-@app.task(base=LedgerTask, name="update_product_city_cache", bind=True, queue=MAINTENANCE)
+@app.task(base=LedgerTask, name="update_product_city_cache", bind=True)
 def update_product_city_cache(self: LedgerTask) -> dict[str, Any]:
     """Reconcile ProductCityMapping and the 'products' row of ActiveCitiesCache."""
     return rebuild_products(self, self.patience)
 
 
-@app.task(base=LedgerTask, name="update_company_city_cache", bind=True, queue=MAINTENANCE)
+@app.task(base=LedgerTask, name="update_company_city_cache", bind=True)
 def update_company_city_cache(self: LedgerTask) -> dict[str, Any]:
     """Reconcile CompanyCityMapping and the 'companies' row of ActiveCitiesCache."""
     return rebuild_companies(self, self.patience)
 
 
-@app.task(base=LedgerTask, name="update_cities_product_count", bind=True, queue=MAINTENANCE)
+@app.task(base=LedgerTask, name="update_cities_product_count", bind=True)
 def update_cities_product_count(self: LedgerTask) -> dict[str, Any]:
     """Recount goods, services and companies of each city."""
     return rebuild_counts(self, self.patience)
 
 
-@app.task(base=LedgerTask, name="refresh_all_caches", bind=True, queue=MAINTENANCE)
+@app.task(base=LedgerTask, name="refresh_all_caches", bind=True)
 def refresh_all_caches(self: LedgerTask) -> dict[str, Any]:
     """Reconcile all caches, one after the other, and delete old history."""
     with flight("all", self.patience):
@@ -48,7 +47,7 @@ def refresh_all_caches(self: LedgerTask) -> dict[str, Any]:
         return result
 
 
-@app.task(base=LedgerTask, name="clear_all_caches", bind=True, queue=MAINTENANCE)
+@app.task(base=LedgerTask, name="clear_all_caches", bind=True)
 def clear_all_caches(self: LedgerTask) -> dict[str, Any]:
     """Empty the caches."""
     with flight("clear", self.patience):

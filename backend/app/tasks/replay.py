@@ -27,7 +27,6 @@ from events.contract import Event
 from events.errors import BrokerGone, LogTooShort, Malformed
 from events.log import Log, Logged
 from events.sql_files import statements
-from events.topology import MAINTENANCE
 
 SQL: Final = statements(Path(__file__).with_name("replay.sql"))
 TASK: Final = "replay_events"
@@ -137,7 +136,7 @@ class Replay:
         return {name: getattr(self, name) for name in names}
 
 
-@app.task(base=LedgerTask, name=TASK, bind=True, queue=MAINTENANCE)
+@app.task(base=LedgerTask, name=TASK, bind=True)
 def replay_events(
     self: LedgerTask,
     since: str | None = None,

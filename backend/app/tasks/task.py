@@ -32,7 +32,7 @@ FLIGHTS: Final = ("products", "companies", "counts", "all", "clear", "wide", "re
 
 waiting_for_database = retry(
     retry=retry_if_exception_type(DatabaseAway),
-    wait=wait_exponential_jitter(initial=0.2, max=5),
+    wait=wait_exponential_jitter(multiplier=0.2, max=5),
     stop=stop_after_delay(PATIENCE_SECONDS),
     before_sleep=lambda state: log.warning("waiting for the database: %s", state.outcome and state.outcome.exception()),
     reraise=True,
