@@ -1,4 +1,5 @@
--- What the console reads. Every statement is short: several run each second while somebody looks.
+-- What the console reads. Every statement is short: several run each second while somebody looks. Ranges of time begin
+-- at now() and an age: clock_timestamp() is volatile, and no index serves a volatile bound.
 
 -- name: stored
 -- The way of an event as far as the database knows it. The outbox is counted up to a limit, and beyond it estimated
@@ -13,11 +14,11 @@ WITH outbox AS (
     SELECT sum((result ->> 'events')::bigint) AS events, sum((result ->> 'patched')::bigint) AS changed
       FROM task_runs
      WHERE task = 'apply_catalog_events' AND state = 'SUCCESS'
-       AND queued_at > clock_timestamp() - interval '30 seconds'
-       AND finished_at > clock_timestamp() - %(window)s * interval '1 second'
+       AND queued_at > now() - interval '30 seconds'
+       AND finished_at > now() - %(window)s * interval '1 second'
 ), canary AS (
     SELECT canary_ms, at FROM observations
-     WHERE canary_ms IS NOT NULL AND at > clock_timestamp() - interval '1 day' ORDER BY at DESC LIMIT 1
+     WHERE canary_ms IS NOT NULL AND at > now() - interval '1 day' ORDER BY at DESC LIMIT 1
 )
 SELECT last.id AS last_id,
        coalesce(outbox.first_id, last.id + 1) AS first_waiting,
@@ -38,7 +39,7 @@ SELECT last.id AS last_id,
 
 -- name: latency
 -- Histograms of the last minute.
-SELECT latency FROM observations WHERE at > clock_timestamp() - interval '1 minute'
+SELECT latency FROM observations WHERE at > now() - interval '1 minute'
 
 -- name: past
 -- Buckets of equal length, oldest first. The columns of a histogram are summed one by one: 20 times as fast as unnesting
@@ -50,7 +51,7 @@ SELECT date_bin(%(step)s * interval '1 second', at, 'epoch') AS bucket, sum(seco
              sum(latency[13]), sum(latency[14]), sum(latency[15]), sum(latency[16]), sum(latency[17]), sum(latency[18]),
              sum(latency[19]), sum(latency[20]), sum(latency[21]), sum(latency[22]), sum(latency[23])]::bigint[]
   FROM observations
- WHERE at > clock_timestamp() - %(hours)s * interval '1 hour'
+ WHERE at > now() - %(hours)s * interval '1 hour'
  GROUP BY 1 ORDER BY 1
 
 -- name: cities

@@ -26,6 +26,8 @@ SLOW_SECONDS: Final = 5.0  # between two looks at what changes slowly
 ASK_SECONDS: Final = 0.8  # with the pause before it: a server that is away is told within 2 s
 LINGER_SECONDS: Final = 15.0  # the poller goes on for, after the last one looked
 BORN: Final = time.monotonic()
+RETRY: Final = "retry: 2000\n\n"  # milliseconds until a browser comes back
+HELLO: Final = event("hello", {})
 
 
 class Poller:
@@ -38,6 +40,7 @@ class Poller:
         self._wanted_until = 0.0
         self._state: dict[str, Any] = {}
         self._told = asyncio.Event()
+        self._watching = False  # whether changes of cities are known from now on
         self._broker = BrokerReader()
         self._trend, self._watch = Trend(), cities.Watch()
         self._ask_stored: Question[Stored] = Question(stored)
@@ -60,10 +63,14 @@ class Poller:
         return self._state
 
     def stream(self) -> AsyncIterator[str]:
-        """Server-sent events for one client. Raises audience.Full."""
+        """Server-sent events for one client. Raises audience.Full.
+
+        `hello` says that from here on no change of a city is missed: then is the time to read all of them.
+        """
         self._want()
+        greeting = [RETRY, HELLO] if self._watching else [RETRY]
         known = [event("state", self._state)] if self._told.is_set() else []
-        return self._audience.join("retry: 2000\n" + event("hello", {}), *known)
+        return self._audience.join(*greeting, *known)
 
     def stop(self) -> None:
         """End all streams and the poller."""
@@ -77,6 +84,7 @@ class Poller:
         if any(not task.done() for task in self._tasks):
             return
         self._told.clear()
+        self._watching = False
         self._state, self._slow_at = {}, 0.0
         self._trend, self._watch = Trend(), cities.Watch()  # what happened while nobody looked is nobody's news
         self._tasks = [
@@ -94,8 +102,12 @@ class Poller:
             await asyncio.sleep(max(0.05, seconds - (time.monotonic() - began)))
 
     async def _turn_cities(self) -> None:
-        delta = (await self._ask_cities(ASK_SECONDS)).value
-        if delta and (delta.rows or delta.removed):
+        if (delta := (await self._ask_cities(ASK_SECONDS)).value) is None:
+            return
+        if not self._watching:
+            self._watching = True
+            self._audience.send(HELLO)
+        if delta.rows or delta.removed:
             self._audience.send(event("cities", vars(delta)))
 
     async def _turn_state(self) -> None:

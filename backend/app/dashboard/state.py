@@ -12,6 +12,7 @@ from backend.app.dashboard.readings import SQL
 from backend.app.dashboard.schedule import schedule
 from backend.app.dashboard.stations import Look, Station, culprit, judge
 from backend.app.observing import nines
+from backend.app.observing.history import EVERY_SECONDS
 from backend.app.settings import settings
 from backend.app.tasks import ledger
 from events.sql_files import statements
@@ -23,6 +24,7 @@ TASKS: Final = (
     "clear_all_caches", "replay_events", "apply_wide_patches",
 )  # fmt: skip
 SLOW_CANARY_MS: Final = 1_000.0  # hundreds of times what it takes at rest
+CANARY_GRACE_SECONDS: Final = 3.0  # beyond the rounds of canary and history; a slower way is late indeed
 POINTS: Final = 240  # of a plot
 
 
@@ -67,10 +69,11 @@ class Canary:
 
     @classmethod
     def told(cls, ms: float | None, age_seconds: float | None, up_seconds: float) -> Canary:
-        """Late after two rounds and a little; a process that has just started gives it the time to come."""
+        """Late once a canary and its observation are overdue; a process that has just started gives it time to come."""
         every = settings().canary_seconds if settings().observer else 0.0
         absent = up_seconds if age_seconds is None else min(up_seconds, age_seconds)
-        return cls(ms, age_seconds, absent if every and absent > 2 * every + 3.0 else None)
+        late = every and absent > every + EVERY_SECONDS + CANARY_GRACE_SECONDS
+        return cls(ms, age_seconds, absent if late else None)
 
     @property
     def state(self) -> str:
@@ -119,8 +122,8 @@ def _pipeline(stations: list[Station]) -> dict[str, Any]:
 def _setup() -> dict[str, Any]:
     return {
         "replay": not settings().in_process,
-        "guarded": bool(settings().api_key),
-        "closed": settings().app_env == "production" and not settings().api_key,
+        "guarded": bool(settings().keys),
+        "closed": settings().app_env == "production" and not settings().keys,
         "canary_seconds": settings().canary_seconds if settings().observer else 0,
     }
 

@@ -1,0 +1,223 @@
+"""One poller serves all clients, asks only while somebody looks, and waits for nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from backend.app.dashboard import audience, cities, poller, state
+from backend.app.dashboard.poller import Poller
+from backend.app.dashboard.question import Question
+from backend.app.errors import DatabaseAway
+from backend.app.settings import settings
+from tests.integration.test_console_stations import CARRIED, STORED
+
+Row = tuple[int, str, float, float, int, int, int]
+
+
+class Facts:
+    """What database and broker would say, and how often they were asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.delta = cities.Delta()
+        self.stored = self._question("stored", STORED)
+        self.carried = self._question("carried", CARRIED)
+        self.runs = self._question("runs", {"active": [], "recent": []})
+        self.slow = self._question("slow", state.Sections(findings=[]))
+
+    def look(self) -> cities.Delta:
+        told, self.delta = self.delta, cities.Delta()
+        return told
+
+    def _question(self, name: str, answer: Any) -> Any:
+        def ask(*_: Any) -> Any:
+            self.asked.append(name)
+            return answer
+
+        return ask
+
+
+@pytest.fixture
+def facts(monkeypatch: pytest.MonkeyPatch) -> Iterator[Facts]:
+    known = Facts()
+    monkeypatch.setattr(poller, "stored", lambda: known.stored())
+    monkeypatch.setattr(poller, "BrokerReader", lambda: lambda: known.carried())
+    monkeypatch.setattr(state, "runs", lambda: known.runs())
+    monkeypatch.setattr(state, "slow_sections", lambda: known.slow())
+    monkeypatch.setattr(cities, "Watch", lambda: known)
+    monkeypatch.setattr(poller, "STATE_SECONDS", 0.05)
+    monkeypatch.setattr(poller, "CITIES_SECONDS", 0.05)
+    monkeypatch.setattr(poller, "ASK_SECONDS", 0.3)
+    settings.cache_clear()
+    yield known
+    settings.cache_clear()
+
+
+def parsed(message: str) -> tuple[str, Any]:
+    lines = dict(line.split(": ", 1) for line in message.strip().splitlines())
+    return lines["event"], json.loads(lines["data"])
+
+
+async def hear(stream: AsyncIterator[str], name: str, seconds: float = 3) -> Any:
+    """The data of the next event of this name."""
+    async with asyncio.timeout(seconds):
+        async for message in stream:
+            if not message.startswith("event"):
+                continue
+            event, data = parsed(message)
+            if event == name:
+                return data
+    raise AssertionError(f"the stream ended before {name}")
+
+
+def test_asks_once_for_all_clients(facts: Facts) -> None:
+    async def scene() -> None:
+        one = Poller()
+        streams = [one.stream() for _ in range(20)]
+        for stream in streams:
+            assert (await hear(stream, "state"))["pipeline"]["state"] == "ok"
+        before = len(facts.asked)
+        await asyncio.sleep(0.5)
+        assert 0 < facts.asked[before:].count("stored") <= 11
+        one.stop()
+
+    asyncio.run(scene())
+
+
+def test_tells_only_what_changed(facts: Facts) -> None:
+    async def scene() -> None:
+        one = Poller()
+        stream = one.stream()
+        assert {"pipeline", "stations", "setup"} <= set(await hear(stream, "state"))
+        await hear(stream, "state")
+        assert set(await hear(stream, "state")) <= {"at", "freshness", "stations"}
+        one.stop()
+
+    asyncio.run(scene())
+
+
+def test_greets_a_late_client_with_everything(facts: Facts) -> None:
+    async def scene() -> None:
+        one = Poller()
+        await hear(one.stream(), "state")
+        assert "setup" in await hear(one.stream(), "state")
+        one.stop()
+
+    asyncio.run(scene())
+
+
+def test_passes_on_what_changed_of_the_cities(facts: Facts) -> None:
+    async def scene() -> None:
+        one = Poller()
+        stream = one.stream()
+        await hear(stream, "state")
+        facts.delta = cities.Delta([(7, "Here", 1.0, 2.0, 3, 4, 5)], [9])
+        assert await hear(stream, "cities") == {"rows": [[7, "Here", 1.0, 2.0, 3, 4, 5]], "removed": [9]}
+        one.stop()
+
+    asyncio.run(scene())
+
+
+def test_names_a_database_that_hangs_and_starts_no_second_question_beside_it(facts: Facts) -> None:
+    hangs, waits = threading.Event(), []
+
+    def stored() -> Any:
+        waits.append(threading.get_ident())
+        hangs.wait(10)
+        return STORED
+
+    facts.stored = stored
+
+    async def scene() -> None:
+        one = Poller()
+        began = time.monotonic()
+        told = await one.current()
+        assert time.monotonic() - began < 1
+        assert told["pipeline"] | {"values": None} == {
+            "state": "standing", "station": "writers", "code": "database_away", "values": None,
+            "why": "The database does not answer: no answer in time",
+        }  # fmt: skip
+        await asyncio.sleep(0.5)
+        assert len(waits) == 1
+        hangs.set()
+        assert (await hear(one.stream(), "state"))["pipeline"]
+        one.stop()
+
+    asyncio.run(scene())
+
+
+def test_goes_on_after_a_failure(facts: Facts) -> None:
+    def fails() -> Any:
+        raise DatabaseAway("gone")
+
+    async def scene() -> None:
+        one = Poller()
+        stream = one.stream()
+        assert (await hear(stream, "state"))["pipeline"]["state"] == "ok"
+        working, facts.stored = facts.stored, fails
+        assert (await hear(stream, "state"))["pipeline"]["code"] == "database_away"
+        facts.stored = working
+        while (await hear(stream, "state")).get("pipeline", {}).get("state") != "ok":
+            pass
+        one.stop()
+
+    asyncio.run(scene())
+
+
+def test_rests_when_nobody_looks(facts: Facts, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(poller, "LINGER_SECONDS", 0.1)
+
+    async def scene() -> None:
+        one = Poller()
+        await one.current()
+        await asyncio.sleep(0.4)
+        before = len(facts.asked)
+        await asyncio.sleep(0.3)
+        assert len(facts.asked) == before
+        assert (await one.current())["pipeline"]["state"] == "ok"
+        one.stop()
+
+    asyncio.run(scene())
+
+
+def test_lets_go_of_a_client_that_does_not_keep_up() -> None:
+    async def scene() -> None:
+        crowd = audience.Audience()
+        slow, quick = crowd.join(), crowd.join()
+        for number in range(audience.BACKLOG + 1):
+            crowd.send(audience.event("state", number))
+            assert await anext(quick) == audience.event("state", number)
+        assert [message async for message in slow] == []
+        assert len(crowd) == 1
+
+    asyncio.run(scene())
+
+
+def test_takes_so_many_clients_and_no_more() -> None:
+    async def scene() -> None:
+        crowd = audience.Audience()
+        for _ in range(audience.MOST):
+            crowd.join()
+        with pytest.raises(audience.Full):
+            crowd.join()
+
+    asyncio.run(scene())
+
+
+def test_a_question_answers_in_time_or_says_that_it_did_not() -> None:
+    async def scene() -> None:
+        gate = threading.Event()
+        slow = Question(lambda: gate.wait(5))
+        assert (await slow(0.05)).failure == "no answer in time"
+        gate.set()
+        await asyncio.sleep(0.05)
+        assert (await slow(1)).value is True
+
+    asyncio.run(scene())
