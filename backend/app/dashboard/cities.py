@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any, Final
 
 from backend.app import db
-from backend.app.dashboard.readings import SQL
+from events.sql_files import statements
 
+SQL: Final = statements(Path(__file__).with_suffix(".sql"))
 COLUMNS: Final = ("id", "name", "latitude", "longitude", "products", "services", "companies")
 OVERLAP: Final = timedelta(seconds=5)  # a change is dated by its transaction's begin, and seen at its commit
 WHOLE_SECONDS: Final = 30.0  # names and places, and what outlasted the overlap

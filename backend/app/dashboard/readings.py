@@ -18,7 +18,7 @@ from events.outbox import LEADER_LOCK
 from events.publisher import LOST, connect
 from events.sql_files import statements
 
-SQL: Final = statements(Path(__file__).with_name("console.sql"))
+SQL: Final = statements(Path(__file__).with_suffix(".sql"))
 WINDOW_SECONDS: Final = 5.0  # over which applied events are counted
 REPLY_SECONDS: Final = 0.5  # a worker's main loop answers within milliseconds
 

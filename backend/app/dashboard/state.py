@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from backend.app import db, latency, observing
-from backend.app.dashboard.readings import SQL
 from backend.app.dashboard.schedule import schedule
 from backend.app.dashboard.stations import Look, Station, culprit, judge
 from backend.app.observing import nines
@@ -17,6 +16,7 @@ from backend.app.settings import settings
 from backend.app.tasks import ledger
 from events.sql_files import statements
 
+SQL: Final = statements(Path(__file__).with_suffix(".sql"))
 OBSERVING: Final = statements(Path(observing.__file__).with_name("observing.sql"))
 LISTED: Final = 20  # runs and findings
 TASKS: Final = (
