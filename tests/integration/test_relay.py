@@ -1,0 +1,365 @@
+"""The relay: every committed event is delivered at least once, those of a row in their order, by one leader."""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import psycopg2
+import pytest
+
+from backend.app import relaying
+from events.errors import BrokerGone, EventError, LeaderLost
+from events.outbox import SQL, Lag, Outbox, Row
+from events.relay import Pace, Relay, Relayed, Watcher, run_once
+from tests.plain import Plain
+from tests.waiting import until
+
+PACE = Pace(rows=100, shortest_seconds=0.001, longest_seconds=0.01)
+
+
+class Delivered:
+    """Takes everything, or what `takes` says; remembers it."""
+
+    def __init__(self, takes: Callable[[Sequence[Row]], list[int]] = lambda rows: [row.id for row in rows]) -> None:
+        self.rows: list[Row] = []
+        self.beats = self.closed = 0
+        self._takes = takes
+
+    def deliver(self, rows: Sequence[Row]) -> list[int]:
+        taken = self._takes(rows)
+        self.rows += [row for row in rows if row.id in set(taken)]
+        return taken
+
+    def heartbeat(self) -> None:
+        self.beats += 1
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+@pytest.fixture
+def plain(database: str, configured_database: None) -> Iterator[Plain]:
+    with Plain(database) as plain:
+        plain.run("INSERT INTO companies (id, name) VALUES (1, 'x')")
+        plain.run("DELETE FROM event_outbox")
+        yield plain
+
+
+@pytest.fixture
+def outbox(plain: Plain) -> Iterator[Outbox]:
+    outbox = Outbox(relaying.connection())
+    yield outbox
+    outbox.close()
+
+
+def add(plain: Plain, *ids: int) -> None:
+    """Commit a product, and with it an event, for each id."""
+    for row_id in ids:
+        plain.run("INSERT INTO products (id, company_id, name) VALUES (%s, 1, 'p')", (row_id,))
+
+
+def subjects(rows: Sequence[Row]) -> list[str]:
+    return [row.subject for row in rows]
+
+
+# One round
+
+
+def test_a_round_claims_delivers_and_deletes(plain: Plain, outbox: Outbox) -> None:
+    add(plain, 1, 2, 3)
+    delivered = Delivered()
+
+    assert run_once(outbox, delivered, rows=2) == Relayed(2, 2)
+    assert run_once(outbox, delivered, rows=2) == Relayed(1, 1)
+    assert run_once(outbox, delivered, rows=2) == Relayed(0, 0)
+
+    assert subjects(delivered.rows) == ["product/1", "product/2", "product/3"]
+    assert plain.one("SELECT count(*) FROM event_outbox") == 0
+
+
+def test_what_was_not_delivered_stays(plain: Plain, outbox: Outbox) -> None:
+    add(plain, 1, 2, 3)
+
+    def first_only(rows: Sequence[Row]) -> list[int]:
+        return [rows[0].id]
+
+    assert run_once(outbox, Delivered(first_only), rows=10) == Relayed(3, 1)
+    assert plain.column("SELECT subject FROM event_outbox ORDER BY id") == ["product/2", "product/3"]
+
+
+def test_a_lost_broker_leaves_everything_in_the_outbox(plain: Plain, outbox: Outbox) -> None:
+    add(plain, 1)
+
+    def lost(rows: Sequence[Row]) -> list[int]:
+        raise BrokerGone
+
+    with pytest.raises(BrokerGone):
+        run_once(outbox, Delivered(lost), rows=10)
+    assert plain.one("SELECT count(*) FROM event_outbox") == 1
+
+
+def test_no_transaction_is_open_while_the_broker_is_waited_for(plain: Plain, outbox: Outbox) -> None:
+    add(plain, 1)
+    states: list[tuple[Any, ...]] = []
+
+    def look(rows: Sequence[Row]) -> list[int]:
+        states.extend(
+            plain.all("SELECT state, backend_xmin FROM pg_stat_activity WHERE application_name = 'citycache relay'")
+        )
+        return []
+
+    run_once(outbox, Delivered(look), rows=10)
+
+    assert states == [("idle", None)]
+
+
+def test_a_row_that_was_committed_late_is_delivered_although_later_ids_went_before(
+    plain: Plain, outbox: Outbox, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ids don't follow the order of commits. The floor must not pass a transaction that is still open."""
+    monkeypatch.setattr("events.outbox.FLOOR_SECONDS", 0.0)
+    delivered = Delivered()
+    with Plain(database, autocommit=False) as slow:
+        slow.run("INSERT INTO products (id, company_id, name) VALUES (1, 1, 'slow')")
+        for row_id in (2, 3, 4, 5):
+            add(plain, row_id)
+            run_once(outbox, delivered, rows=10)
+        for _ in range(5):
+            run_once(outbox, delivered, rows=10)
+        slow.commit()
+    run_once(outbox, delivered, rows=10)
+
+    assert subjects(delivered.rows) == ["product/2", "product/3", "product/4", "product/5", "product/1"]
+
+
+def test_the_floor_rises_past_what_is_gone_and_never_past_what_waits(
+    plain: Plain, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("events.outbox.FLOOR_SECONDS", 0.0)
+
+    def refuse_the_second(rows: Sequence[Row]) -> list[int]:
+        return [row.id for row in rows if row.subject != "product/2"]
+
+    add(plain, 1, 2, 3)
+    for _ in range(5):
+        run_once(outbox, Delivered(refuse_the_second), rows=10)
+    waits = plain.one("SELECT id FROM event_outbox")
+    assert 0 < outbox._floor < waits
+
+    for _ in range(5):
+        run_once(outbox, Delivered(), rows=10)
+    assert outbox._floor >= waits
+
+
+def test_a_sequence_that_was_set_back_is_noticed(plain: Plain, outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("events.outbox.FLOOR_SECONDS", 0.0)
+    add(plain, *range(1, 10))
+    for _ in range(5):
+        run_once(outbox, Delivered(), rows=10)
+    assert outbox._floor > 0
+
+    plain.run("ALTER TABLE event_outbox ALTER COLUMN id RESTART WITH 1")
+    add(plain, 50)
+    delivered = Delivered()
+    for _ in range(3):
+        run_once(outbox, delivered, rows=10)
+
+    assert subjects(delivered.rows) == ["product/50"]
+
+
+def test_the_claim_stays_fast_over_dead_rows_that_an_old_snapshot_keeps(
+    plain: Plain, outbox: Outbox, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("events.outbox.FLOOR_SECONDS", 0.0)
+    with Plain(database, autocommit=False) as old:
+        old.connection.set_session(isolation_level="REPEATABLE READ")
+        old.one("SELECT count(*) FROM event_outbox")
+        plain.run("INSERT INTO products (id, company_id, name) SELECT n, 1, 'p' FROM generate_series(1, 20000) AS n")
+        while run_once(outbox, Delivered(), rows=4000).claimed:
+            pass
+        for _ in range(3):
+            run_once(outbox, Delivered(), rows=4000)
+        touched = _pages_of_a_claim(plain, outbox)
+
+    assert touched < 50
+
+
+def _pages_of_a_claim(plain: Plain, outbox: Outbox) -> int:
+    answer = plain.one(
+        f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {SQL['claim']}", {"floor": outbox._floor, "rows": 4000}
+    )
+    return int(answer[0]["Plan"]["Shared Hit Blocks"]) + int(answer[0]["Plan"]["Shared Read Blocks"])
+
+
+def test_lag_is_what_waits_and_for_how_long(plain: Plain, outbox: Outbox) -> None:
+    assert outbox.lag() == Lag(0, 0.0)
+
+    add(plain, 1, 2)
+    plain.run("UPDATE event_outbox SET occurred_at = occurred_at - interval '1 hour' WHERE subject = 'product/1'")
+
+    lag = outbox.lag()
+    assert (lag.rows, 3600 <= lag.oldest_seconds < 3660) == (2, True)
+
+
+# The leader
+
+
+def test_one_leads_and_the_next_one_only_when_it_is_gone(outbox: Outbox) -> None:
+    second = Outbox(relaying.connection())
+
+    assert outbox.lead()
+    assert not second.lead()
+    outbox.close()
+    until(second.lead)
+    second.close()
+
+
+def test_a_leader_whose_session_ended_notices_before_it_delivers_again(plain: Plain, outbox: Outbox) -> None:
+    outbox.lead()
+    add(plain, 1)
+    delivered = Delivered()
+    plain.run("""
+        SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'citycache relay'""")
+
+    with pytest.raises(LeaderLost):
+        run_once(outbox, delivered, rows=10)
+    assert delivered.rows == []
+
+
+# The loop
+
+
+class Seen(Watcher):
+    """Remembers what it hears."""
+
+    def __init__(self) -> None:
+        self.leads: list[bool] = []
+        self.failures: list[BaseException] = []
+
+    def led(self, leads: bool) -> None:
+        self.leads.append(leads)
+
+    def failed(self, failure: BaseException) -> None:
+        self.failures.append(failure)
+
+
+class Running:
+    """A relay in a thread."""
+
+    def __init__(self, deliverer: Callable[[Outbox], Any], connect: Callable[[], Any] = relaying.connection) -> None:
+        self.seen = Seen()
+        self.relay = Relay(connect, deliverer, PACE, away=(psycopg2.OperationalError,), watcher=self.seen)
+        self._thread = threading.Thread(target=self.relay.run)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self.relay.stop()
+        self._thread.join(10)
+        assert not self._thread.is_alive()
+
+
+def test_the_loop_delivers_until_it_is_stopped(plain: Plain) -> None:
+    delivered = Delivered()
+    running = Running(lambda outbox: delivered)
+    add(plain, 1)
+    until(lambda: subjects(delivered.rows) == ["product/1"])
+    until(lambda: delivered.beats > 3, what="an idle relay keeps the broker's connection alive")
+    add(plain, 2)
+    until(lambda: len(delivered.rows) == 2)
+    running.stop()
+
+    assert delivered.closed == 1
+    assert running.seen.leads == [True, False]
+
+
+def test_the_loop_outlives_a_broker_that_comes_and_goes(plain: Plain) -> None:
+    attempts = [0]
+    delivered = Delivered()
+
+    def flaky(outbox: Outbox) -> Delivered:
+        attempts[0] += 1
+        if attempts[0] < 4:
+            raise BrokerGone
+        return delivered
+
+    running = Running(flaky)
+    add(plain, 1)
+    until(lambda: delivered.rows)
+    running.stop()
+
+    assert len(running.seen.failures) == 3
+    assert all(isinstance(failure, EventError) for failure in running.seen.failures)
+
+
+def test_the_loop_gets_a_new_connection_when_its_session_is_killed(plain: Plain) -> None:
+    delivered = Delivered()
+    running = Running(lambda outbox: delivered)
+    add(plain, 1)
+    until(lambda: delivered.rows)
+    plain.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'citycache relay'")
+    add(plain, 2)
+    until(lambda: len(delivered.rows) == 2)
+    running.stop()
+
+
+def test_another_relay_takes_over_when_the_leader_stops(plain: Plain) -> None:
+    first, second = Delivered(), Delivered()
+    leader = Running(lambda outbox: first)
+    add(plain, 1)
+    until(lambda: first.rows)
+    follower = Running(lambda outbox: second)
+    add(plain, 2)
+    until(lambda: len(first.rows) == 2)
+    leader.stop()
+    add(plain, 3)
+    until(lambda: second.rows)
+    follower.stop()
+
+    assert subjects(second.rows) == ["product/3"]
+
+
+def test_every_event_of_concurrent_writers_comes_and_those_of_a_row_in_order(plain: Plain, database: str) -> None:
+    """Four writers with transactions of all lengths, some rolled back; a deliverer that fails now and then."""
+    plain.run("INSERT INTO products (id, company_id, name) SELECT n, 1, '0' FROM generate_series(1, 6) AS n")
+    dice = random.Random(7)
+
+    def mostly(rows: Sequence[Row]) -> list[int]:
+        if dice.random() < 0.1:
+            raise BrokerGone
+        return [row.id for row in rows]
+
+    delivered = Delivered(mostly)
+    running = Running(lambda outbox: delivered)
+    end = time.monotonic() + 2.0
+
+    def write(number: int) -> None:
+        chance = random.Random(number)
+        with Plain(database, autocommit=False) as writer:
+            while time.monotonic() < end:
+                for row_id in sorted(chance.sample(range(1, 7), chance.randint(1, 3))):
+                    writer.run("UPDATE products SET name = (name::int + 1)::text WHERE id = %s", (row_id,))
+                threading.Event().wait(chance.random() * 0.02)
+                (writer.rollback if chance.random() < 0.2 else writer.commit)()
+
+    writers = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+    for thread in writers:
+        thread.start()
+    for thread in writers:
+        thread.join(20)
+    until(lambda: plain.one("SELECT count(*) FROM event_outbox") == 0, 20)
+    running.stop()
+
+    last = dict(plain.all("SELECT 'product/' || id, name::int FROM products"))
+    for subject, newest in last.items():
+        numbers = [_name(row) for row in delivered.rows if row.subject == subject]
+        assert numbers == sorted(numbers)
+        assert set(numbers) == set(range(newest + 1))
+
+
+def _name(row: Row) -> int:
+    return int(json.loads(row.after or "")["name"])
