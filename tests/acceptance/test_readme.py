@@ -1,0 +1,92 @@
+"""The walk of the README, in both languages, on a running system: every command as it stands there."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.test_up import Running
+
+ROOT = Path(__file__).parents[2]
+READMES = ("README.md", "README.ru.md")
+
+
+def section(name: str, number: int) -> str:
+    """The text below the README's heading of this number (## level, from 0)."""
+    return re.split(r"^## .*$", (ROOT / name).read_text(encoding="utf-8"), flags=re.MULTILINE)[number + 1]
+
+
+def commands(text: str) -> list[str]:
+    """The commands of its code blocks; continued lines are one, comments fall away."""
+    blocks = re.findall(r"^```\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    return [line for line in lines if line.strip()]
+
+
+WALK = commands(section("README.md", 1))
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory):
+    running = Running(tmp_path_factory.mktemp("readme") / "data")
+    yield running
+    running.end(signal.SIGTERM)
+
+
+def as_here(command: str, running: Running) -> str:
+    """The same command on this test's ports and folder."""
+    data_dir = f"--data-dir {running.data_dir}"
+    run = running.query("SELECT task_id FROM task_runs WHERE task = 'refresh_all_caches' LIMIT 1")
+    replaced = {
+        "localhost:8000": f"localhost:{running.port}",
+        "citycache status": f"citycache status {data_dir}",
+        "curl -s": "curl -sS --fail-with-body",
+        ". .venv/bin/activate": "true",
+        "TASK_ID": str(run[0][0]) if run else "TASK_ID",
+        "2026-01-31T12:00:00Z": running.query(
+            "SELECT to_char(now() - interval '1 minute', 'YYYY-MM-DD\"T\"HH24:MI:SSZ')"
+        )[0][0],
+    }
+    for there, here in replaced.items():
+        command = command.replace(there, here)
+    return command
+
+
+def test_every_command_of_the_walk_works(running: Running):
+    status = running.status()
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "DATABASE_URL": status["database_url"],
+        "CELERY_BROKER_URL": status["broker_url"],
+        "API_URL": f"http://localhost:{running.port}",
+    }
+    assert len(WALK) > 10
+    for command in WALK:
+        done = subprocess.run(
+            ["bash", "-c", as_here(command, running)],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+
+
+def test_both_languages_say_the_same_commands():
+    english, russian = (re.sub(r"#.*", "", "\n".join(commands(section(name, 1)))).split() for name in READMES)
+    assert english == russian
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_names_no_file_that_is_not_there(name: str):
+    links = re.findall(r"\]\((?!http)([^)#]+)\)", (ROOT / name).read_text(encoding="utf-8"))
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
