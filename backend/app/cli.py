@@ -74,12 +74,32 @@ def status(data_dir: Path, as_json: bool) -> None:
 
 
 @group.command()
-def migrate() -> None:
-    """Bring the database schema to the newest version."""
+@click.option("--roles", is_flag=True, help="Also make a database role for each process, with least rights.")
+def migrate(roles: bool) -> None:
+    """Bring the database schema to the newest version.
+
+    With --roles, passwords come from CITYCACHE_MIGRATE_PASSWORD, CITYCACHE_API_PASSWORD, CITYCACHE_RELAY_PASSWORD,
+    CITYCACHE_WORKER_PASSWORD, CITYCACHE_BEAT_PASSWORD and CITYCACHE_OBSERVER_PASSWORD; one that is not set stays.
+    """
+    from backend.app import roles as rights
     from backend.app.db import migrate as run
 
     run()
     click.echo("The schema is up to date.")
+    if roles:
+        given = rights.passwords()
+        rights.grant(given)
+        for role in rights.ROLES:
+            told = "password set" if role in given else f"password unchanged, {rights.variable(role)} is not set"
+            click.echo(f"citycache_{role}: rights granted, {told}")
+
+
+@group.command()
+def observe() -> None:
+    """Run canary, auditor and history apart from the API, which then has OBSERVER=false."""
+    from backend.app.observing.process import run
+
+    run()
 
 
 @group.command()

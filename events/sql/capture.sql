@@ -1,8 +1,11 @@
 -- Capture: statement triggers write one outbox row for each changed row, in the writer's own transaction.
 -- The argument of each trigger is the noun. Rows are compared by their binary image (*<>), which works for
 -- every column type; old and new rows meet by id, and a changed id counts as a deletion and a creation.
+-- The functions run with their owner's rights and a fixed search path: writers of the catalog need no right on the
+-- outbox, and cannot put events into it by themselves.
 
-CREATE OR REPLACE FUNCTION capture_inserted() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION capture_inserted() RETURNS trigger LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     INSERT INTO public.event_outbox (type, subject, after)
     SELECT 'catalog.' || TG_ARGV[0] || '.created', TG_ARGV[0] || '/' || fresh.id, row_to_json(fresh)
@@ -10,7 +13,8 @@ BEGIN
     RETURN NULL;
 END $$;
 
-CREATE OR REPLACE FUNCTION capture_deleted() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION capture_deleted() RETURNS trigger LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     INSERT INTO public.event_outbox (type, subject, before)
     SELECT 'catalog.' || TG_ARGV[0] || '.deleted', TG_ARGV[0] || '/' || stale.id, row_to_json(stale)
@@ -18,7 +22,8 @@ BEGIN
     RETURN NULL;
 END $$;
 
-CREATE OR REPLACE FUNCTION capture_updated() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION capture_updated() RETURNS trigger LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     INSERT INTO public.event_outbox (type, subject, before, after)
     SELECT 'catalog.' || TG_ARGV[0]
@@ -32,7 +37,8 @@ BEGIN
     RETURN NULL;
 END $$;
 
-CREATE OR REPLACE FUNCTION capture_truncated() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION capture_truncated() RETURNS trigger LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     INSERT INTO public.event_outbox (type, subject) VALUES ('catalog.' || TG_ARGV[0] || '.truncated', TG_ARGV[0]);
     RETURN NULL;

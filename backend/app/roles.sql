@@ -1,0 +1,94 @@
+-- Database roles with least rights: what each process may do, and nothing else. `citycache migrate --roles` runs the
+-- statements in this order, in one transaction; they may run again at any time, and take back what is not written here.
+--
+-- citycache_migrate   owns all of it and may change the schema; no process that runs all day logs in as it
+-- citycache_api       writes the catalog, reads the caches, starts runs, requeues dead letters, appends to the audit log
+-- citycache_relay     reads the outbox and deletes what the broker has
+-- citycache_worker    reads the catalog and writes the caches, the ledger and the dead letters; prunes the audit log
+-- citycache_beat      announces runs in the ledger
+-- citycache_observer  the worker's rights on the caches, the canary's city, and the observer's own tables
+
+-- name: create
+-- Each of these roles that is not there yet; nobody can log in as one before it has a password.
+DO $$
+DECLARE
+    role text;
+BEGIN
+    FOREACH role IN ARRAY ARRAY['migrate', 'api', 'relay', 'worker', 'beat', 'observer'] LOOP
+        IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'citycache_' || role) THEN
+            EXECUTE 'CREATE ROLE citycache_' || role || ' LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION';
+        END IF;
+    END LOOP;
+END $$
+
+-- name: own
+-- Everything of ours belongs to citycache_migrate: the capture functions write the outbox with its rights.
+DO $$
+DECLARE
+    thing text;
+    everybody text := ' FROM PUBLIC, citycache_api, citycache_relay, citycache_worker, citycache_beat, citycache_observer';
+BEGIN
+    IF current_user <> 'citycache_migrate' THEN
+        GRANT citycache_migrate TO CURRENT_USER;
+    END IF;
+    FOREACH thing IN ARRAY ARRAY[
+        'cities', 'companies', 'products', 'event_outbox', 'product_city_mapping', 'company_city_mapping', 'city_counts',
+        'active_cities_cache', 'patches', 'removed_keys', 'wide_patches', 'task_runs', 'dead_letters', 'replays',
+        'observations', 'audit_minutes', 'audit_findings', 'audit_log', 'alembic_version',
+        'product_city_truth', 'company_city_truth'] LOOP
+        EXECUTE 'ALTER TABLE public.' || thing || ' OWNER TO citycache_migrate';
+        EXECUTE 'REVOKE ALL ON public.' || thing || everybody;
+    END LOOP;
+    FOREACH thing IN ARRAY ARRAY['capture_inserted', 'capture_updated', 'capture_deleted', 'capture_truncated'] LOOP
+        EXECUTE 'ALTER FUNCTION public.' || thing || '() OWNER TO citycache_migrate';
+        EXECUTE 'REVOKE ALL ON FUNCTION public.' || thing || '() FROM PUBLIC';
+    END LOOP;
+    FOR thing IN SELECT pg_get_serial_sequence('public.' || name, 'id')
+                   FROM unnest(ARRAY['cities', 'companies', 'products', 'event_outbox', 'patches', 'dead_letters',
+                                     'audit_findings', 'audit_log']) AS name LOOP
+        EXECUTE 'REVOKE ALL ON SEQUENCE ' || thing || everybody;
+    END LOOP;
+END $$
+
+-- name: grant_all
+-- The schema, and the version by which a process sees whether it fits.
+GRANT USAGE, CREATE ON SCHEMA public TO citycache_migrate;
+GRANT USAGE ON SCHEMA public TO citycache_api, citycache_relay, citycache_worker, citycache_beat, citycache_observer;
+GRANT SELECT ON alembic_version TO citycache_api, citycache_relay, citycache_worker, citycache_beat, citycache_observer
+
+-- name: grant_api
+GRANT SELECT, INSERT, UPDATE, DELETE ON cities, companies, products TO citycache_api;
+GRANT SELECT, UPDATE ON SEQUENCE cities_id_seq, companies_id_seq, products_id_seq TO citycache_api;
+GRANT SELECT ON event_outbox, product_city_mapping, company_city_mapping, city_counts, active_cities_cache, patches,
+    removed_keys, wide_patches, product_city_truth, company_city_truth, observations, audit_minutes, audit_findings
+    TO citycache_api;
+GRANT SELECT ON SEQUENCE event_outbox_id_seq, audit_findings_id_seq TO citycache_api;
+GRANT SELECT, INSERT, UPDATE ON task_runs TO citycache_api;
+GRANT SELECT, UPDATE ON dead_letters TO citycache_api;
+GRANT SELECT, INSERT ON audit_log TO citycache_api
+
+-- name: grant_relay
+GRANT SELECT, DELETE ON event_outbox TO citycache_relay;
+GRANT SELECT ON SEQUENCE event_outbox_id_seq TO citycache_relay
+
+-- name: grant_writers_of_caches
+GRANT SELECT ON cities, companies, products, event_outbox, product_city_truth, company_city_truth
+    TO citycache_worker, citycache_observer;
+GRANT SELECT, INSERT, UPDATE, DELETE ON product_city_mapping, company_city_mapping, city_counts, active_cities_cache,
+    removed_keys TO citycache_worker, citycache_observer;
+GRANT SELECT, INSERT ON patches TO citycache_worker, citycache_observer;
+GRANT USAGE ON SEQUENCE patches_id_seq TO citycache_worker, citycache_observer
+
+-- name: grant_worker
+GRANT DELETE ON patches TO citycache_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON wide_patches, task_runs, dead_letters, replays TO citycache_worker;
+GRANT SELECT (id, at), DELETE ON audit_log TO citycache_worker
+
+-- name: grant_beat
+GRANT SELECT, INSERT, UPDATE ON task_runs TO citycache_beat
+
+-- name: grant_observer
+GRANT INSERT, DELETE ON cities TO citycache_observer;
+GRANT SELECT ON task_runs, wide_patches TO citycache_observer;
+GRANT SELECT ON SEQUENCE event_outbox_id_seq TO citycache_observer;
+GRANT SELECT, INSERT, UPDATE, DELETE ON observations, audit_minutes, audit_findings TO citycache_observer
