@@ -54,8 +54,9 @@ class LedgerTask(Task):  # type: ignore[type-arg]
     ) -> Any:
         """Announce the run, then queue it. Raises BrokerAway or DatabaseAway."""
         task_id = task_id or str(uuid4())
-        headers = options.setdefault("headers", {})
+        headers = options["headers"] = dict(options.get("headers") or {})
         trigger = headers.setdefault("trigger", "cli")
+        instant = headers.pop("scheduled_for", None)  # set by beat
         if trace := tracing.traceparent():
             headers.setdefault("traceparent", trace)
         expires = options.get("expires")
@@ -66,9 +67,9 @@ class LedgerTask(Task):  # type: ignore[type-arg]
             trigger,
             kwargs or {},
             expires_at=now + timedelta(seconds=float(expires)) if isinstance(expires, (int, float)) else None,
-            scheduled_for=now.replace(second=0, microsecond=0) if trigger == "beat" else None,
+            scheduled_for=datetime.fromisoformat(instant) if instant else None,
         )
-        if trigger == "beat" and not announced:
+        if instant and not announced:
             log.info("%s is queued already for this instant, by another beat", self.name)
             return AsyncResult(task_id, app=self.app)
         options.setdefault("retry", False)
