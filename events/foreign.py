@@ -37,9 +37,12 @@ def _load_arguments(format: Any, buffer: bytes, offset: int) -> Any:
 
 
 def _load_properties(message: Any, class_id: int, buffer: bytes, offset: int) -> int:
+    load = _library.serialization.GenericContent._load_properties
     try:
-        return int(_library.serialization.GenericContent._load_properties(message, class_id, buffer, offset))
-    except Exception as failure:
+        return int(load(message, class_id, buffer, offset))
+    except UnicodeDecodeError:
+        return int(load(message, class_id, _Lenient(buffer), offset))
+    except (OverflowError, ValueError, OSError) as failure:  # of a date: there is no rest to be read without it
         message.properties = {"application_headers": {UNREADABLE_PROPERTIES: str(failure)}}
         return len(buffer)
 

@@ -62,22 +62,9 @@ class Log:
         """Give up the connection."""
         self._connection.collect(socket_timeout=1)
 
-    def mark(self) -> str:
-        """Publish a marker at the log's end; its name, by which a reading ends, today or when it goes on."""
-        name = str(uuid4())
-        message = amqp.Message(b"", content_type=MARKER, message_id=name, delivery_mode=2)
-        try:
-            channel: Any = self._connection.channel()
-            channel.confirm_select()
-            channel.basic_publish_confirm(message, exchange="", routing_key=topology.LOG_NAME)
-            channel.close()
-        except LOST as failure:
-            raise BrokerGone(f"the marker could not be published: {failure!r}") from failure
-        return name
-
     def beginning(self) -> Beginning:
         """The first message of the log that carries events."""
-        for logged in self.read("first", self.mark()):
+        for logged in self.read("first", new_marker(), mark=True):
             times = [event.time for event in logged.events if isinstance(event, Event)]
             return Beginning(logged.offset, min(times, default=None))
         return Beginning(0, None)
@@ -94,20 +81,32 @@ class Log:
         finally:
             _close(channel)
 
-    def read(self, start: int | datetime | str, marker: str) -> Iterator[Logged]:
+    def read(self, start: int | datetime | str, marker: str, mark: bool = False) -> Iterator[Logged]:
         """Messages from `start` (an offset, an aware instant, or 'first') up to the marker.
 
-        Raises LogTooShort when an offset is asked for that the log has dropped, BrokerGone when nothing comes.
+        `mark` publishes the marker now, at the log's present end. The reading is attached before that and not beyond
+        the end, so it comes to its marker wherever `start` is. An offset can only be asked for in a log that is not
+        empty. Raises LogTooShort when the log has dropped that offset, BrokerGone when nothing comes.
         """
         received: deque[Any] = deque()
+        attached = min(start, self.end()) if isinstance(start, int) else _start(start)
         channel = self._connection.channel()
         try:
-            self._consume(channel, received, _start(start))
+            self._consume(channel, received, attached)
+            if mark:
+                self._publish(marker)
             yield from self._until_marker(channel, received, start, marker)
         except LOST as failure:
             raise BrokerGone(f"the log's connection is lost: {failure!r}") from failure
         finally:
             _close(channel)
+
+    def _publish(self, marker: str) -> None:
+        message = amqp.Message(b"", content_type=MARKER, message_id=marker, delivery_mode=2)
+        channel: Any = self._connection.channel()
+        channel.confirm_select()
+        channel.basic_publish_confirm(message, exchange="", routing_key=topology.LOG_NAME)
+        channel.close()
 
     def _consume(self, channel: Any, received: deque[Any], start: Any) -> None:
         channel.basic_qos(0, PREFETCH, False)
@@ -117,11 +116,11 @@ class Log:
     def _until_marker(
         self, channel: Any, received: deque[Any], start: int | datetime | str, marker: str
     ) -> Iterator[Logged]:
-        unacknowledged, checked = 0, not isinstance(start, int)
+        unacknowledged, checked, offset = 0, not isinstance(start, int), -1
         while True:
             self._await(received)
             message = received.popleft()
-            offset = int(message.headers["x-stream-offset"])
+            offset = int(message.headers.get("x-stream-offset", offset + 1))  # none where headers cannot be read
             if not checked:
                 checked = True
                 if isinstance(start, int) and offset > start:
@@ -147,10 +146,13 @@ class Log:
                 raise BrokerGone(f"the log gave no message for {SILENCE_SECONDS:.0f} s")
 
 
-def _start(start: int | datetime | str) -> Any:
-    if isinstance(start, datetime):
-        return start.astimezone(UTC).replace(tzinfo=None)
-    return start
+def new_marker() -> str:
+    """A name for a marker, by which a reading ends, today or when it goes on."""
+    return str(uuid4())
+
+
+def _start(start: datetime | str) -> Any:
+    return start.astimezone(UTC).replace(tzinfo=None) if isinstance(start, datetime) else start
 
 
 def _logged(offset: int, message: Any) -> Logged:

@@ -6,12 +6,16 @@ second, so a replay that was killed goes on where it was. A dry run writes nothi
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
+
+from tenacity import RetryCallState, retry, stop_after_delay, wait_exponential_jitter
 
 from backend.app import db
 from backend.app.caches import reconcile
@@ -19,15 +23,16 @@ from backend.app.caches.apply import apply
 from backend.app.caches.keys import Cause, Keys
 from backend.app.caches.patch import as_array
 from backend.app.celery_app import app
-from backend.app.errors import Refused, Unprocessable
+from backend.app.errors import BrokerAway, Refused, Unprocessable
 from backend.app.settings import settings
-from backend.app.tasks.task import LedgerTask, flight
+from backend.app.tasks.task import PATIENCE_SECONDS, LedgerTask, flight
 from events import contract
 from events.contract import Event
 from events.errors import BrokerGone, LogTooShort, Malformed
-from events.log import Log, Logged
+from events.log import Log, Logged, new_marker
 from events.sql_files import statements
 
+log = logging.getLogger(__name__)
 SQL: Final = statements(Path(__file__).with_name("replay.sql"))
 TASK: Final = "replay_events"
 MOST_KEYS: Final = 200_000  # gathered before they are patched; bounds memory and what a checkpoint holds
@@ -71,10 +76,19 @@ class Request:
         """Whether the event lies in the asked range; one written before `since` but published after it does."""
         if self.since is None and self.until is None:
             return True
-        at = datetime.fromisoformat(event.time)
-        if self.until is not None and at > self.until:
+        at = _written_at(event, published_at)
+        if self.until is not None and at > self.until.timestamp():
             return False
-        return self.since is None or at >= self.since or published_at >= int(self.since.timestamp())
+        return self.since is None or at >= self.since.timestamp() or published_at >= int(self.since.timestamp())
+
+
+def _written_at(event: Event, published_at: float) -> float:
+    """Seconds since the epoch; another publisher may write its times in a way that says nothing: then the message's."""
+    try:
+        at = datetime.fromisoformat(event.time)
+    except ValueError:
+        return published_at
+    return at.timestamp() if at.tzinfo else published_at
 
 
 def _instant(name: str, text: str | None) -> datetime | None:
@@ -119,7 +133,7 @@ class Replay:
                 hint = contract.hint(event)
                 if not request.wants(event, logged.published_at):
                     continue
-            except (Malformed, ValueError):
+            except Malformed:
                 continue
             self.events += 1
             self.first_offset = logged.offset if self.first_offset is None else self.first_offset
@@ -150,28 +164,39 @@ def replay_events(
         return replay(request, self.task_id, self.report)
 
 
+def _may_go_on(state: RetryCallState) -> bool:
+    """Whether the broker was lost on the way; a replay that finds none at its start says so at once."""
+    failure = state.outcome.exception() if state.outcome else None
+    return isinstance(failure, (BrokerGone, BrokerAway)) and _load(state.args[1]) is not None
+
+
+@retry(
+    retry=_may_go_on,
+    wait=wait_exponential_jitter(multiplier=0.2, max=5),
+    stop=stop_after_delay(PATIENCE_SECONDS),
+    before_sleep=lambda state: log.warning("a replay waits: %s", state.outcome and state.outcome.exception()),
+    reraise=True,
+)
 def replay(request: Request, task_id: str, report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     """Read, gather, patch. Raises LogTooShort, BrokerGone, DatabaseAway; called again with its id it goes on."""
-    log = Log(settings().celery_broker_url)
-    try:
-        return _Run(request, task_id, report, log).run()
-    finally:
-        log.close()
+    with closing(Log(settings().celery_broker_url)) as source:
+        return _Run(request, task_id, report, source).run()
 
 
 class _Run:
     def __init__(self, request: Request, task_id: str, report: Callable[[dict[str, Any]], None], log: Log) -> None:
         self._request, self._task_id, self._report, self._log = request, task_id, report, log
-        self._replay = _load(task_id) or Replay(log.mark())
+        self._replay = _load(task_id) or Replay(new_marker())
         self._began, self._began_events = time.monotonic(), self._replay.events
-        self._end = log.end()
+        self._end = 0
 
     def run(self) -> dict[str, Any]:
         replay = self._replay
         _save(self._task_id, replay)
-        start = self._start()
+        start, is_fresh = self._start(), replay.next_offset is None
+        self._end = self._log.end()
         saved = time.monotonic()
-        for logged in self._log.read(start, replay.marker):
+        for logged in self._log.read(start, replay.marker, mark=is_fresh):
             replay.take(logged, self._request)
             if replay.gathered >= MOST_KEYS and not self._request.dry_run:
                 self._patch()
