@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
+import urllib.request
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,6 +69,18 @@ class Plant(System):
             timeout=patience,
             check=False,
         )
+
+    def post(self, path: str, **body: Any) -> dict[str, Any]:
+        """POST to the API, `path` below /api/v1; what it answers."""
+        request = urllib.request.Request(
+            f"{self.api_url}/api/v1/{path}",
+            method="POST",
+            data=json.dumps(body).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            found: dict[str, Any] = json.load(answer)
+            return found
 
     def suspend(self, name: str) -> None:
         """SIGSTOP to a part, not to its children."""

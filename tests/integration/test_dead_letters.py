@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
@@ -11,7 +12,8 @@ import amqp
 import pytest
 from kombu import Connection
 
-from events import contract, topology
+from backend.app.consumer import read_parts
+from events import contract, foreign, topology
 from tests.faults.plant import Plant, plant_on
 from tests.plain import Plain
 from tests.servers import Databases, Vhosts
@@ -63,7 +65,7 @@ MALFORMED: dict[str, tuple[amqp.Message, str]] = {  # what is wrong → the mess
         message(b"{}", "application/json", application_headers={"cloudEvents:id": "1"}),
         "not a CloudEvent in binary mode: Object missing required field `type`",
     ),
-    "with a content type of no text": (message(b"", b"\xff\xfe"), "AMQP properties cannot be read"),
+    "with a content type of no text": (message(b"", b"\xff\xfe"), r"content type '\\xff\\xfe' is not a CloudEvent"),
     "said to be compressed": (
         message(b"x", application_headers={"compression": "application/x-gzip"}),
         "the compression that its header names, 'application/x-gzip', cannot be undone",
@@ -153,6 +155,16 @@ def test_a_routing_key_of_no_text_stops_nobody(plant: Plant, sql: Plain, publish
     plant.drain()
     assert letters(sql, "kind") == [("unknown_type",)]
     assert plant.runs("worker")
+
+
+def test_a_date_that_no_calendar_has_stops_nobody():
+    """py-amqp cannot write such a header; others can."""
+    foreign.tolerate()
+    table = b"\2at" + b"T" + struct.pack(">Q", 2**62)
+    received: Any = amqp.Message()
+    received.inbound_header(struct.pack(">HxxQH", 60, 0, 1 << 13) + struct.pack(">I", len(table)) + table)
+    ((letter,),) = [read_parts(b"", "", received.headers)[1]]
+    assert letter.reason.startswith("the message's AMQP properties cannot be read: ")
 
 
 def test_a_letter_keeps_what_came(plant: Plant, sql: Plain, publish: Callable[[amqp.Message, str], None]):

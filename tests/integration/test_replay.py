@@ -1,0 +1,308 @@
+"""Replay: what the worker never saw, and what a restored backup has forgotten, comes back from the log."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import amqp
+import pytest
+from kombu import Connection, Queue
+
+from backend.app.embedded import spawn
+from backend.app.embedded.postgres import find_binaries
+from backend.app.settings import settings
+from backend.app.tasks import replay as tasks
+from events import contract, topology
+from events.errors import LogTooShort
+from events.outbox import Row
+from events.publisher import Publisher
+from tests import oracle
+from tests.faults.plant import Plant, plant_on
+from tests.faults.proxy import Proxy
+from tests.plain import Plain, dsn, snapshot
+from tests.servers import ROOT, Databases, Vhosts
+
+CACHES = ("product_city_mapping", "company_city_mapping", "city_counts", "active_cities_cache")
+CATALOG = """
+    WITH city AS (INSERT INTO cities (name) SELECT 'city ' || n FROM generate_series(1, 20) AS n RETURNING id),
+         numbered AS (SELECT id, row_number() OVER () AS n, count(*) OVER () AS all_of_them FROM city)
+    INSERT INTO companies (name, city_id)
+    SELECT 'company ' || n, (SELECT id FROM numbered WHERE numbered.n = 1 + series.n % all_of_them)
+      FROM generate_series(1, 500) AS series (n), (SELECT DISTINCT all_of_them FROM numbered) AS cities"""
+PRODUCTS = """
+    INSERT INTO products (name, company_id, kind)
+    SELECT 'p', (SELECT min(id) FROM companies) + n %% 500, CASE n %% 5 WHEN 0 THEN 'service' ELSE 'product' END
+      FROM generate_series(1, %s) AS n"""
+MOVE = """
+    UPDATE products SET company_id = (SELECT min(id) FROM companies) + floor(random() * 490)::bigint
+     WHERE id IN (SELECT id FROM products ORDER BY id LIMIT %s OFFSET %s)"""
+
+
+@pytest.fixture(scope="module")
+def plant(databases: Databases, vhosts: Vhosts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
+    """A running pipeline over 500 companies with 10,000 products."""
+    with plant_on(databases, vhosts, tmp_path_factory.mktemp("plant")) as plant:
+        plant.started(["relay", "worker", "api"])
+        with plant.sql() as sql:
+            sql.run(CATALOG)
+            sql.run(PRODUCTS, [10_100])
+        plant.drain()
+        yield plant
+
+
+@pytest.fixture
+def sql(plant: Plant) -> Iterator[Plain]:
+    with plant.sql() as plain:
+        yield plain
+    plant.drain()
+    assert plant.violations() == []
+
+
+@contextmanager
+def stopped_worker(plant: Plant) -> Iterator[None]:
+    plant.stop(["worker"])
+    try:
+        yield
+    finally:
+        plant.start(["worker"])
+
+
+def now(sql: Plain) -> str:
+    return str(sql.one("SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')"))
+
+
+def replay(plant: Plant, *options: str) -> dict[str, Any]:
+    done = plant.command("replay", "--json", *options)
+    assert done.returncode == 0, done.stderr
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+def purge(plant: Plant) -> int:
+    """Empty the updater's queue once all that was written is in it; the number of messages."""
+    plant.wait_until(lambda: plant.lag()["outbox_rows"] == 0, 30, "all events are published")
+    with Connection(plant.broker) as connection, closing(connection.channel()) as channel:
+        return int(channel.queue_purge("city-cache.events"))
+
+
+def verify(plant: Plant) -> tuple[int, dict[str, dict[str, Any]]]:
+    done = plant.command("verify", "--json")
+    return done.returncode, {table["table"]: table for table in json.loads(done.stdout)["tables"]}
+
+
+def patched(sql: Plain, since: str) -> set[int]:
+    """Products whose mapping was written since then."""
+    found = "SELECT product_id FROM product_city_mapping m JOIN patches p ON p.id = m.patch_id WHERE p.patched_at >= %s"
+    return set(sql.column(found, [since]))
+
+
+def test_mends_exactly_what_a_purged_queue_held(plant: Plant, sql: Plain):
+    since = now(sql)
+    with stopped_worker(plant):
+        sql.run(MOVE, [10_100, 0])
+        assert purge(plant) * contract.MOST_EVENTS >= 10_000
+        code, tables = verify(plant)
+        assert code == 1
+        wrong = tables["product_city_mapping"]["different"]
+        assert wrong > 9_000
+
+        dry = replay(plant, "--since", since, "--dry-run")
+        assert dry["would_change"]["product_city_mapping"] == wrong
+        assert verify(plant)[1] == tables, "a dry run writes nothing"
+
+        before = now(sql)
+        done = replay(plant, "--since", since)
+        assert done["events"] >= 10_000
+        assert done["rows_changed"] == wrong
+        assert {row["key"] for row in dry["rows"]} <= patched(sql, before)
+        assert len(patched(sql, before)) == wrong
+        assert verify(plant)[0] == 0
+
+
+def test_brings_a_restored_backup_to_the_present_without_a_rebuild(plant: Plant, sql: Plain, tmp_path: Path):
+    dump = tmp_path / "caches.sql"
+    pg_dump = shutil.which("pg_dump", path=str(find_binaries())) or "pg_dump"
+    tables = [option for table in CACHES for option in ("--table", table)]
+    subprocess.run([pg_dump, "--data-only", *tables, "--file", dump, dsn(plant.database)], check=True, timeout=60)
+    since = now(sql)
+    sql.run(MOVE, [5_000, 2_500])
+    sql.run("DELETE FROM companies WHERE id IN (SELECT id FROM companies ORDER BY id LIMIT 10)")
+    sql.run("UPDATE companies SET is_active = false WHERE id IN (SELECT id FROM companies ORDER BY id LIMIT 10)")
+    plant.drain()
+
+    sql.run(f"TRUNCATE {', '.join(CACHES)}")
+    psql = shutil.which("psql", path=str(find_binaries())) or "psql"
+    subprocess.run(
+        [psql, "-qX", "-v", "ON_ERROR_STOP=1", "-f", dump, dsn(plant.database)],
+        check=True,
+        timeout=60,
+        stdout=subprocess.DEVNULL,
+    )
+    assert plant.violations() != []
+
+    done = replay(plant, "--since", since)
+    assert done["keys"] > 5_000
+    assert plant.violations() == []
+
+
+def test_goes_on_at_its_offset_after_it_was_killed(plant: Plant, sql: Plain, tmp_path: Path):
+    fill_log(plant, sql)
+    process = slow_replay(tmp_path / "replay.log", plant.environment)
+    plant.wait_until(lambda: bool(under_way(sql)), 60, "a checkpoint")
+    process.send_signal(signal.SIGKILL)
+    process.wait(10)
+    ((task_id, offset, events),) = under_way(sql)
+    done = replay(plant, "--resume", task_id)
+    assert done["task_id"] == task_id
+    assert done["last_offset"] > offset
+    assert done["events"] > events, "it counts on from where it was"
+    assert replay(plant)["events"] == done["events"], "no event was read twice or left out"
+
+
+def test_goes_on_when_its_broker_is_back(plant: Plant, sql: Plain, vhosts: Vhosts, tmp_path: Path):
+    fill_log(plant, sql)
+    log = tmp_path / "replay.log"
+    with Proxy(vhosts.node.port) as proxy:
+        process = slow_replay(log, {**plant.environment, "CELERY_BROKER_URL": proxy.url(plant.broker)})
+        plant.wait_until(lambda: bool(under_way(sql)), 60, "a checkpoint")
+        assert proxy.reset() > 0
+        assert process.wait(60) == 0, spawn.tail(log)
+    assert "a replay waits" in log.read_text()
+    done = json.loads(log.read_text().splitlines()[-1])
+    assert done["events"] == replay(plant)["events"]
+
+
+def fill_log(plant: Plant, sql: Plain) -> None:
+    """Enough messages for a replay that can be caught in its middle."""
+    sql.run("UPDATE products SET name = name || '.'")
+    sql.run("UPDATE products SET name = name || '.'")
+    plant.drain()
+
+
+def slow_replay(log: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    """`citycache replay`, less than 100 messages a second."""
+    code = (
+        "import time; from events.log import Log; wait = Log._await\n"
+        "def slowly(*given): time.sleep(0.01); wait(*given)\n"
+        "Log._await = slowly\n"
+        "from backend.app.cli import main; main(['replay', '--json'])"
+    )
+    return spawn.spawn([sys.executable, "-c", code], log=log, env=environment, cwd=ROOT)
+
+
+def under_way(sql: Plain) -> list[tuple[str, int, int]]:
+    """Run, next offset and number of events of replays that have begun and not ended."""
+    found = (
+        "SELECT task_id::text, next_offset, events FROM replays JOIN task_runs USING (task_id)"
+        " WHERE state = 'STARTED' AND next_offset IS NOT NULL"
+    )
+    return sql.all(found)
+
+
+def test_keeps_the_caches_right_beside_live_traffic_and_a_rebuild(plant: Plant, sql: Plain):
+    stop, contradictions = threading.Event(), list[str]()
+
+    def write() -> None:
+        with plant.sql() as writer:
+            for part in range(10_000):
+                if stop.is_set():
+                    return
+                writer.run(MOVE, [200, part * 200 % 10_000])
+
+    def look() -> None:
+        while not stop.wait(0.05):
+            with snapshot(plant.database) as reader:
+                contradictions.extend(oracle.snapshot_violations(reader))
+
+    threads = [threading.Thread(target=work) for work in (write, look)]
+    for thread in threads:
+        thread.start()
+    try:
+        plant.post("celery/tasks/refresh-all-caches")
+        done = replay(plant)
+        plant.post("celery/tasks/refresh-all-caches")
+        replay(plant, "--since", "2020-01-01T00:00:00Z")
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(30)
+    assert done["events"] > 10_000
+    assert contradictions == []
+    plant.wait_until(lambda: not sql.one("SELECT count(*) FROM task_runs WHERE state = 'STARTED'"), 60, "rebuilds end")
+
+
+@pytest.mark.parametrize("option", [("--from-offset", "1000000000"), ("--since", "2999-01-01T00:00:00Z")])
+def test_finds_nothing_beyond_the_end(plant: Plant, sql: Plain, option: tuple[str, str]):
+    done = replay(plant, *option)
+    assert (done["events"], done["first_offset"], done["rows_changed"]) == (0, None, 0)
+
+
+def test_reads_past_messages_that_no_reader_understands(plant: Plant, sql: Plain):
+    since = now(sql)
+    event = {"id": "1", "type": "catalog.city.updated", "source": "/", "subject": "city/1", "specversion": "1.0",
+             "data": {"before": None, "after": None}}  # fmt: skip
+    with Connection(plant.broker) as connection, closing(connection.channel()) as channel:
+        for body, content_type in [
+            (b"[" * 10_000, contract.BATCH),
+            (b"", b"\xff\xfe"),
+            (json.dumps([event | {"time": "yesterday"}]), contract.BATCH),
+            (json.dumps([event | {"time": "2026-01-01T00:00:00"}]), contract.BATCH),
+        ]:
+            message: Any = amqp.Message(body, content_type=content_type, delivery_mode=2)
+            channel.basic_publish(message, exchange="catalog.events", routing_key="catalog.city.updated")
+    plant.drain()
+    assert replay(plant, "--since", since, "--until", "2999-01-01T00:00:00Z")["events"] == 0
+    assert replay(plant)["events"] > 10_000
+
+
+@pytest.fixture
+def short_log(configured: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log that drops its oldest events after some kilobytes; the real one counts in segments of 50 MB."""
+    tiny = {"x-queue-type": "stream", "x-stream-max-segment-size-bytes": 20_000, "x-max-length-bytes": 60_000}
+    log = Queue(topology.LOG_NAME, topology.EVENTS, routing_key="catalog.#", durable=True, queue_arguments=tiny)
+    monkeypatch.setattr(topology, "LOG", log)
+    with closing(Publisher(settings().celery_broker_url)) as publisher:
+        for row_id in range(400):
+            at = f"2026-01-01T00:{row_id // 60:02}:{row_id % 60:02}Z"
+            city = json.dumps({"id": row_id, "name": "x" * 500})
+            publisher.deliver(
+                [Row(row_id, str(uuid4()), "catalog.city.created", f"city/{row_id}", at, None, city, None)]
+            )
+
+
+def run_replay(**arguments: Any) -> dict[str, Any]:
+    return tasks.replay(tasks.Request.parse(**arguments), str(uuid4()), lambda state: None)
+
+
+@pytest.mark.parametrize("asked", [{"from_offset": 0}, {"since": "2026-01-01T00:00:01Z"}])
+def test_says_what_the_log_still_has_when_asked_for_more(short_log: None, asked: dict[str, Any]):
+    with pytest.raises(
+        LogTooShort, match=r"the log begins at offset \d+, with an event of 2026-01-01T00:0\d"
+    ) as refused:
+        run_replay(**asked)
+    first = int(str(refused.value).split("offset ")[1].split(",")[0])
+    assert first > 0
+    assert run_replay(from_offset=first)["first_offset"] == first
+
+
+@pytest.mark.parametrize("asked", [{}, {"from_offset": 0}, {"since": "2026-01-01T00:00:00Z"}])
+def test_an_empty_log_holds_nothing(configured: None, asked: dict[str, Any]):
+    assert run_replay(**asked)["events"] == 0
+
+
+def test_is_refused_in_one_process_with_what_is_missing(monkeypatch: pytest.MonkeyPatch, plant: Plant):
+    environment = {**plant.environment, "CELERY_BROKER_URL": "memory://"}
+    monkeypatch.setattr(plant, "environment", environment)
+    done = plant.command("replay")
+    assert done.returncode == 2
+    assert "what is missing is RabbitMQ with its stream catalog.events.log" in done.stderr
