@@ -21,7 +21,7 @@ from amqp.exceptions import AMQPError
 from kombu import Connection
 from kombu.exceptions import KombuError
 
-from events import contract, foreign, topology
+from events import contract, foreign, tls, topology
 from events.errors import BrokerGone, Unconfirmed, Unroutable
 from events.outbox import Row
 
@@ -81,8 +81,10 @@ def messages(rows: Sequence[Row]) -> Iterator[Outgoing]:
 def connect(url: str, name: str, **options: Any) -> Connection:
     """An open connection with deadlines on connecting, reading and writing; raises BrokerGone."""
     foreign.tolerate()
+    plain, encryption = tls.split(url)
     connection = Connection(
-        url,
+        plain,
+        ssl=encryption,
         heartbeat=HEARTBEAT_SECONDS,
         connect_timeout=3,
         transport_options={

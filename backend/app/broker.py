@@ -10,7 +10,7 @@ from kombu.exceptions import KombuError
 
 from backend.app.errors import BrokerAway
 from backend.app.settings import settings
-from events import topology
+from events import tls, topology
 from events.errors import BrokerGone
 from events.publisher import LOST, connect
 
@@ -58,8 +58,15 @@ def waiting(url: str | None = None) -> Waiting:
 def _held(consumers: int, url: str | None) -> list[dict[str, Any]]:
     from celery import Celery
 
-    app = Celery(broker=url or settings().celery_broker_url, set_as_current=False)
-    app.conf.update(broker_connection_timeout=2, control_queue_exclusive=True)
+    plain, encryption = tls.split(url or settings().celery_broker_url)
+    app = Celery(broker=plain, set_as_current=False)
+    app.conf.update(
+        broker_read_url=plain,  # else the environment's CELERY_BROKER_URL counts
+        broker_write_url=plain,
+        broker_use_ssl=encryption,
+        broker_connection_timeout=2,
+        control_queue_exclusive=True,
+    )
     try:
         with app.connection_for_write() as connection:
             replies = app.control.broadcast(

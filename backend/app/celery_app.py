@@ -27,6 +27,7 @@ from backend.app import db, exposing, log, metrics, stopping, tracing
 from backend.app.errors import CitycacheError
 from backend.app.settings import settings
 from backend.app.startup import warn_on_default_passwords
+from events import tls
 from events.topology import MAINTENANCE, PATCHES
 
 EVERY_15_MINUTES = crontab(minute="*/15")
@@ -46,9 +47,10 @@ beat_schedule = {
     "refresh-all-caches": periodic("refresh_all_caches", EVERY_60_MINUTES, expires=48 * 60),
 }
 
+_broker, _encryption = tls.split(settings().celery_broker_url)
 app = Celery(
     "citycache",
-    broker=settings().celery_broker_url,
+    broker=_broker,
     backend=settings().celery_result_backend,
     include=["backend.app.tasks.events", "backend.app.tasks.refresh", "backend.app.tasks.replay"],
 )
@@ -75,6 +77,9 @@ app.conf.update(
     worker_enable_remote_control=True,
     worker_send_task_events=False,
     worker_hijack_root_logger=False,
+    broker_read_url=_broker,  # Celery prefers the environment's CELERY_BROKER_URL to `broker`, with its TLS parameters
+    broker_write_url=_broker,
+    broker_use_ssl=_encryption,
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
     broker_channel_error_retry=True,

@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from backend.app.errors import BadSetting
 from backend.app.keys import Key, all_of, parse
+from events import tls
 
 DEFAULT_PASSWORDS = ("admin123", "citycache")  # what the compose files ship with
 
@@ -69,6 +70,7 @@ class Settings(BaseSettings):
         for part in url.split(";"):
             if not part.startswith(("amqp://", "amqps://", "pyamqp://", "memory://")):
                 raise ValueError("must be amqp://, amqps:// or memory:// (several separated by ';')")
+        tls.split(url)
         return url
 
     @field_validator("api_keys")
