@@ -42,18 +42,18 @@ class Scene:
 def figure(bench: Bench) -> Table:
     """Milliseconds from commit to visible."""
     rows: list[Row] = []
-    size = Size(bench.pick(1_000_000, 100_000))
+    size = Size(bench.pick(1_000_000, 50_000))
     with bench.servers.catalog(size) as dsn, pipeline(bench.servers, dsn) as started, connect(dsn) as connection:
         run(connection, load.SQL["prepare"])
-        _gather_giant(connection, bench.pick(100_000, 10_000))
+        _gather_giant(connection, bench.pick(100_000, 5_000))
         scene = Scene(bench, size, dsn, started, connection)
         started.wait(lambda: run(connection, "SELECT count(*) FROM event_outbox")[0][0] == 0, 60, "the outbox is empty")
         for rate in (50, RATE, 2_000):
             rows += _rows(bench, f"{rate:,} writes/s", _at(scene, rate), STILL if rate == RATE else (None, None))
         for name, case in (
             (f"{RATE} writes/s, rebuild of {size.products:,}", _rebuild),
-            (f"{RATE} writes/s, company of {bench.pick(100_000, 10_000):,} moves", _move),
-            (f"{RATE} writes/s, snapshot held for {bench.pick(120, 20)} s", _old_snapshot),
+            (f"{RATE} writes/s, company of {bench.pick(100_000, 5_000):,} moves", _move),
+            (f"{RATE} writes/s, snapshot held for {bench.pick(120, 10)} s", _old_snapshot),
         ):
             rows += _rows(bench, name, case(scene), DISTURBED)
     notes = (
@@ -107,7 +107,7 @@ def _number(connection: psycopg2.extensions.connection) -> int:
 
 def _at(scene: Scene, rate: float) -> list[float]:
     first, since = _number(scene.connection), _now(scene.connection)
-    with _writing(scene, rate, scene.bench.pick(20, 4)):
+    with _writing(scene, rate, scene.bench.pick(20, 3)):
         pass
     return _ages(scene, first, since, _now(scene.connection))
 
@@ -139,7 +139,7 @@ def _settled(scene: Scene) -> None:
 def _rebuild(scene: Scene) -> list[float]:
     """The product mapping with 1 % drift is rebuilt while writes go on."""
     run(scene.connection, BROKEN)
-    return _while(scene, lambda: run_task(scene.connection, "update_product_city_cache"), scene.bench.pick(20, 5))
+    return _while(scene, lambda: run_task(scene.connection, "update_product_city_cache"), scene.bench.pick(20, 4))
 
 
 def _move(scene: Scene) -> list[float]:
@@ -149,7 +149,7 @@ def _move(scene: Scene) -> list[float]:
         run(scene.connection, f"UPDATE companies SET city_id = 1 + city_id % 500 WHERE id = {GIANT}")
         scene.started.wait(lambda: run(scene.connection, ENDED)[0][0] > ended, 300, "the wide patch ends")
 
-    return _while(scene, move, scene.bench.pick(30, 5))
+    return _while(scene, move, scene.bench.pick(30, 4))
 
 
 def _while(scene: Scene, disturb: Callable[[], object], seconds: float) -> list[float]:
@@ -165,7 +165,7 @@ def _while(scene: Scene, disturb: Callable[[], object], seconds: float) -> list[
 
 
 def _old_snapshot(scene: Scene) -> list[float]:
-    seconds = scene.bench.pick(120, 20)
+    seconds = scene.bench.pick(120, 10)
     first, since = _number(scene.connection), _now(scene.connection)
     with connect(scene.dsn, autocommit=False) as idle:
         idle.set_session(isolation_level="REPEATABLE READ", readonly=True)

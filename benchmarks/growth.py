@@ -12,7 +12,7 @@ MOST_KEPT = 1_000_000  # products of a catalog that is kept as a template
 
 def figure(bench: Bench) -> Table:
     """Events a second by size; sizes take turns."""
-    sizes = bench.pick((10_000, 100_000, 1_000_000, 10_000_000), (10_000, 100_000))
+    sizes = bench.pick((10_000, 100_000, 1_000_000, 10_000_000), (5_000, 50_000))
     events, rounds = bench.pick((100_000, 3), (20_000, 1))
     samples: dict[int, list[float]] = {products: [] for products in sizes}
     for number in range(rounds):

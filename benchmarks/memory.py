@@ -19,7 +19,7 @@ Sizes = Mapping[str, float]
 
 def figure(bench: Bench) -> Table:
     """Megabytes after the first fifth and at the end."""
-    size, events = Size(bench.pick(1_000_000, 50_000)), bench.pick(1_000_000, 50_000)
+    size, events = Size(bench.pick(1_000_000, 50_000)), bench.pick(1_000_000, 40_000)
     with (
         bench.servers.catalog(size) as dsn,
         pipeline(bench.servers, dsn) as started,

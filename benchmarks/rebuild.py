@@ -51,7 +51,7 @@ class Run:
 def figure(bench: Bench) -> Table:
     """Rebuilds at one or two sizes."""
     rows: list[Row] = []
-    for products, rounds in bench.pick(((1_000_000, 3), (10_000_000, 1)), ((100_000, 1),)):
+    for products, rounds in bench.pick(((1_000_000, 3), (10_000_000, 1)), ((50_000, 1),)):
         rows += _at(bench, Size(products), rounds)
     notes = (
         "All caches: mappings, counts, active cities; citycache's through the task refresh_all_caches.",

@@ -25,7 +25,7 @@ def figure(bench: Bench) -> Table:
     """Events a second, from batches as a burst leaves them and from lone events as a quiet day does."""
     if not hasattr(importlib.import_module("backend.app.tasks.replay"), TASK):
         return Table("replay", "", [], skipped="replay is not there yet")
-    size, events, rounds = Size(bench.pick(1_000_000, 50_000)), bench.pick(200_000, 20_000), bench.pick(3, 1)
+    size, events, rounds = Size(bench.pick(1_000_000, 50_000)), bench.pick(200_000, 10_000), bench.pick(3, 1)
     samples: dict[str, list[float]] = {}
     with bench.servers.catalog(size) as dsn:
         for suffix, lone in ((", batches", False), (", lone events", True)):

@@ -32,12 +32,12 @@ def figure(bench: Bench) -> Table:
     """Events a second."""
     size = Size(bench.pick(1_000_000, 50_000))
     runs: dict[str, Callable[[], float]] = {
-        KOMBU: partial(_kombu, bench, bench.pick(100_000, 15_000)),
+        KOMBU: partial(_kombu, bench, bench.pick(100_000, 10_000)),
         DRAIN: partial(drained, bench, size, bench.pick(200_000, 30_000)),
         STEADY: partial(_steady, bench, size, bench.pick(20.0, 3.0)),
         DRAIN_LIMIT: partial(_drain_limit, bench, size, bench.pick(200_000, 30_000)),
         STEADY_LIMIT: partial(_steady_limit, bench, size, bench.pick(20.0, 3.0)),
-        TASKS: partial(_tasks, bench, size, bench.pick(10_000, 1_000)),
+        TASKS: partial(_tasks, bench, size, bench.pick(10_000, 500)),
     }
     samples = alternate(bench.pick(3, 1), {name: partial(_told, bench, name, run) for name, run in runs.items()})
     rows = [Row(name, samples[name], "events/s") for name in runs]
