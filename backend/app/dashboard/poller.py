@@ -22,7 +22,7 @@ from backend.app.settings import settings
 log = logging.getLogger(__name__)
 STATE_SECONDS: Final = 1.0
 CITIES_SECONDS: Final = 0.4
-SLOW_SECONDS: Final = 5.0  # between two looks at what changes slowly
+SLOW_SECONDS: Final = 3.0  # between two looks at what changes slowly
 ASK_SECONDS: Final = 0.8  # with the pause before it: a server that is away is told within 2 s
 LINGER_SECONDS: Final = 15.0  # the poller goes on for, after the last one looked
 BORN: Final = time.monotonic()

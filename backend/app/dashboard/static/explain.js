@@ -82,7 +82,7 @@ function patches(noun, found) {
     el("th", { scope: "row" }, taskName(patch.task)),
     el("td", {}, el("time", { datetime: patch.time }, clock(patch.time))),
     ...[patch.event_id, patch.task_id, patch.traceparent?.match(TRACE)?.[1]].map((id) => el("td", {}, id ? el("code", {}, id) : "–"))));
-  return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": t("explain.patches") },
+  return el("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": t("explain.patches") },
     el("table", {}, el("thead", {}, el("tr", {}, ...head)), el("tbody", {}, ...rows)));
 }
 

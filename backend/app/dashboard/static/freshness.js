@@ -5,7 +5,7 @@ import { Plot } from "./plot.js";
 import { milliseconds, number, rate, seconds, t } from "./text.js";
 
 const POINTS = 240;
-const tick = (value) => (value >= 1000 ? seconds(value / 1000) : t("ms", { n: value < 1 ? String(value) : number(value) }));
+const tick = (value) => t(value >= 1000 ? "s" : "ms", { n: value < 1 ? number(value, 1) : number(value >= 1000 ? value / 1000 : value) });
 const chosen = () => Number(document.querySelector("input[name=range]:checked").value);
 
 const words = (title) => () => ({

@@ -154,7 +154,8 @@ export class Plot {
     if (!(event.key in steps) || last < 0) return;
     event.preventDefault();
     this.#move(Math.max(0, Math.min(last, (this.cursor ?? last) + steps[event.key])));
-    this.spoken.textContent = this.legend.textContent.replace(/([^\d\s])(\d)/g, "$1 $2");
+    const parts = [...this.legend.children].map((item) => [...item.children].map((part) => part.textContent).join(" ").trim() || item.textContent);
+    this.spoken.textContent = parts.join(", ");
   }
 }
 

@@ -25,7 +25,7 @@ export function drawSchedule({ schedule }) {
     el("td", {}, el("time", { datetime: entry.next }, clock(entry.next, false)),
       el("span", { class: "muted" }, ` ${t("in", { time: seconds(Math.max(0, (Date.parse(entry.next) - Date.now()) / 1000), false) })}`))));
   const table = el("table", {}, el("thead", {}, el("tr", {}, ...head)), el("tbody", {}, ...rows));
-  fill($("schedule-body"), [el("div", { class: "scroll", tabindex: "0", role: "region", "aria-labelledby": "h-schedule" }, table)], table.textContent);
+  fill($("schedule-body"), [el("div", { class: "scroll", tabindex: "0", role: "group", "aria-labelledby": "h-schedule" }, table)], table.textContent);
 }
 
 export function takeLetters({ dead_letters: found, setup }) {
@@ -38,14 +38,15 @@ export function takeLetters({ dead_letters: found, setup }) {
 }
 
 async function loadReasons() {
-  reasons = null;
+  let found = null;
   if (letters.open && (!guardedSetup || key())) {
     try {
-      reasons = await get("events/dead-letters/reasons");
+      found = await get("events/dead-letters/reasons");
     } catch (problem) {
       toast(problem.message, true);
     }
   }
+  reasons = found;
   drawLetters();
 }
 
@@ -59,8 +60,9 @@ async function showReasons() {
 }
 
 export function drawLetters() {
-  $("requeue-all").hidden = !letters.open;
-  if (!letters.open) return fill($("letters-body"), [el("p", { class: "good" }, icon("ok"), t("letters.none"))], t("letters.none"));
+  const none = reasons ? !reasons.length : !letters.open;
+  $("requeue-all").hidden = none;
+  if (none) return fill($("letters-body"), [el("p", { class: "good" }, icon("ok"), t("letters.none"))], t("letters.none"));
   if (reasons) return drawReasons();
   const kinds = Object.entries(letters.kinds).map(([kind, found]) => el("li", {},
     el("strong", {}, t(`letters.kind.${kind}`)), ` ${plural("letters.count", found.letters)}, ${t("letters.last", { ago: ago(since(found.last)) })}`));
@@ -109,6 +111,7 @@ async function requeue(which) {
   try {
     const { requeued } = await guarded("POST", "events/dead-letters/requeue", which);
     toast(plural("letters.requeued", requeued));
+    await loadReasons();
     return true;
   } catch (problem) {
     toast(problem.message, true);
@@ -129,6 +132,6 @@ export function drawFindings({ findings }) {
     el("td", {}, one.cached || one.side === "missing" ? row(one.cached, one.wanted, "old") : "–"),
     el("td", {}, one.wanted || one.side === "extra" ? row(one.wanted, one.cached, "new") : "–")));
   const table = el("table", { class: "diff" }, el("thead", {}, el("tr", {}, ...head)), el("tbody", {}, ...rows));
-  fill($("findings-body"), [el("div", { class: "scroll", tabindex: "0", role: "region", "aria-labelledby": "h-findings" }, table)],
+  fill($("findings-body"), [el("div", { class: "scroll", tabindex: "0", role: "group", "aria-labelledby": "h-findings" }, table)],
     JSON.stringify([findings.map((one) => one.id), t("findings.title")]));
 }

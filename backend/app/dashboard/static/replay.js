@@ -88,7 +88,7 @@ export function differences(rows) {
   const body = rows.map(({ table, key, before, after }) => el("tr", {},
     el("td", {}, el("code", {}, table)), el("th", { scope: "row" }, String(key)),
     el("td", {}, row(before, after, "old")), el("td", {}, row(after, before, "new"))));
-  return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": t("replay.dry") },
+  return el("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": t("replay.dry") },
     el("table", { class: "diff" }, el("thead", {}, el("tr", {}, ...head)), el("tbody", {}, ...body)));
 }
 
@@ -101,7 +101,11 @@ export function row(values, other, side) {
   }));
 }
 
-const text = (value) => (value === null ? "∅" : typeof value === "object" ? JSON.stringify(value) : String(value));
+function text(value) {
+  if (value === null) return "∅";
+  if (typeof value !== "object") return String(value);
+  return Object.entries(value).map(([name, one]) => (Array.isArray(value) ? text(one) : `${name}: ${text(one)}`)).join(", ");
+}
 
 function problem(words) {
   $("replay-problem").textContent = words;

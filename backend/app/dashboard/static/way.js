@@ -21,7 +21,7 @@ export function drawWay({ stations, workers }) {
 
 function create({ name }) {
   return el("li", { class: "station", "data-station": name },
-    el("div", { class: "station-head" }, el("span", { class: "station-icon" }), el("h3", {})),
+    el("div", { class: "station-head" }, el("span", { class: "station-icon" }), el("h3", {}), el("span", { class: "sr" })),
     el("p", { class: "sub" }),
     el("p", { class: "rate" }),
     svg("svg", { class: "line", viewBox: "0 0 60 16", preserveAspectRatio: "none", "aria-hidden": "true" }, svg("path", {})),
@@ -39,11 +39,11 @@ function update(item, station, workers) {
     item.querySelector(".station-icon").replaceChildren(icon(station.state));
   }
   set("h3", t(`station.${station.name}`));
-  item.querySelector(".station-icon").title = t(`state.${station.state}`);
+  set(".sr", t(`state.${station.state}`));
   set(".sub", station.name === "worker" && workers.length > 1 ? `${workers.length} × ${t("station.sub.worker")}` : t(`station.sub.${station.name}`));
   set(".rate", station.rate === null ? "–" : rate(station.rate));
   set(".waits", waits(station));
-  set(".why", station.state === "ok" && station.code !== "in_process" ? "" : `${t(`state.${station.state}`)}: ${why(station)}`);
+  set(".why", station.state === "ok" && station.code !== "in_process" ? "" : why(station));
   item.querySelector("path").setAttribute("d", line(past.get(station.name) ?? []));
   item.classList.toggle("moving", (station.rate ?? 0) > 0 && station.state !== "standing");
 }

@@ -1,0 +1,381 @@
+"""The console as an operator uses it: Chromium on a running system."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from axe_core_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
+
+from backend.app.caches.patch import LOCK_CLASS
+from backend.app.settings import Settings
+from tests.acceptance.stage import KEY, Stage, Visit, stage
+from tests.plain import Plain
+from tests.waiting import until
+
+CATALOG = """
+    INSERT INTO cities (id, external_id, name, latitude, longitude) VALUES
+        (1, 'c1', 'Berlin', 52.5, 13.4), (2, 'c2', 'Lisbon', 38.7, -9.1), (3, NULL, 'Nowhere', NULL, NULL);
+    INSERT INTO companies (id, external_id, name, city_id) VALUES
+        (10, 'k10', 'x', 1), (20, 'k20', 'y', 2), (30, 'k30', 'z', 3);
+    INSERT INTO products (id, external_id, company_id, name)
+        SELECT n, 'p' || n, 10 * (1 + n % 3), 'p' || n FROM generate_series(101, 140) AS n;
+    SELECT setval(pg_get_serial_sequence(name, 'id'), 1000)
+      FROM unnest(ARRAY['cities', 'companies', 'products']) AS name"""
+
+
+@pytest.fixture(scope="module")
+def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    with stage(tmp_path_factory.mktemp("console"), REBUILD_CHUNK_KEYS="5") as open_stage:
+        open_stage.plain.run(CATALOG)
+        settled(open_stage.plain)
+        yield open_stage
+
+
+@pytest.fixture
+def visit(console: Stage) -> Iterator[Visit]:
+    """A page with the key; whatever a test does on it, it leaves no trace."""
+    with console.page() as open_visit:
+        yield open_visit
+        open_visit.leaves_no_trace()
+
+
+def settled(plain: Plain) -> None:
+    """Wait until the caches hold what the catalog asks for."""
+    wanted = """SELECT product.id, company.city_id FROM products AS product
+                  JOIN companies AS company ON company.id = company_id
+                 WHERE product.is_active AND company.is_active AND city_id IS NOT NULL"""
+    cached = "SELECT product_id, city_id FROM product_city_mapping"
+    differ = f"(({wanted}) EXCEPT ({cached})) UNION ALL (({cached}) EXCEPT ({wanted}))"
+    until(lambda: not plain.all(differ), 30, "the caches follow the catalog")
+
+
+def runs(page: Page, task: str, state: str) -> Any:
+    """The newest run of a task, once it is in this state."""
+    run = page.locator(".run", has=page.locator(".run-task", has_text=task)).first
+    expect(run.locator(".run-state")).to_have_text(state, timeout=15_000)
+    return run
+
+
+def test_the_map_moves_when_a_row_is_written_and_only_then(console: Stage, visit: Visit) -> None:
+    canvas = visit.page.locator("#map-canvas")
+    before = canvas.screenshot()
+    visit.page.wait_for_timeout(1_500)  # canaries come and go meanwhile
+    assert canvas.screenshot() == before
+
+    console.plain.run("INSERT INTO cities (id, name, latitude, longitude) VALUES (500, 'Quito', -0.2, -78.5)")
+    console.plain.run("INSERT INTO companies (id, name, city_id) VALUES (500, 'q', 500)")
+    console.plain.run(
+        "INSERT INTO products (id, name, company_id) SELECT n, 'q', 500 FROM generate_series(501, 530) AS n"
+    )
+
+    visit.until("#feed", lambda feed: "Quito" in feed and "goods +30" in feed, 5)
+    visit.page.wait_for_timeout(1_800)  # the ring around it is gone
+    assert canvas.screenshot() != before
+    assert "Quito 30" in (canvas.get_attribute("aria-label") or "")
+    visit.page.click("#city-details summary")
+    expect(visit.page.locator("#city-rows tr", has_text="Quito").locator("td").first).to_have_text("30")
+
+    console.plain.run("DELETE FROM products WHERE id BETWEEN 501 AND 530")
+    console.plain.run("DELETE FROM companies WHERE id = 500")
+    console.plain.run("DELETE FROM cities WHERE id = 500")
+    expect(visit.page.locator("#city-rows tr", has_text="Quito")).to_have_count(0)
+
+
+def test_the_table_of_cities_is_searched_and_sorted(visit: Visit) -> None:
+    visit.page.click("#city-details summary")
+    names = visit.page.locator("#city-rows th")
+    expect(names).to_have_count(3)
+    visit.page.click("#city-head [data-column=name] button")
+    expect(names).to_have_text(["Berlin", "Lisbon", "Nowhere"])
+    visit.page.click("#city-head [data-column=name] button")
+    expect(names).to_have_text(["Nowhere", "Lisbon", "Berlin"])
+    visit.page.fill("#city-search", "lis")
+    expect(names).to_have_text(["Lisbon"])
+    expect(visit.page.locator("#unplaced")).to_contain_text("Nowhere")
+
+
+def test_a_refresh_shows_its_progress_and_its_result(console: Stage, visit: Visit) -> None:
+    console.plain.run("DELETE FROM product_city_mapping WHERE product_id BETWEEN 101 AND 112")
+    with closing(Plain(console.postgres.url, autocommit=False)) as blocker:
+        lane = 101 % Settings().patch_lanes
+        blocker.run("SELECT pg_advisory_xact_lock(%s, %s)", (LOCK_CLASS, lane))
+
+        visit.page.click("[data-task=update_product_city_cache]")
+        expect(visit.page.locator(".toast")).to_have_text("Rebuild products is queued.")
+        run = runs(visit.page, "Rebuild products", "running")
+        expect(run.get_by_role("progressbar")).to_be_visible()
+        expect(run.locator(".run-result")).to_contain_text("checked 40")
+
+    run = runs(visit.page, "Rebuild products", "done")
+    expect(run.locator("summary")).to_contain_text("checked 40 · missing 12 · repaired 12")
+    expect(run.locator(".run-trigger")).to_have_text("by hand")
+    settled(console.plain)
+
+
+def test_a_dry_run_lists_exactly_what_a_tampered_row_makes(console: Stage, visit: Visit) -> None:
+    tampered = [
+        "UPDATE product_city_mapping SET city_id = 2 WHERE product_id = 102",
+        "DELETE FROM product_city_mapping WHERE product_id = 103",
+        "UPDATE product_city_mapping SET kind = 'service' WHERE product_id = 104",
+    ]
+    for statement in tampered:
+        assert console.plain.run(statement) == 1
+
+    visit.page.click("#replay-open")
+    visit.page.click("#replay-dry")
+    rows = visit.page.locator("#replay-result tbody tr")
+    expect(rows).to_have_count(3, timeout=20_000)
+    assert sorted(rows.locator("th").all_inner_texts()) == ["102", "103", "104"]
+    wrong = rows.filter(has_text="102")
+    assert (wrong.locator(".old").inner_text(), wrong.locator(".new").inner_text()) == ("city_id\n2", "city_id\n1")
+    assert rows.filter(has_text="103").locator("td").nth(1).inner_text() == "no row"
+    expect(visit.page.locator("#replay-result h3")).to_have_text("3 rows would change")
+    assert console.plain.one("SELECT city_id FROM product_city_mapping WHERE product_id = 102") == 2
+
+    visit.page.click("#replay-go")
+    runs(visit.page, "Replay events", "done")
+    settled(console.plain)
+    visit.page.click("#replay-open")
+    visit.page.click("#replay-dry")
+    expect(visit.page.locator("#replay-result")).to_contain_text("Nothing would change", timeout=20_000)
+
+
+def test_a_replay_that_cannot_be_is_refused_in_words(visit: Visit) -> None:
+    visit.page.click("#replay-open")
+    visit.page.fill("#replay-since", "2026-01-02T00:00:00")
+    visit.page.fill("#replay-offset", "5")
+    visit.page.click("#replay-dry")
+    expect(visit.page.locator("#replay-problem")).to_contain_text("give either since or from_offset, not both")
+    visit.errors.clear()  # the browser notes each answer above 399
+
+
+def test_clearing_asks_twice(console: Stage, visit: Visit) -> None:
+    visit.page.click("#clear-open")
+    expect(visit.page.locator("#clear-go")).to_be_hidden()
+    visit.page.click("#clear-next")
+    expect(visit.page.locator("#clear-go")).to_be_disabled()
+    visit.page.fill("#clear-word", "yes")
+    visit.page.keyboard.press("Enter")
+    expect(visit.page.locator("#clear-go")).to_be_disabled()
+    assert visit.posts() == []
+
+    visit.page.fill("#clear-word", "clear")
+    visit.page.click("#clear-go")
+    runs(visit.page, "Clear the caches", "done")
+    assert visit.posts() == ["/api/v1/celery/tasks/clear-all-caches"]
+    assert console.plain.one("SELECT count(*) FROM product_city_mapping") == 0
+    expect(visit.page.locator("#totals")).to_contain_text("0 goods")
+
+    visit.page.click("[data-task=refresh_all_caches]")
+    runs(visit.page, "Rebuild everything", "done")
+    settled(console.plain)
+    expect(visit.page.locator("#totals")).to_contain_text("40 goods")
+
+
+def test_explains_by_id_and_external_id(console: Stage, visit: Visit) -> None:
+    visit.page.fill("#explain-id", "p105")
+    visit.page.keyboard.press("Enter")
+    expect(visit.page.locator(".verdict")).to_contain_text("product/105")
+    expect(visit.page.locator(".verdict")).to_contain_text("agree")
+    expect(visit.page.locator("#explain-result table")).to_be_visible()
+
+    console.plain.run("UPDATE product_city_mapping SET city_id = 3 WHERE product_id = 105")
+    visit.page.fill("#explain-id", "105")
+    visit.page.keyboard.press("Enter")
+    expect(visit.page.locator(".verdict")).to_contain_text("differs")
+    expect(visit.page.locator(".sides .new")).to_have_text("city_id1")
+    expect(visit.page.locator(".sides .old")).to_have_text("city_id3")
+    console.plain.run("UPDATE product_city_mapping SET city_id = 1 WHERE product_id = 105")
+
+    visit.page.locator("#nouns label", has_text="city").click()
+    visit.page.fill("#explain-id", "nothing like it")
+    visit.page.keyboard.press("Enter")
+    expect(visit.page.locator("#explain-result")).to_contain_text("There is no city with the id or external id")
+
+
+def test_dead_letters_are_read_and_sent_again(console: Stage, visit: Visit) -> None:
+    console.plain.run(
+        """INSERT INTO dead_letters (kind, reason, subject, payload, attempts)
+           SELECT 'failed', 'the patch fails: ' || n / 2, 'product/' || 100 + n, '{"what": 1}', 3
+             FROM generate_series(2, 6) AS n"""
+    )
+    reasons = visit.page.locator(".reason")
+    expect(reasons).to_have_count(3)
+    reasons.filter(has_text="the patch fails: 1").get_by_role("button", name="Look").click()
+    expect(visit.page.locator("#letters-list .letter")).to_have_count(2)
+    visit.page.locator("#letters-list .letter").first.get_by_role("button").click()
+    expect(visit.page.locator("#letters-list .letter")).to_have_count(1)
+    visit.page.keyboard.press("Escape")
+    reasons.filter(has_text="the patch fails: 2").get_by_role("button", name="Send again").click()
+    expect(reasons).to_have_count(2)
+    visit.page.click("#requeue-all")
+    expect(visit.page.locator("#letters-body")).to_contain_text("None.")
+    assert console.plain.one("SELECT count(*) FROM dead_letters WHERE closed_at IS NULL") == 0
+
+
+def test_the_keyboard_alone_suffices(console: Stage, visit: Visit) -> None:
+    page = visit.page
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "main"
+
+    tab_to(page, "document.activeElement.dataset.task === 'update_cities_product_count'")
+    page.keyboard.press("Enter")
+    runs(page, "Recount cities", "done")
+
+    tab_to(page, "document.activeElement.id === 'replay-open'")
+    page.keyboard.press("Enter")
+    expect(page.locator("#replay-dialog")).to_be_visible()
+    for _ in range(12):
+        page.keyboard.press("Tab")
+        assert page.evaluate(
+            "document.activeElement === document.body || !!document.activeElement.closest('#replay-dialog')"
+        )
+    page.keyboard.press("Escape")
+    assert page.evaluate("document.activeElement.id") == "replay-open"
+
+    page.keyboard.press("/")
+    page.keyboard.type("p106")
+    page.keyboard.press("Enter")
+    expect(page.locator(".verdict")).to_contain_text("product/106")
+
+    plot = page.locator("#plot-latency .frame")
+    plot.focus()
+    page.keyboard.press("End")
+    expect(page.locator("#plot-latency .sr")).to_contain_text("p50")
+
+
+HAS_OUTLINE = """() => {
+    const focused = document.activeElement;
+    const style = getComputedStyle(focused.matches('.segments input') ? focused.nextElementSibling : focused);
+    return style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 1;
+}"""
+
+
+def tab_to(page: Page, there: str) -> None:
+    """Press Tab until the focus is there; each stop on the way shows that it has it."""
+    for _ in range(80):
+        page.keyboard.press("Tab")
+        assert page.evaluate(HAS_OUTLINE), page.evaluate("document.activeElement.outerHTML.slice(0, 200)")
+        if page.evaluate(there):
+            return
+    raise AssertionError(f"Tab never came to {there}")
+
+
+def test_asks_for_the_key_when_it_is_needed_and_keeps_it_out_of_urls(console: Stage) -> None:
+    with console.page(key="") as visit:
+        page = visit.page
+        page.click("[data-task=update_cities_product_count]")
+        expect(page.locator("#key-dialog")).to_be_visible()
+        page.fill("#key-input", "a wrong one")
+        page.keyboard.press("Enter")
+        expect(page.locator("#key-problem")).to_contain_text("the API key is wrong")
+        page.fill("#key-input", KEY)
+        page.keyboard.press("Enter")
+        expect(page.locator(".toast")).to_have_text("Recount cities is queued.")
+        expect(page.locator("#key-button")).to_have_text("Key entered")
+        visit.errors[:] = [error for error in visit.errors if "401" not in error]
+        visit.leaves_no_trace()
+        assert (
+            page.evaluate("[JSON.stringify(localStorage), location.href].some((one) => one.includes('key of these'))")
+            is False
+        )
+
+
+def test_remembers_language_and_theme(console: Stage) -> None:
+    with console.page(query="lang=ru") as visit:
+        page = visit.page
+        assert page.evaluate("document.documentElement.lang") == "ru"
+        expect(page.locator("#h-way")).to_have_text("Путь события")
+        page.click("#language")
+        expect(page.locator("#h-way")).to_have_text("Way of an event")
+        page.click("#theme")
+        page.click("#theme")
+        page.goto(console.system.api_url)
+        expect(page.locator("#h-way")).to_have_text("Way of an event")
+        assert page.evaluate("[document.documentElement.lang, document.documentElement.dataset.theme]") == [
+            "en",
+            "dark",
+        ]
+        visit.leaves_no_trace()
+
+
+@pytest.mark.parametrize("language", ["en", "ru"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(console: Stage, scheme: Any, language: str) -> None:
+    console.plain.run("INSERT INTO dead_letters (kind, reason) VALUES ('unreadable', 'not JSON')")
+    console.plain.run(
+        "INSERT INTO audit_findings (cache, key, side, cached, wanted)"
+        " VALUES ('products', '5', 'different', '{\"a\": 1}', '{\"a\": 2}')"
+    )
+    with console.page(query=f"lang={language}", color_scheme=scheme) as visit:
+        page = visit.page
+        page.click("#city-details summary")
+        page.fill("#explain-id", "107")
+        page.keyboard.press("Enter")
+        page.wait_for_selector(".verdict")
+        page.wait_for_selector(".reason")
+        assert violations(page) == []
+        for opener, dialog in (("#replay-open", "#replay-dialog"), ("#clear-open", "#clear-dialog")):
+            page.click(opener)
+            assert violations(page, dialog) == []
+            page.keyboard.press("Escape")
+        page.evaluate("document.querySelector('#key-dialog').showModal()")
+        assert violations(page, "#key-dialog") == []
+        visit.leaves_no_trace()
+    console.plain.run("DELETE FROM dead_letters")
+    console.plain.run("DELETE FROM audit_findings")
+
+
+def violations(page: Page, context: str | None = None) -> list[str]:
+    found = Axe().run(page, context=context)["violations"]
+    return [f"{one['id']}: {json.dumps([node['html'][:200] for node in one['nodes']])}" for one in found]
+
+
+@pytest.mark.parametrize("language", ["en", "ru"])
+def test_nothing_sticks_out_on_a_phone(console: Stage, language: str) -> None:
+    phone = {"width": 360, "height": 740}
+    with console.page(query=f"lang={language}", viewport=phone, is_mobile=True, has_touch=True) as visit:
+        page = visit.page
+        page.tap("#city-details summary")
+        page.fill("#explain-id", "108")
+        page.keyboard.press("Enter")
+        page.wait_for_selector(".verdict")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+        for opener, dialog in (("#replay-open", "#replay-dialog"), ("#clear-open", "#clear-dialog")):
+            page.tap(opener)
+            box = page.locator(dialog).bounding_box()
+            assert box is not None
+            assert box["x"] >= 0
+            assert box["x"] + box["width"] <= 360
+            page.keyboard.press("Escape")
+        visit.leaves_no_trace()
+
+
+def test_asks_nothing_of_anybody_else(visit: Visit) -> None:
+    visit.page.wait_for_timeout(1_500)
+    kinds = {urlsplit(url).path.rpartition(".")[2] for _, url in visit.requests}
+    assert {"css", "js", "svg"} <= kinds
+    assert visit.page.evaluate(
+        "performance.getEntriesByType('resource').every((one) => one.name.startsWith(location.origin))"
+    )
+
+
+def test_says_that_the_api_is_away_and_goes_on_by_itself(console: Stage) -> None:
+    with console.page() as visit:
+        console.system.kill("api")
+        expect(visit.page.locator("#lost")).to_contain_text("The API does not answer", timeout=10_000)
+        expect(visit.page.locator("#live-text")).to_have_text("No connection")
+        console.system.start(["api"])
+        expect(visit.page.locator("#lost")).to_be_hidden(timeout=10_000)
+        console.plain.run("UPDATE companies SET city_id = 2 WHERE id = 30")
+        visit.until("#feed", lambda feed: "Lisbon" in feed, 10)
+        console.plain.run("UPDATE companies SET city_id = 3 WHERE id = 30")
+        settled(console.plain)
