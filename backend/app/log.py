@@ -50,7 +50,11 @@ def configure(form: str = "text", level: str = "INFO") -> None:
 
 def masked(text: str) -> str:
     """The text without passwords in URLs, values of things named like secrets, and this process's own secrets."""
-    text = _NAMED.sub(rf"\1\2\3{MASK}", _IN_URL.sub(rf"\1:{MASK}@", text))
+    return without_own(_NAMED.sub(rf"\1\2\3{MASK}", _IN_URL.sub(rf"\1:{MASK}@", text)))
+
+
+def without_own(text: str) -> str:
+    """The text without this process's own passwords and keys."""
     for secret in _secrets(settings()):
         text = text.replace(secret, MASK)
     return text

@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from backend.app import db
 from backend.app.catalog.rows import UnknownParent
 from backend.app.errors import Away, BadSetting, CitycacheError, Conflict, NotFound, Refused, Unprocessable
+from backend.app.log import without_own
 from events.errors import EventError
 
 log = logging.getLogger(__name__)
@@ -72,8 +73,8 @@ def problem(
     found = Problem(
         title=HTTPStatus(status).phrase,
         status=status,
-        detail=detail,
-        instance=path or None,
+        detail=without_own(detail),
+        instance=without_own(path) or None,
         errors=list(errors or ()) or None,
     )
     body = json.dumps(found.model_dump(exclude_none=True)).encode()
