@@ -147,16 +147,22 @@ class TestTrend:
 
 
 class TestCanary:
-    def test_is_late_within_fifteen_seconds_by_default(self) -> None:
-        assert Canary.told(8.0, 14.0, up_seconds=900).state == "absent"
+    def state(self, ms: float | None, age: float | None, up: float = 900, blocked: bool = False) -> str:
+        return Canary.told(ms, age, up).state(blocked)
 
-    def test_is_not_late_while_it_comes_as_it_should(self) -> None:
-        assert Canary.told(8.0, 10.5, up_seconds=900).state == "ok"
+    def test_is_absent_once_it_is_overdue(self) -> None:
+        assert self.state(8.0, 14.0) == "absent"
+
+    def test_is_absent_at_once_where_none_can_come(self) -> None:
+        assert self.state(8.0, 6.0, blocked=True) == "absent"
+
+    def test_is_well_while_it_comes_as_it_should(self) -> None:
+        assert self.state(8.0, 10.5) == "ok"
 
     def test_gives_a_new_process_time(self) -> None:
-        assert Canary.told(8.0, 3_600, up_seconds=2).state == "ok"
-        assert Canary.told(None, None, up_seconds=2).state == "unknown"
-        assert Canary.told(None, None, up_seconds=14).state == "absent"
+        assert self.state(8.0, 3_600, up=2) == "ok"
+        assert self.state(None, None, up=2) == "unknown"
+        assert self.state(None, None, up=14) == "absent"
 
-    def test_is_slow_before_it_is_late(self) -> None:
-        assert Canary.told(2_500.0, 3.0, up_seconds=900).state == "slow"
+    def test_is_slow_before_it_is_absent(self) -> None:
+        assert self.state(2_500.0, 3.0) == "slow"

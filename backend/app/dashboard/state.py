@@ -75,13 +75,14 @@ class Canary:
         late = every and absent > every + EVERY_SECONDS + CANARY_GRACE_SECONDS
         return cls(ms, age_seconds, absent if late else None)
 
-    @property
-    def state(self) -> str:
-        """ok, slow, absent or unknown."""
+    def state(self, blocked: bool) -> str:
+        """ok, slow, absent or unknown. `blocked`: a station stands, so there is none to wait for."""
         if self.late_seconds is not None:
             return "absent"
         if self.ms is None or self.age_seconds is None:
             return "unknown"
+        if blocked and self.age_seconds > settings().canary_seconds:
+            return "absent"
         return "slow" if self.ms > SLOW_CANARY_MS else "ok"
 
 
@@ -98,7 +99,7 @@ def assemble(look: Look, canary: Canary, sections: Sections) -> dict[str, Any]:
             "events": stored.events if stored else None,
             "canary_ms": canary.ms and round(canary.ms, 2),
             "canary_age_seconds": canary.age_seconds and round(canary.age_seconds, 1),
-            "canary": canary.state,
+            "canary": canary.state(blocked=culprit(stations) is not None),
         },
         "stations": [station.as_dict() for station in stations],
         "workers": list(carried.workers) if carried else [],
