@@ -65,9 +65,16 @@ class Rebuilt:
 
 
 def rebuild(
-    what: CacheType, cause: Cause, settle: Settle = lambda instant: True, progress: Progress = lambda state: None
+    what: CacheType,
+    cause: Cause,
+    settle: Settle = lambda instant: True,
+    progress: Progress = lambda state: None,
+    finish: bool = True,
 ) -> Rebuilt:
-    """Reconcile one mapping, the counts that it moved, and its active-cities row. Safe to kill at any point."""
+    """Reconcile one mapping, the counts that it moved, and its active-cities row. Safe to kill at any point.
+
+    Without `finish` the counts and the active-cities row are left to the caller's `rebuild_counts`.
+    """
     done = Rebuilt()
     after, until = diff.BIGINT_MIN, diff.BIGINT_MIN
     while until != diff.BIGINT_MAX:
@@ -80,6 +87,12 @@ def rebuild(
         progress({"checked": done.checked, "differing": done.missing + done.extra + done.different})
         if keys := found.keys:
             _mend(what, keys, cause, instant, settle, progress, done)
+    if finish:
+        _finish(what, done)
+    return done
+
+
+def _finish(what: CacheType, done: Rebuilt) -> None:
     with db.transaction() as connection:
         corrected = recount(connection)
         done.counts_corrected = len(corrected.missing) + len(corrected.extra) + len(corrected.different)
@@ -89,7 +102,6 @@ def rebuild(
         repair_totals(connection)
     if not done.patched:  # else the patches moved counts and active cities, whatever these had been
         done.drift += done.counts_corrected + done.active_repaired
-    return done
 
 
 def _mend(
@@ -146,19 +158,21 @@ class Counted:
     drift: int
     delayed: int = 0
     keys: Sequence[int] = ()
+    active_repaired: int = 0  # rows of active cities
 
 
-def rebuild_counts() -> Counted:
-    """Recount goods, services and companies of every city, and mend what differs."""
+def rebuild_counts(active: bool = False) -> Counted:
+    """Recount goods, services and companies of every city, and mend what differs; `active` looks at that as well."""
     with db.transaction() as connection:
         found = recount(connection)
     wrong = sorted([*found.missing, *found.extra, *found.different])
-    if wrong:  # wrong counts may have let a city cross zero at the wrong moment
+    repaired = 0
+    if wrong or active:  # wrong counts may have let a city cross zero at the wrong moment
         with db.transaction() as connection:
-            for cache_type in CACHE_TYPES:
-                repair_active(connection, cache_type)
+            repaired = sum(repair_active(connection, cache_type) for cache_type in CACHE_TYPES)
     numbers = (len(found.missing), len(found.extra), len(found.different))
-    return Counted(found.checked, *numbers, len(wrong), len(wrong), keys=wrong[:FIRST_KEYS])
+    mended = len(wrong) + (repaired if active else 0)
+    return Counted(found.checked, *numbers, mended, mended, keys=wrong[:FIRST_KEYS], active_repaired=repaired)
 
 
 def empty() -> dict[str, int]:

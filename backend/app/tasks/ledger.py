@@ -22,7 +22,8 @@ from events.sql_files import statements
 
 SQL: Final = statements(Path(__file__).with_name("ledger.sql"))
 MOST_RUNS: Final = 500  # of one answer
-PRUNE_ROWS: Final = 20_000  # of one pruning
+PRUNE_ROWS: Final = 20_000  # of one transaction
+PRUNE_ROUNDS: Final = 100  # of one pruning: two million rows an hour
 
 
 @dataclass(frozen=True)
@@ -148,15 +149,21 @@ def abandon(error: str) -> None:
 
 
 def prune() -> dict[str, int]:
-    """Delete old runs, patches and removals; rows deleted, at most PRUNE_ROWS of each."""
-    days, hours = settings().run_history_days, settings().event_run_history_hours
-    with db.transaction() as connection:
-        return {
-            name: connection.exec_driver_sql(
-                SQL[name], {"days": days, "event_hours": hours, "rows": PRUNE_ROWS}
-            ).rowcount
-            for name in ("prune", "prune_patches", "prune_removed")
-        }
+    """Delete old runs, patches and removals, PRUNE_ROWS a transaction; rows deleted."""
+    ages = {"event_hours": settings().event_run_history_hours, "rows": PRUNE_ROWS}
+    days = {"prune": settings().run_history_days, "prune_patches": settings().patch_history_days, "prune_removed": 0.0}
+    return {name: _prune(name, ages | {"days": kept}) for name, kept in days.items()}
+
+
+def _prune(name: str, parameters: dict[str, Any]) -> int:
+    deleted = 0
+    for _ in range(PRUNE_ROUNDS):
+        with db.transaction() as connection:
+            rows = connection.exec_driver_sql(SQL[name], parameters).rowcount
+        deleted += rows
+        if rows < PRUNE_ROWS:
+            break
+    return deleted
 
 
 def _write(name: str, **parameters: Any) -> list[Any]:

@@ -9,6 +9,7 @@ from typing import Any
 from backend.app import audit, dead_letters
 from backend.app.caches import reconcile
 from backend.app.caches.keys import Cause
+from backend.app.caches.patch import CacheType
 from backend.app.celery_app import app
 from backend.app.settings import settings
 from backend.app.tasks import ledger
@@ -21,19 +22,19 @@ SUMMED = ("checked", "missing", "extra", "different", "patched", "drift", "delay
 @app.task(base=LedgerTask, name="update_product_city_cache", bind=True)
 def update_product_city_cache(self: LedgerTask) -> dict[str, Any]:
     """Reconcile ProductCityMapping and the 'products' row of ActiveCitiesCache."""
-    return rebuild_products(self, self.patience)
+    return rebuild_mapping(self, "products", self.patience)
 
 
 @app.task(base=LedgerTask, name="update_company_city_cache", bind=True)
 def update_company_city_cache(self: LedgerTask) -> dict[str, Any]:
     """Reconcile CompanyCityMapping and the 'companies' row of ActiveCitiesCache."""
-    return rebuild_companies(self, self.patience)
+    return rebuild_mapping(self, "companies", self.patience)
 
 
 @app.task(base=LedgerTask, name="update_cities_product_count", bind=True)
 def update_cities_product_count(self: LedgerTask) -> dict[str, Any]:
     """Recount goods, services and companies of each city."""
-    return rebuild_counts(self, self.patience)
+    return rebuild_counts(self.patience)
 
 
 @app.task(base=LedgerTask, name="refresh_all_caches", bind=True)
@@ -54,36 +55,30 @@ def clear_all_caches(self: LedgerTask) -> dict[str, Any]:
         return {"removed": reconcile.empty()}
 
 
-def rebuild_products(task: LedgerTask, patience: float) -> dict[str, Any]:
-    """One rebuild of the product mapping; raises Skipped while another is under way."""
-    with flight("products", patience):
-        return asdict(reconcile.rebuild("products", Cause(task.name, task.task_id), settle, task.report))
+def rebuild_mapping(task: LedgerTask, what: CacheType, patience: float, finish: bool = True) -> dict[str, Any]:
+    """One rebuild of a mapping; raises Skipped while another is under way."""
+    with flight(what, patience):
+        return asdict(reconcile.rebuild(what, Cause(task.name, task.task_id), settle, task.report, finish))
 
 
-def rebuild_companies(task: LedgerTask, patience: float) -> dict[str, Any]:
-    """One rebuild of the company mapping; raises Skipped while another is under way."""
-    with flight("companies", patience):
-        return asdict(reconcile.rebuild("companies", Cause(task.name, task.task_id), settle, task.report))
-
-
-def rebuild_counts(task: LedgerTask, patience: float) -> dict[str, Any]:
+def rebuild_counts(patience: float, active: bool = False) -> dict[str, Any]:
     """One recount; raises Skipped while another is under way."""
     with flight("counts", patience):
-        return asdict(reconcile.rebuild_counts())
+        return asdict(reconcile.rebuild_counts(active))
 
 
 def rebuild_everything(task: LedgerTask, patience: float) -> dict[str, Any]:
-    """All rebuilds in turn; a part that is under way elsewhere is named as skipped."""
-    parts: dict[str, Callable[[LedgerTask, float], dict[str, Any]]] = {
-        "products": rebuild_products,
-        "companies": rebuild_companies,
-        "counts": rebuild_counts,
+    """All rebuilds in turn, counts and active cities last; a part under way elsewhere is named as skipped."""
+    parts: dict[str, Callable[[], dict[str, Any]]] = {
+        "products": lambda: rebuild_mapping(task, "products", patience, finish=False),
+        "companies": lambda: rebuild_mapping(task, "companies", patience, finish=False),
+        "counts": lambda: rebuild_counts(patience, active=True),
     }
     results: dict[str, dict[str, Any]] = {}
     for name, rebuild in parts.items():
         task.report({"part": name, "done": list(results)})
         try:
-            results[name] = rebuild(task, patience)
+            results[name] = rebuild()
         except Skipped as skipped:
             results[name] = {"skipped": str(skipped)}
     return {column: sum(part.get(column, 0) for part in results.values()) for column in SUMMED} | {"parts": results}
