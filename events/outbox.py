@@ -17,6 +17,7 @@ SQL_FOLDER: Final = Path(__file__).parent / "sql"
 SQL: Final = statements(SQL_FOLDER / "relay.sql")
 LEADER_LOCK: Final = 0x6369_7479  # 'city'; the key of the leader's advisory lock
 FLOOR_SECONDS: Final = 1.0  # how often the floor is raised; dead rows of one second are scanned in under 1 ms
+PING_SECONDS: Final = 2.0  # between two pings, well below IDLE_SESSION
 IDLE_SESSION: Final = "10s"  # a leader that is suspended loses its session, and with it the lock, after this
 
 
@@ -54,7 +55,7 @@ class Outbox:
         self._connection = connection
         self._floor = 0
         self._horizon: tuple[int, int] | None = None  # (id, transaction): see _raise_floor
-        self._checked = time.monotonic()
+        self._checked = self._spoke = time.monotonic()
 
     def lead(self) -> bool:
         """Try to become the leader; False when another relay leads. Raises LeaderLost when the server is gone."""
@@ -81,7 +82,8 @@ class Outbox:
 
     def ping(self) -> None:
         """Keep the session alive while the broker keeps us waiting; raises LeaderLost when it is gone."""
-        self._run("SELECT 1", {})
+        if time.monotonic() - self._spoke >= PING_SECONDS:
+            self._run("SELECT 1", {})
 
     def close(self) -> None:
         """Give up the connection and with it the leader lock."""
@@ -104,6 +106,7 @@ class Outbox:
         return self._run(SQL[name], parameters)[0][0]
 
     def _run(self, sql: str, parameters: dict[str, Any]) -> list[Any]:
+        self._spoke = time.monotonic()
         try:
             with self._connection.cursor() as cursor:
                 cursor.execute(sql, parameters)

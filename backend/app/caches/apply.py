@@ -46,7 +46,7 @@ def apply(
     Wide patches are requested in the first transaction, so they are durable before any event is acknowledged.
     Raises DatabaseAway; then the caller tries the same keys again, which is harmless.
     """
-    most = settings().batch_keys
+    most = 2 * settings().batch_keys  # a batch is closed when it is full, so most are a little more than full
     with db.transaction() as connection:
         own, wide = _products_of(connection, keys.companies)
     if truncated:

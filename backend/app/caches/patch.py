@@ -137,8 +137,10 @@ def _counted_cities(connection: Connection, cities: Sequence[int]) -> list[int]:
 
 
 def _record(connection: Connection, patch_id: int, patched: Patched, cause: Cause) -> None:
-    changed = [f"company/{key}" for key in patched.companies] + [f"product/{key}" for key in patched.products]
-    subjects = [subject for subject in changed if subject in cause.events]
+    subjects = []
+    if cause.events:
+        changed = [*(f"company/{key}" for key in patched.companies), *(f"product/{key}" for key in patched.products)]
+        subjects = [subject for subject in changed if subject in cause.events]
     _all(
         connection,
         "record",

@@ -43,7 +43,7 @@ SETTINGS: Mapping[str, str] = {
     "maintenance_work_mem": "128MB",
     "random_page_cost": "1.1",
     "max_wal_size": "2GB",
-    "wal_compression": "on",
+    "wal_compression": "off",
     "jit": "off",
     "autovacuum_naptime": "10s",  # the outbox turns over quickly and its dead rows must go
     "autovacuum_vacuum_scale_factor": "0.05",
