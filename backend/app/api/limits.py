@@ -139,11 +139,10 @@ class SafeHeaders:
 
 
 def describe(paths: dict[str, Any]) -> None:
-    """Put the answers of these limits into OpenAPI's paths."""
+    """Put the answers of these limits, and of the deadline, into OpenAPI's paths."""
     for path, operations in paths.items():
         if path.startswith(UNLIMITED):
             continue
-        for operation in operations.values():
-            statuses = (413, 429) if "requestBody" in operation else (429,)
-            for status, answer in documented(*statuses).items():
+        for method, operation in operations.items():
+            for status, answer in documented(*((429, 503) if method == "get" else (413, 429, 503))).items():
                 operation["responses"].setdefault(str(status), answer)
