@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -39,7 +40,7 @@ def depths(*queues: str, url: str | None = None) -> dict[str, int | None]:
     return {queue: found[0] if found else None for queue, found in _declared(queues or QUEUES, url).items()}
 
 
-def waiting(url: str | None = None) -> Waiting:
+def waiting(url: str | None = None, reply_seconds: float = REPLY_SECONDS) -> Waiting:
     """What waits for the updater. The queue is asked before its workers, so nothing on its way is missed."""
     if (url or settings().celery_broker_url).startswith("memory://"):
         return Waiting(0, 0, None, None)
@@ -47,7 +48,7 @@ def waiting(url: str | None = None) -> Waiting:
     if not found:
         return Waiting(0, 0, None, None)
     ready, consumers = found
-    held = _held(consumers, url) if consumers else []
+    held = _held(consumers, url, reply_seconds) if consumers else []
     oldest = [worker["oldest"] for worker in held if worker["oldest"]]
     newest = [worker["newest"] for worker in held if worker["newest"]]
     messages = sum(worker["messages"] for worker in held)
@@ -55,7 +56,11 @@ def waiting(url: str | None = None) -> Waiting:
     return Waiting(ready, messages, min(oldest, default=None), max(newest, default=None), silent)
 
 
-def _held(consumers: int, url: str | None) -> list[dict[str, Any]]:
+class _Enough(Exception):
+    """All workers that consume events have answered; no need to wait for others."""
+
+
+def _held(consumers: int, url: str | None, seconds: float) -> list[dict[str, Any]]:
     from celery import Celery
 
     plain, encryption = tls.split(url or settings().celery_broker_url)
@@ -67,16 +72,21 @@ def _held(consumers: int, url: str | None) -> list[dict[str, Any]]:
         broker_connection_timeout=2,
         control_queue_exclusive=True,
     )
+    answers: list[dict[str, Any]] = []
+
+    def take(reply: dict[str, Any]) -> None:
+        answers.extend(answer for answer in reply.values() if "messages" in answer)
+        if len(answers) >= consumers:
+            raise _Enough
+
     try:
-        with app.connection_for_write() as connection:
-            replies = app.control.broadcast(
-                "held_events", reply=True, limit=consumers, timeout=REPLY_SECONDS, connection=connection
-            )
+        with suppress(_Enough), app.connection_for_write() as connection:
+            app.control.broadcast("held_events", reply=True, callback=take, timeout=seconds, connection=connection)
     except (*LOST, KombuError) as failure:
         raise BrokerAway(f"the broker is away: {failure!r}") from failure
     finally:
         app.close()
-    return [answer for reply in replies or [] for answer in reply.values() if "messages" in answer]
+    return answers
 
 
 def _declared(queues: tuple[str, ...], url: str | None) -> dict[str, tuple[int, int] | None]:
