@@ -7,6 +7,7 @@ CitycacheError
 ├── Unprocessable       well-formed input that cannot be applied
 ├── BadFeedLine         a line of a change feed cannot be applied
 ├── Refused             the operation is not possible in this set-up
+├── Stalled             work waits and does not advance
 └── Away                a server did not answer in time
     ├── DatabaseAway
     └── BrokerAway
@@ -48,6 +49,10 @@ class BadFeedLine(CitycacheError):
 
 class Refused(CitycacheError):
     """This operation is not possible in the present set-up."""
+
+
+class Stalled(CitycacheError):
+    """Work waits and does not advance."""
 
 
 class Away(CitycacheError):

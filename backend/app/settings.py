@@ -38,6 +38,7 @@ class Settings(BaseSettings):
     wide_patch_keys: Annotated[int, Field(ge=1)] = 1_000  # a company with more products is patched apart
     rebuild_chunk_keys: Annotated[int, Field(ge=1)] = 5_000  # keys that a rebuild patches in one transaction
     drift_grace_seconds: Annotated[float, Field(ge=0, le=600)] = 5.0  # how long a rebuild waits for events under way
+    stall_seconds: Annotated[float, Field(gt=0, le=3600)] = 30.0  # events that stand still so long: not ready
     relay_batch_rows: Annotated[int, Field(ge=1, le=100_000)] = 4_000  # outbox rows of one claim
     relay_poll_ms_min: Annotated[float, Field(gt=0, le=10_000)] = 3.0
     relay_poll_ms_max: Annotated[float, Field(gt=0, le=10_000)] = 25.0

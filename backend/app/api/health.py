@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
-from backend.app import broker, db
+from backend.app import advance, broker, db
 from backend.app.api import database, metrics
 from backend.app.api.probe import ask_all
 from backend.app.errors import DatabaseAway
@@ -17,6 +17,7 @@ from backend.app.settings import settings
 from events.topology import UPDATER
 
 router = APIRouter(tags=["health"])
+_watch: Final = advance.Watch()
 
 
 class Live(BaseModel):
@@ -31,6 +32,7 @@ class Ready(BaseModel):
     status: Literal["ok", "unavailable"]
     database: str
     broker: str
+    events: str
 
 
 @router.get("/health/live", response_model=Live)
@@ -41,8 +43,8 @@ async def live() -> Any:
 
 @router.get("/health/ready", response_model=Ready, responses={503: {"model": Ready}})
 async def ready(response: Response) -> Any:
-    """Database reachable and migrated, broker reachable."""
-    answers: dict[str, Any] = await ask_all(database=_database, broker=_broker)
+    """Database reachable and migrated, broker reachable, events on their way into the caches."""
+    answers: dict[str, Any] = await ask_all(database=_database, broker=_broker, events=_events)
     parts = {name: answer.failure or str(answer.value) for name, answer in answers.items()}
     well = not any(answer.failure for answer in answers.values())
     if not well:
@@ -70,6 +72,15 @@ def _broker() -> str:
     if settings().in_process:
         return "ok (in-process)"
     broker.depths(UPDATER.name)
+    return "ok"
+
+
+def _events() -> str:
+    def query(sql: str) -> Any:
+        with database.transaction() as connection:
+            return connection.exec_driver_sql(sql).scalar()
+
+    _watch.look(query)
     return "ok"
 
 
