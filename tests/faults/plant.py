@@ -16,10 +16,12 @@ import psycopg2
 from backend.app import pipeline
 from backend.app.embedded import spawn
 from tests import oracle
+from tests.faults.proxy import Proxy
 from tests.plain import Plain
 from tests.servers import ROOT, Databases, Vhosts
 from tests.system import EVERYTHING, SCRIPTS, System
 
+QUIET: Final = {"OBSERVER": "false", "WORKER_CONCURRENCY": "2"}  # no canary, no auditor who mends what was lost
 ZERO: Final = {"outbox_rows": 0, "queue_messages": 0, "oldest_event_seconds": 0.0}
 
 
@@ -70,6 +72,12 @@ class Plant(System):
             check=False,
         )
 
+    def get(self, path: str) -> dict[str, Any]:
+        """GET from the API, the whole path; what it answers. Raises HTTPError for a refusal."""
+        with urllib.request.urlopen(self.api_url + path, timeout=10) as answer:
+            found: dict[str, Any] = json.load(answer)
+            return found
+
     def post(self, path: str, **body: Any) -> dict[str, Any]:
         """POST to the API, `path` below /api/v1; what it answers."""
         request = urllib.request.Request(
@@ -81,6 +89,10 @@ class Plant(System):
         with urllib.request.urlopen(request, timeout=10) as answer:
             found: dict[str, Any] = json.load(answer)
             return found
+
+    def process(self, name: str) -> subprocess.Popen[bytes]:
+        """A started part."""
+        return self._processes[name]
 
     def suspend(self, name: str) -> None:
         """SIGSTOP to a part, not to its children."""
@@ -112,12 +124,19 @@ class Plant(System):
 
 
 @contextmanager
-def plant_on(databases: Databases, vhosts: Vhosts, place: Path, **environment: str) -> Iterator[Plant]:
+def plant_on(
+    databases: Databases,
+    vhosts: Vhosts,
+    place: Path,
+    database_proxy: Proxy | None = None,
+    broker_proxy: Proxy | None = None,
+    **environment: str,
+) -> Iterator[Plant]:
     """A system on a database and a vhost of its own, on servers that others use as well; nothing started yet."""
-    quiet = {"OBSERVER": "false", "WORKER_CONCURRENCY": "2"}
-    with (
-        databases.migrated() as database,
-        vhosts.fresh() as broker,
-        Plant(database, broker, place, **quiet | environment) as plant,
-    ):
-        yield plant
+    with databases.migrated() as database, vhosts.fresh() as broker:
+        through = {
+            "database_through": database_proxy and database_proxy.url(database),
+            "broker_through": broker_proxy and broker_proxy.url(broker),
+        }
+        with Plant(database, broker, place, **through, **QUIET | environment) as plant:
+            yield plant
