@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -58,6 +59,26 @@ class RowDifference:
     key: Any
     before: dict[str, Any] | None
     after: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When a snapshot was taken."""
+
+    instant: datetime  # with zone
+    next_xid: str  # this and all later transactions are newer
+    running_xids: Sequence[str]  # and so are these, which were under way
+
+
+def moment(connection: Connection) -> Moment:
+    """The moment of the caller's snapshot."""
+    return Moment(*_all(connection, "moment")[0])
+
+
+def untouched(connection: Connection, what: str, ids: Sequence[int], since: Moment) -> set[int]:
+    """Those of the keys ('products' or 'companies') that nobody has written since, in cache or catalog."""
+    xids = {"next_xid": since.next_xid, "running_xids": list(since.running_xids)}
+    return {row[0] for row in _all(connection, f"untouched_{what}", ids=list(ids), **xids)}
 
 
 def compare(connection: Connection, what: str, after: int = BIGINT_MIN, until: int = BIGINT_MAX) -> Difference:

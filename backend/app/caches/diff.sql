@@ -110,6 +110,44 @@ SELECT count(*) FROM (
         UNION ALL SELECT city_id, 'company', -1 FROM company_city_mapping WHERE company_id = ANY(%(companies)s::bigint[])
     ) AS step GROUP BY city_id, kind HAVING sum(one) <> 0) AS moved
 
+-- name: untouched_products
+-- Those of the keys that nobody has written since a snapshot was taken, neither in the cache nor in the catalog, and that
+-- no wide patch waits for. Transactions are compared by age, which knows how their numbers wrap.
+WITH keys AS MATERIALIZED (
+    SELECT key.product_id, product.company_id, cached.company_id AS cached_company_id,
+           ARRAY[cached.xmin, removed.xmin, product.xmin, company.xmin] AS writers
+      FROM unnest(%(ids)s::bigint[]) AS key (product_id)
+      LEFT JOIN product_city_mapping AS cached ON cached.product_id = key.product_id
+      LEFT JOIN removed_keys AS removed ON removed.noun = 'product' AND removed.id = key.product_id
+      LEFT JOIN products AS product ON product.id = key.product_id
+      LEFT JOIN companies AS company ON company.id = product.company_id
+)
+SELECT product_id
+  FROM keys
+ WHERE NOT EXISTS (SELECT FROM unnest(writers) AS xid
+                    WHERE age(xid) <= age(%(next_xid)s::xid) OR xid = ANY (%(running_xids)s::xid[]))
+   AND NOT EXISTS (SELECT FROM wide_patches
+                    WHERE wide_patches.company_id IN (0, keys.company_id, keys.cached_company_id))
+
+-- name: untouched_companies
+WITH keys AS MATERIALIZED (
+    SELECT key.company_id, ARRAY[cached.xmin, removed.xmin, company.xmin] AS writers
+      FROM unnest(%(ids)s::bigint[]) AS key (company_id)
+      LEFT JOIN company_city_mapping AS cached ON cached.company_id = key.company_id
+      LEFT JOIN removed_keys AS removed ON removed.noun = 'company' AND removed.id = key.company_id
+      LEFT JOIN companies AS company ON company.id = key.company_id
+)
+SELECT company_id
+  FROM keys
+ WHERE NOT EXISTS (SELECT FROM unnest(writers) AS xid
+                    WHERE age(xid) <= age(%(next_xid)s::xid) OR xid = ANY (%(running_xids)s::xid[]))
+   AND NOT EXISTS (SELECT FROM wide_patches WHERE wide_patches.company_id = 0)
+
+-- name: moment
+-- The instant of a snapshot, and the transactions whose writes are newer: all from next_xid on, and those running.
+SELECT clock_timestamp(), (pg_snapshot_xmax(pg_current_snapshot())::text::bigint & 4294967295)::text,
+       ARRAY(SELECT (xid::text::bigint & 4294967295)::text FROM pg_snapshot_xip(pg_current_snapshot()) AS xid)
+
 -- name: window_end
 -- The last id of the next window of a mapping rebuild, NULL when the rest fits into one.
 SELECT least((SELECT max(id) FROM (SELECT id FROM products WHERE id > %(after)s ORDER BY id LIMIT %(rows)s) AS part

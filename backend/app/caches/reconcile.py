@@ -23,6 +23,7 @@ from backend.app.caches.patch import (
     CacheType,
     Patched,
     clear,
+    lock,
     patch,
     recount,
     repair_active,
@@ -81,12 +82,12 @@ def rebuild(
         with db.snapshot() as connection:
             until = diff.window_end(connection, after, WINDOW_ROWS) if what == "products" else diff.BIGINT_MAX
             found = diff.compare(connection, what, after, until)
-            instant = connection.exec_driver_sql("SELECT clock_timestamp()").scalar_one()
+            moment = diff.moment(connection)
         after = until
         done.found(found)
         progress({"checked": done.checked, "differing": done.missing + done.extra + done.different})
         if keys := found.keys:
-            _mend(what, keys, cause, instant, settle, progress, done)
+            _mend(what, keys, cause, moment, settle, progress, done)
     if finish:
         _finish(what, done)
     return done
@@ -108,13 +109,13 @@ def _mend(
     what: CacheType,
     keys: Sequence[int],
     cause: Cause,
-    instant: datetime,
+    moment: diff.Moment,
     settle: Settle,
     progress: Progress,
     done: Rebuilt,
 ) -> None:
     """Look again at the keys of a window, in two halves side by side: they share no lane, so neither waits."""
-    settled = settle(instant)
+    settled = settle(moment.instant)
     done.settled = done.settled and settled
     half = settings().patch_lanes // 2
     halves = [keys]
@@ -123,27 +124,36 @@ def _mend(
         halves = [[key for key in keys if (key % lanes < half) is lower] for lower in (True, False)]
     reports = Lock()
 
-    def tell(part: Sequence[int], patched: Patched) -> None:
+    def tell(part: Sequence[int], patched: Patched, untouched: set[int]) -> None:
         with reports:
+            drifted = [key for key in (*patched.products, *patched.companies) if key in untouched]
             done.patched += patched.rows
-            if settled:
-                done.drift += patched.rows
-                done.keys += [*patched.products, *patched.companies][: FIRST_KEYS - len(done.keys)]
-            done.delayed += len(part) - (patched.rows if settled else 0)
+            done.drift += len(drifted)
+            done.delayed += len(part) - len(drifted)
+            done.keys += drifted[: FIRST_KEYS - len(done.keys)]
             progress({"checked": done.checked, "differing": len(keys), "patched": done.patched})
 
     with ThreadPoolExecutor(len(halves)) as pool:
-        for result in [pool.submit(_patch_chunks, what, part, cause, tell) for part in halves]:
+        work = [pool.submit(_patch_chunks, what, part, cause, moment if settled else None, tell) for part in halves]
+        for result in work:
             result.result()
 
 
 def _patch_chunks(
-    what: CacheType, keys: Sequence[int], cause: Cause, tell: Callable[[Sequence[int], Patched], None]
+    what: CacheType,
+    keys: Sequence[int],
+    cause: Cause,
+    since: diff.Moment | None,
+    tell: Callable[[Sequence[int], Patched, set[int]], None],
 ) -> None:
+    """What has drifted differed at the diff's moment, has been written by nobody since, and differs still, although
+    the pipeline has passed that moment. A row that was written since may have an event on its way."""
     for part in chunks(keys, settings().rebuild_chunk_keys):
         with db.transaction() as connection:
+            lock(connection, Keys(**{what: part}))
+            untouched = diff.untouched(connection, what, part, since) if since else set()
             patched = patch(connection, Keys(**{what: part}), cause)
-        tell(part, patched)
+        tell(part, patched, untouched)
 
 
 @dataclass(frozen=True)
