@@ -72,6 +72,8 @@ KEYED: dict[str, tuple[str, dict[str, Any]]] = {
     "next_products": (apply.SQL["next_products"], {"company": 7, "after": 100, "most": 1000}),
     "differing_products": (diff.SQL["differing_products"], {"ids": KEYS, "companies": KEYS[:10]}),
     "differing_companies": (diff.SQL["differing_companies"], {"ids": KEYS}),
+    "untouched_products": (diff.SQL["untouched_products"], {"ids": KEYS, "next_xid": "1000", "running_xids": []}),
+    "untouched_companies": (diff.SQL["untouched_companies"], {"ids": KEYS, "next_xid": "1000", "running_xids": []}),
     "product_rows": (diff.SQL["product_rows"], {"ids": KEYS[:5]}),
     "company_rows": (diff.SQL["company_rows"], {"ids": KEYS[:5]}),
     "claim": (outbox.SQL["claim"], {"floor": 0, "rows": 4000}),

@@ -152,6 +152,76 @@ def test_a_row_whose_event_is_still_under_way_is_delay_and_not_drift(plain: Plai
     assert right(plain)
 
 
+def test_a_row_that_is_written_again_while_the_pipeline_settles_is_delay_and_not_drift(plain: Plain) -> None:
+    plain.run("UPDATE products SET is_active = false WHERE id IN (10, 11)")
+    plain.run("UPDATE companies SET city_id = NULL WHERE id = 4")
+    plain.run("DELETE FROM product_city_mapping WHERE product_id IN (13, 14)")
+    plain.run("UPDATE product_city_mapping SET city_id = 99 WHERE product_id = 15")
+
+    def events_arrive_and_newer_writes_come(instant: datetime) -> bool:
+        with db.transaction() as connection:
+            patch(connection, Keys([10, 11], [4]), CAUSE)
+        plain.run("UPDATE products SET is_active = true WHERE id IN (10, 11)")
+        plain.run("UPDATE companies SET city_id = 5 WHERE id = 4")
+        return True
+
+    products = reconcile.rebuild("products", CAUSE, settle=events_arrive_and_newer_writes_come)
+
+    assert sorted(products.keys) == [13, 14, 15]
+    assert products.drift == 3
+    assert products.patched >= 5
+    assert products.delayed == products.missing + products.extra + products.different - 3
+
+
+def test_a_row_that_a_patch_under_way_at_the_diff_has_touched_is_not_drift(plain: Plain) -> None:
+    """Its patch had begun before the snapshot and is not in it."""
+    plain.run("UPDATE products SET is_active = false WHERE id = 10")
+    with db.engine().connect() as early:
+        transaction = early.begin()
+        patch(early, Keys([10]), CAUSE)
+
+        def it_commits_and_a_newer_write_comes(instant: datetime) -> bool:
+            transaction.commit()
+            plain.run("UPDATE products SET is_active = true WHERE id = 10")
+            return True
+
+        found = reconcile.rebuild("products", CAUSE, settle=it_commits_and_a_newer_write_comes)
+
+    assert (found.extra, found.patched, found.drift, found.delayed) == (1, 1, 0, 1)
+
+
+def test_a_row_that_changes_there_and_back_and_again_is_delay_and_not_drift(plain: Plain) -> None:
+    """The patch that its first event caused found it right, and wrote nothing."""
+    plain.run("UPDATE products SET is_active = false WHERE id = 10")
+    plain.run("UPDATE companies SET city_id = NULL WHERE id = 4")
+    products_of_4 = plain.one("SELECT count(*) FROM products WHERE company_id = 4")
+
+    def there_and_back_and_again(instant: datetime) -> bool:
+        for active in (True, False):
+            plain.run("UPDATE products SET is_active = %s WHERE id = 10", (active,))
+        for city in (5, None):
+            plain.run("UPDATE companies SET city_id = %s WHERE id = 4", (city,))
+        return True
+
+    products = reconcile.rebuild("products", CAUSE, settle=there_and_back_and_again)
+    assert (products.patched, products.drift) == (1 + products_of_4, 0)
+
+    plain.run("UPDATE company_city_mapping SET city_id = 5 WHERE company_id = 6")
+    companies = reconcile.rebuild("companies", CAUSE, settle=there_and_back_and_again)
+    assert (companies.patched, companies.drift, companies.keys) == (2, 1, [6])
+
+
+def test_products_that_wait_for_a_wide_patch_are_delay_and_not_drift(plain: Plain) -> None:
+    plain.run("UPDATE companies SET city_id = NULL WHERE id IN (3, 4)")
+    plain.run("INSERT INTO wide_patches (company_id) VALUES (3)")
+    of_company_4 = plain.one("SELECT count(*) FROM products WHERE company_id = 4")
+
+    found = reconcile.rebuild("products", CAUSE)
+
+    assert found.drift == of_company_4
+    assert found.delayed == found.patched - of_company_4 > 0
+
+
 def test_says_that_it_cannot_tell_when_the_pipeline_does_not_pass_its_moment(plain: Plain) -> None:
     plain.run("UPDATE products SET is_active = false WHERE id IN (10, 11)")
 
