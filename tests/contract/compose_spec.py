@@ -21,10 +21,11 @@ OPEN = re.compile(r"\$(?:(?P<dollar>\$)|\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<re
 
 @dataclass(frozen=True)
 class Variable:
-    """One `${NAME:-default}`."""
+    """One `${NAME:-default}` or `${NAME:?why it must be set}`."""
 
     name: str
     default: str | None  # None: written without a default
+    required: bool = False
 
 
 class NoDuplicates(yaml.SafeLoader):
@@ -66,6 +67,8 @@ def _replace(found: re.Match[str], environment: Mapping[str, str]) -> str:
     if found["dollar"]:
         return "$"
     variable = _parse(found)
+    if variable.required and not environment.get(variable.name):
+        raise LookupError(f"{variable.name} must be set")
     return environment.get(variable.name) or variable.default or ""
 
 
@@ -74,8 +77,10 @@ def _variables(text: str) -> Iterator[Variable]:
 
 
 def _parse(found: re.Match[str]) -> Variable:
-    """`${NAME}` and `${NAME:-default}`: the specification has more forms, of which these files need none."""
+    """The specification has more forms, of which these files need none."""
     rest = found["rest"] or ""
+    if found["name"] and rest.startswith(":?") and "$" not in rest:
+        return Variable(found["name"], None, required=True)
     if found["name"] is None or not (rest == "" or rest.startswith(":-")) or "$" in rest:
         raise ValueError(f"no ${{NAME:-default}}: {found.string!r}")
     return Variable(found["name"], rest.removeprefix(":-") if rest else None)

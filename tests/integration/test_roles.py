@@ -1,4 +1,4 @@
-"""Each process works with its own database role, and cannot do what it must not."""
+"""Each process works with its own database role and its own user of the broker, and cannot do what it must not."""
 
 from __future__ import annotations
 
@@ -8,20 +8,24 @@ import re
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import amqp
 import psycopg2
 import psycopg2.errors
 import pytest
 
 from backend.app import roles
+from backend.app.broker_rights import RIGHTS
 from backend.app.embedded.postgres import Postgres
+from events import topology
+from events.publisher import connect
 from tests import oracle
 from tests.plain import Plain
-from tests.servers import ROOT, migrate
+from tests.servers import ROOT, Vhosts, migrate
 from tests.system import SCRIPTS, System
 from tests.waiting import until
 
@@ -38,6 +42,21 @@ def with_roles(url: str) -> str:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
+
+
+def with_users(broker: str, vhosts: Vhosts) -> None:
+    """The same for the broker."""
+    account = vhosts.node.credentials
+    done = subprocess.run(
+        [sys.executable, "deploy/broker_policies.py"],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "CELERY_BROKER_URL": broker}
+        | {"RABBITMQ_MANAGEMENT_URL": f"http://127.0.0.1:{vhosts.node.management_port}"}
+        | {roles.variable(role): PASSWORDS[role] for role in roles.ROLES},
+        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert account.password not in done.stdout
+    assert not any(password in done.stdout for password in PASSWORDS.values())
 
 
 def as_role(url: str, role: str) -> str:
@@ -64,17 +83,28 @@ def url(server: Postgres) -> str:
     return server.url
 
 
-def test_each_process_works_with_its_own_role(url: str, broker: str, tmp_path: Path) -> None:
+@pytest.fixture
+def users(broker: str, vhosts: Vhosts) -> Iterator[str]:
+    """A vhost in which each process has a user; gone afterwards."""
+    with_users(broker, vhosts)
+    yield broker
+    for process in RIGHTS:
+        vhosts.request("DELETE", f"users/citycache_{process}")
+
+
+def test_each_process_works_with_its_own_role(url: str, users: str, tmp_path: Path) -> None:
     with ExitStack() as stack:
         system = {
             role: stack.enter_context(
-                System(as_role(url, role), broker, tmp_path / role, OBSERVER="false", WORKER_CONCURRENCY="4")
+                System(
+                    as_role(url, role), as_role(users, role), tmp_path / role, OBSERVER="false", WORKER_CONCURRENCY="4"
+                )
             )
             for role in ("relay", "worker", "beat", "api")
         }
         for role, part in system.items():
             part.start([role])
-        observer = stack.enter_context(Observing(as_role(url, "observer"), broker, tmp_path))
+        observer = stack.enter_context(Observing(as_role(url, "observer"), as_role(users, "observer"), tmp_path))
         api = system["api"]
 
         city = call(api, "POST", "/cities", {"name": "a"})["id"]
@@ -105,6 +135,69 @@ def test_each_process_works_with_its_own_role(url: str, broker: str, tmp_path: P
         assert system["beat"].runs("beat")
         logs = "\n".join([*(part.log(role) for role, part in system.items()), observer.read_text()])
         assert "permission denied" not in logs
+        assert "ACCESS_REFUSED" not in logs
+
+
+def publish(exchange: str, key: str) -> Callable[[Any], Any]:
+    return lambda channel: channel.basic_publish_confirm(amqp.Message(b"[]"), exchange=exchange, routing_key=key)
+
+
+def read(queue: str) -> Callable[[Any], Any]:
+    return lambda channel: channel.basic_get(queue)
+
+
+def _is_refused(attempt: Callable[[Any], Any], channel: Any) -> bool:
+    try:
+        attempt(channel)
+    except amqp.exceptions.AccessRefused:
+        return True
+    return False
+
+
+MUST_NOT_ON_THE_BROKER: dict[str, list[tuple[str, Callable[[Any], Any]]]] = {
+    "api": [
+        ("publish an event", publish("catalog.events", "catalog.city.created")),
+        ("take events", read("city-cache.events")),
+        ("read dead letters", read("city-cache.dead-letters")),
+        ("delete the log", lambda channel: channel.queue_delete("catalog.events.log")),
+        ("purge the queue", lambda channel: channel.queue_purge("city-cache.events")),
+    ],
+    "relay": [
+        ("take events", read("city-cache.events")),
+        ("take tasks", read("city-cache.maintenance")),
+        ("start a task", publish("city-cache.maintenance", "city-cache.maintenance")),
+        ("reach a queue directly", publish("", "city-cache.events")),
+        ("make a queue", lambda channel: channel.queue_declare("mine", exclusive=True)),
+    ],
+    "worker": [
+        ("publish an event", publish("catalog.events", "catalog.city.created")),
+        ("make a queue", lambda channel: channel.queue_declare("mine", exclusive=True)),
+    ],
+    "beat": [
+        ("publish an event", publish("catalog.events", "catalog.city.created")),
+        ("take events", read("city-cache.events")),
+        ("ask workers", publish("celery.pidbox", "")),
+    ],
+    "observer": [("take events", read("city-cache.events")), ("start a task", publish("city-cache.maintenance", ""))],
+}
+
+
+def test_no_user_can_do_what_it_must_not(users: str) -> None:
+    connection = connect(users, "test")
+    channel: Any = connection.channel()
+    topology.declare(channel)
+    channel.exchange_declare("celery.pidbox", "fanout", durable=False)
+    for name in (topology.PATCHES, topology.MAINTENANCE):
+        channel.exchange_declare(name, "direct", durable=True)
+        channel.queue_declare(name, durable=True, auto_delete=False)
+    connection.release()
+    for process, attempts in MUST_NOT_ON_THE_BROKER.items():
+        own = connect(as_role(users, process), "test")
+        for what, attempt in attempts:
+            channel = own.channel()
+            channel.confirm_select()
+            assert _is_refused(attempt, channel), f"{process} could {what}"
+        own.release()
 
 
 MUST_NOT = {

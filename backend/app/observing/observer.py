@@ -10,7 +10,7 @@ from typing import Final
 
 import psycopg2
 
-from backend.app import db
+from backend.app import db, pulse
 from backend.app.errors import Away
 from backend.app.observing import canary, history
 from backend.app.observing.auditor import Auditor
@@ -59,6 +59,7 @@ class Observer:
                 log.warning("the observer waits: %s", failure)
             except Exception:
                 log.exception("the observer failed and begins anew")
+            pulse.touch()
             self._stop.wait(FOLLOW_SECONDS)
 
     def _work(self, connection: psycopg2.extensions.connection) -> None:
@@ -81,6 +82,7 @@ class Observer:
         observe_at = prune_at = 0.0
         while not self._stop.is_set():
             cursor.execute("SELECT 1")  # the lock lives as long as this connection
+            pulse.touch()
             pause = auditor.run_once() if settings().audit_core_share else 1.0
             now = time.monotonic()
             if now >= observe_at:

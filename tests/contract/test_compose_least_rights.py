@@ -1,0 +1,63 @@
+"""The compose file that gives each process rights of its own; `tests/integration/test_roles.py` runs with these."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from backend.app import roles
+from backend.app.broker_rights import RIGHTS
+from backend.app.settings import Settings
+from tests.contract import compose_spec
+from tests.contract.test_compose import LEAST_RIGHTS, PRODUCTION
+
+PASSWORDS = {roles.variable(role): f"password-of-{role}" for role in roles.ROLES}
+PROCESSES = {
+    "backend": "api", "event-relay": "relay", "celery-worker": "worker", "celery-beat": "beat", "observer": "observer",
+}  # fmt: skip
+
+
+def services() -> dict[str, Any]:
+    found: dict[str, Any] = compose_spec.load(LEAST_RIGHTS, PASSWORDS)["services"]
+    return found
+
+
+def test_follows_the_compose_specification_and_belongs_to_production() -> None:
+    assert compose_spec.errors(compose_spec.load(LEAST_RIGHTS, PASSWORDS)) == []
+    assert compose_spec.load(LEAST_RIGHTS, PASSWORDS)["name"] == compose_spec.load(PRODUCTION)["name"]
+
+
+def test_every_process_has_an_account_of_its_own() -> None:
+    for service, process in PROCESSES.items():
+        environment = services()[service]["environment"]
+        for name in ("DATABASE_URL", "CELERY_BROKER_URL"):
+            account = f"//citycache_{process}:password-of-{process}@"
+            assert account in environment[name], (service, name)
+            theirs = compose_spec.load(PRODUCTION)["services"]["backend"]["environment"][name]
+            assert re.sub("//.*@", "", environment[name]) == re.sub("//.*@", "", theirs)
+    assert set(PROCESSES.values()) == set(RIGHTS) == set(roles.ROLES) - {"migrate"}
+
+
+def test_only_known_services_and_settings_are_named() -> None:
+    known = set(compose_spec.load(PRODUCTION)["services"])
+    settings = {name.upper() for name in Settings.model_fields} | set(PASSWORDS)
+
+    assert set(services()) - known == {"observer"}
+    for service in services().values():
+        assert set(service["environment"]) <= settings
+    assert services()["observer"]["extends"]["service"] in known
+
+
+def test_whoever_makes_the_accounts_has_all_passwords() -> None:
+    for service in ("migrate", "broker-policies"):
+        assert services()[service]["environment"] == PASSWORDS
+    assert services()["migrate"]["command"] == ["citycache", "migrate", "--roles"]
+    assert services()["backend"]["environment"]["OBSERVER"] == "false"
+
+
+@pytest.mark.parametrize("missing", PASSWORDS)
+def test_a_missing_password_stops_the_start(missing: str) -> None:
+    with pytest.raises(LookupError, match=missing):
+        compose_spec.load(LEAST_RIGHTS, {name: value for name, value in PASSWORDS.items() if name != missing})
