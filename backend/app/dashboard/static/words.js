@@ -100,8 +100,8 @@ export const WORDS = {
   nines: ["{n} nines", "{n} девятки"],
   "nines.none": ["Not measured yet", "Ещё не измерено"],
   "nines.under": [
-    "{percent} right within {seconds}, from {rows} rows, {wrong} wrong",
-    "{percent} верно за {seconds}, по {rows} строкам, неверных: {wrong}",
+    "at least {percent} right within {seconds}, from {rows} rows, {wrong} wrong",
+    "не менее {percent} верно за {seconds}, по {rows} строкам, неверных: {wrong}",
   ],
   "cache.products": ["products", "товары"],
   "cache.companies": ["companies", "компании"],
