@@ -40,16 +40,16 @@ class Plant(System):
     ) -> None:
         """`…_through` are the URLs that the processes get, where those differ from the servers' own."""
         super().__init__(database_through or database, broker_through or broker, place, **environment)
-        self._servers = (database, broker)
+        self.servers = (database, broker)
 
     def sql(self) -> Plain:
         """A connection past all proxies."""
-        return Plain(self._servers[0])
+        return Plain(self.servers[0])
 
     def lag(self) -> dict[str, Any]:
         """How far the caches lag, as `citycache status` says it."""
         with self.sql() as plain:
-            return pipeline.lag(pipeline.cursor_query(plain.connection), self._servers[1]).as_dict()
+            return pipeline.lag(pipeline.cursor_query(plain.connection), self.servers[1]).as_dict()
 
     def drain(self, deadline: float = 60) -> float:
         """Wait until the lag is zero in every respect; the seconds it took."""
@@ -57,7 +57,7 @@ class Plant(System):
 
     def violations(self) -> list[str]:
         """What the oracle finds wrong in the caches."""
-        return oracle.of(self._servers[0])
+        return oracle.of(self.servers[0])
 
     def command(self, *arguments: str, patience: float = 60) -> subprocess.CompletedProcess[str]:
         """Run `citycache …` to its end."""
