@@ -44,7 +44,7 @@ HTTP_SECONDS = Histogram(
     ("method", "route", "status"), buckets=MILLISECONDS[1:], registry=API,
 )  # fmt: skip
 HTTP_REFUSED = Counter(
-    "citycache_http_refused", "Requests refused before they were looked at, by reason: key, role, closed, rate, size",
+    "citycache_http_refused", "Requests refused unseen, by reason: key, role, closed, foreign, rate, size",
     ("reason",), registry=API,
 )  # fmt: skip
 AUDIT_LOST = Counter(

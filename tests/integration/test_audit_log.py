@@ -178,6 +178,16 @@ def test_open_in_development_without_keys_and_written_down_all_the_same(
     assert [(entry["name"], entry["status"]) for entry in found] == [(None, 201)]
 
 
+def test_without_keys_no_page_of_another_site_changes_anything(
+    configured_database: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(monkeypatch, API_KEY="", API_KEYS="") as api:
+        for origin in ("https://elsewhere.example", "http://testserver:81", "null"):
+            is_problem(api.post(f"{V1}/cities", json={"name": "a"}, headers={"Origin": origin}), 403)
+        own = {"Origin": "http://testserver"}
+        assert api.post(f"{V1}/cities", json={"name": "a"}, headers=own).status_code == 201
+
+
 def test_refuses_bodies_that_are_too_large(locked: Client) -> None:
     large = b'{"name": "' + b"a" * 2**20 + b'"}'
 

@@ -47,6 +47,7 @@ class Caller:
     role: Role | None
     address: str | None
     showed: bool  # whether any key was shown
+    foreign: bool  # whether a page of another site sends it
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,14 @@ class Refusal:
 def caller_of(scope: Scope) -> Caller:
     """Who sends this request: found once, kept in its scope."""
     if "citycache.caller" not in scope:
-        shown = _shown(Headers(scope=scope))
+        headers = Headers(scope=scope)
+        shown, origin = _shown(headers), headers.get("origin")
         key = keys.find(shown, settings().keys) if shown else None
         address = scope["client"][0] if scope.get("client") else None
-        scope["citycache.caller"] = Caller(key.name if key else None, key.role if key else None, address, bool(shown))
+        scope["citycache.caller"] = Caller(
+            key.name if key else None, key.role if key else None, address, bool(shown),
+            foreign=origin is not None and origin.partition("://")[2] != headers.get("host"),
+        )  # fmt: skip
     caller: Caller = scope["citycache.caller"]
     return caller
 
@@ -113,8 +118,9 @@ def refused(caller: Caller, role: Role) -> Refusal | None:
     """Why this caller may not do what needs `role`; None when it may."""
     known = settings().keys
     if not known:
-        closed = settings().app_env == "production"
-        return Refusal(403, "closed", "this is closed in production until API_KEY is set") if closed else None
+        if settings().app_env == "production":
+            return Refusal(403, "closed", "this is closed in production until API_KEY is set")
+        return Refusal(403, "foreign", "a page of another site asks for this") if caller.foreign else None
     if not caller.showed:
         return Refusal(401, "key", "this needs an API key, as X-API-Key or as Authorization: Bearer")
     if caller.role is None:
