@@ -1,11 +1,13 @@
 """The auditor: compares caches and truth all the time, a little at a time, and never alarms on what is under way.
 
-It sweeps both mappings in windows of ids, so missing and extra rows are found as surely as wrong ones, looks sooner at
-keys that events touched, and compares counts and active cities as a whole. Each comparison is the one diff. Its pace
-is a share of one core: a step that took d seconds is paid for by a pause of d / share.
+It sweeps both mappings in windows of ids, so missing and extra rows are found as surely as wrong ones, and looks sooner
+at keys that events touched. Each comparison is the one diff. Its pace is a share of one core: a step that took d
+seconds is paid for by a pause of d / share.
 
-A row that differs becomes a suspect. Only if it still differs after the grace, and the pipeline has passed the moment
-of the first look, is it wrong: then it is written down, counted against the nines, and repaired through `patch`.
+A mapping row that differs becomes a suspect. It is wrong if it still differs after the grace, the pipeline has passed
+the moment of the first look, and its source has not been written since: then no event of it can be under way. Counts
+and active cities move in one transaction with the mappings, so they are compared with these, exactly and at once.
+What is wrong is written down, counted against the nines, and repaired through the one writer.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from sqlalchemy import Connection
 from backend.app import db
 from backend.app.caches import diff
 from backend.app.caches.keys import Cause, Keys
-from backend.app.caches.patch import CACHE_TYPES, patch, recount, repair_active
+from backend.app.caches.patch import CACHE_TYPES, CacheType, as_array, patch, recount, repair_active
 from backend.app.settings import settings
 from events.sql_files import statements
 
@@ -35,24 +37,26 @@ CHANGED_KEYS: Final = 500  # of one look at what events touched
 WHOLE_SECONDS: Final = 5.0  # between two comparisons of counts and active cities, at least
 SWEEP_SECONDS: Final = 5.0  # between two sweeps, at least, where the tables are small
 MOST_SUSPECTS: Final = 5_000
+RETRY_SECONDS: Final = 1.0  # until a suspect that may be under way is looked at again
 LONGER: Final = "SET LOCAL statement_timeout = '60s'"
 
 
 @dataclass
 class Suspect:
-    """A key that differed."""
+    """A mapping row that differed."""
 
-    cache: str
-    key: Any
+    cache: CacheType
+    key: int
     seen_at: datetime
     due: float  # monotonic seconds, when to look again
+    version: Any  # of its source at the first look
 
 
 @dataclass
 class Sweep:
     """A round through one mapping."""
 
-    cache: str
+    cache: CacheType
     after: int = diff.BIGINT_MIN
     not_before: float = 0.0  # monotonic seconds
 
@@ -64,6 +68,7 @@ class Auditor:
     passed: Callable[[datetime], bool]
     suspects: dict[tuple[str, Any], Suspect] = field(default_factory=dict)
     _sweeps: list[Sweep] = field(default_factory=lambda: [Sweep("products"), Sweep("companies")])
+    _compared: dict[CacheType, int] = field(default_factory=dict)  # rows, not yet counted
     _next_whole: float = 0.0
     _next_step: float = 0.0
     _since: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -86,86 +91,90 @@ class Auditor:
         for sweep in self._sweeps:
             if time.monotonic() < sweep.not_before:
                 continue
-            with db.snapshot() as connection:
+            with _snapshot() as connection:
                 noun = "product_window" if sweep.cache == "products" else "company_window"
                 parameters = {"after": sweep.after, "rows": WINDOW_IDS}
                 end = connection.exec_driver_sql(SQL[noun], parameters).scalar_one()
                 until = diff.BIGINT_MAX if end is None else int(end)
                 found = diff.compare(connection, sweep.cache, sweep.after, until)
-            self._take(sweep.cache, found.checked, found.keys)
+                self._take(connection, sweep.cache, found.checked, found.keys)
             sweep.after = diff.BIGINT_MIN if end is None else until
             sweep.not_before = time.monotonic() + SWEEP_SECONDS if end is None else 0.0
 
     def _changed(self) -> None:
         """Keys that events touched since the last look."""
         now = datetime.now(UTC)
-        with db.transaction() as connection:
+        with _snapshot() as connection:
             parameters = {"since": self._since, "most": CHANGED_KEYS}
-            subjects = [row[0] for row in connection.exec_driver_sql(SQL["changed_lately"], parameters)]
+            subjects = connection.exec_driver_sql(SQL["changed_lately"], parameters).scalars().all()
+            ids = {noun: sorted({int(s.partition("/")[2]) for s in subjects if s.startswith(noun)}) for noun in NOUNS}
+            differing = diff.differing(connection, Keys(ids["product"], ids["company"]))
+            products = sorted(set(ids["product"]).intersection(differing.products))
+            self._take(connection, "products", len(ids["product"]), products)
+            self._take(connection, "companies", len(ids["company"]), differing.companies)
         self._since = now
-        ids = {noun: sorted({int(s.partition("/")[2]) for s in subjects if s.startswith(noun)}) for noun in NOUNS}
-        if any(ids.values()):
-            with db.snapshot() as connection:
-                differing = diff.differing(connection, Keys(ids["product"], ids["company"]))
-            self._take("products", len(ids["product"]), set(ids["product"]).intersection(differing.products))
-            self._take("companies", len(ids["company"]), differing.companies)
 
     def _whole(self) -> None:
         began = time.monotonic()
         with _snapshot() as connection:
-            for cache in ("counts", "active"):
-                found = diff.compare(connection, cache)
-                self._take(cache, found.checked, found.keys)
+            counts, active = connection.exec_driver_sql(SQL["whole_sizes"]).one()
+            wrong = connection.exec_driver_sql(SQL["wrong_counts"]).scalars().all()
+            stale = [] if wrong else connection.exec_driver_sql(SQL["wrong_active"]).scalars().all()
+        self._count("counts", counts, 0)
+        self._count("active", active, 0)
+        self._confirm("counts", dict.fromkeys(wrong, "different"))
+        self._confirm("active", dict.fromkeys(stale, "different"))  # where counts are wrong, the next look tells
         took = time.monotonic() - began
         self._next_whole = time.monotonic() + max(WHOLE_SECONDS, took / max(settings().audit_core_share, 1e-4))
 
-    def _take(self, cache: str, checked: int, keys: Any) -> None:
-        """Count what was compared; differing keys become suspects, and are counted when they are judged."""
-        grace = settings().audit_grace_seconds
-        for key in keys:
-            if len(self.suspects) < MOST_SUSPECTS:
-                suspect = Suspect(cache, key, datetime.now(UTC), time.monotonic() + grace)
-                self.suspects.setdefault((cache, key), suspect)
-        self._count(cache, checked, 0)
+    def _take(self, connection: Connection, cache: CacheType, checked: int, keys: Sequence[int]) -> None:
+        """Count what was compared; differing keys become suspects, in the snapshot of the comparison."""
+        fresh = [key for key in keys if (cache, key) not in self.suspects][: MOST_SUSPECTS - len(self.suspects)]
+        due, now = time.monotonic() + settings().audit_grace_seconds, datetime.now(UTC)
+        for key, version in _versions(connection, cache, fresh).items():
+            self.suspects[cache, key] = Suspect(cache, key, now, due, version)
+        self._compared[cache] = self._compared.get(cache, 0) + checked
 
     def _look_again(self) -> None:
+        for cache, checked in self._compared.items():
+            self._count(cache, checked, 0)
+        self._compared.clear()
         now = time.monotonic()
-        due = [suspect for suspect in self.suspects.values() if suspect.due <= now]
-        for cache in diff.TABLES:
-            self._judge(cache, [suspect for suspect in due if suspect.cache == cache])
+        for cache in CACHE_TYPES:
+            due = [suspect for suspect in self.suspects.values() if suspect.cache == cache and suspect.due <= now]
+            if due:
+                self._judge(cache, due)
 
-    def _judge(self, cache: str, suspects: Sequence[Suspect]) -> None:
-        if not suspects:
-            return
-        wrong = self._still_differ(cache, [suspect.key for suspect in suspects])
-        for suspect in suspects:
-            if suspect.key not in wrong:
-                del self.suspects[cache, suspect.key]
-        left = [suspect for suspect in suspects if suspect.key in wrong]
-        if not left:
-            return
-        if not self.passed(max(suspect.seen_at for suspect in left)):
-            for suspect in left:  # its event may be under way
-                suspect.due = time.monotonic() + 1.0
-            return
-        still = self._still_differ(cache, [suspect.key for suspect in left])  # the event that came in between
-        confirmed = [suspect.key for suspect in left if suspect.key in still]
-        for suspect in left:
-            del self.suspects[cache, suspect.key]
-        if confirmed:
-            self._write_down(cache, confirmed, still)
-            self._count(cache, 0, len(confirmed))
-            _repair(cache, confirmed)
-
-    def _still_differ(self, cache: str, keys: list[Any]) -> dict[Any, str]:
-        """Those that differ, and how."""
+    def _judge(self, cache: CacheType, suspects: Sequence[Suspect]) -> None:
+        """Acquit what has come right, put off what may be under way, confirm the rest."""
+        passed = self.passed(max(suspect.seen_at for suspect in suspects))
+        keys = [suspect.key for suspect in suspects]
         with _snapshot() as connection:
-            if cache in ("counts", "active"):
-                found = diff.compare(connection, cache)
-                sides = {"missing": found.missing, "extra": found.extra, "different": found.different}
-                return {key: side for side, ids in sides.items() for key in ids if key in set(keys)}
-            rows = diff.rows(connection, cache, keys)
-            return {row.key: _side(row) for row in rows if row.before != row.after}
+            rows = {row.key: row for row in diff.rows(connection, cache, keys) if row.before != row.after}
+            versions = _versions(connection, cache, list(rows))
+        confirmed = {}
+        for suspect in suspects:
+            if suspect.key not in rows:
+                del self.suspects[cache, suspect.key]
+            elif not passed or suspect.version != versions[suspect.key]:
+                self._put_off(suspect, versions[suspect.key])
+            else:
+                del self.suspects[cache, suspect.key]
+                confirmed[suspect.key] = _side(rows[suspect.key])
+        self._confirm(cache, confirmed)
+
+    def _put_off(self, suspect: Suspect, version: Any) -> None:
+        """An event of it may be under way: a new one from now on, if its source was written since."""
+        if version != suspect.version:
+            suspect.version, suspect.seen_at = version, datetime.now(UTC)
+        suspect.due = time.monotonic() + RETRY_SECONDS
+
+    def _confirm(self, cache: str, sides: dict[Any, str]) -> None:
+        if not sides:
+            return
+        self._write_down(cache, list(sides), sides)
+        self._count(cache, 0, len(sides))
+        _repair(cache, list(sides))
 
     def _write_down(self, cache: str, keys: list[Any], sides: dict[Any, str]) -> None:
         with db.snapshot() as connection:
@@ -206,6 +215,13 @@ def _transaction() -> Iterator[Connection]:
 
 
 NOUNS: Final = ("product", "company")
+
+
+def _versions(connection: Connection, cache: CacheType, keys: Sequence[int]) -> dict[int, Any]:
+    if not keys:
+        return {}
+    rows = connection.exec_driver_sql(SQL[f"{cache}_versions"], {"ids": as_array(list(keys))})
+    return {row[0]: tuple(row[1:]) for row in rows}
 
 
 def _side(row: diff.RowDifference) -> str:

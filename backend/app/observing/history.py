@@ -71,31 +71,6 @@ def last() -> dict[str, Any] | None:
         return dict(row) if row else None
 
 
-def history(hours: float, points: int = 240) -> list[dict[str, Any]]:
-    """Buckets over the last hours, oldest first: rates a second, depths, freshness in milliseconds."""
-    step = max(5.0, hours * 3600 / points)
-    with db.transaction() as connection:
-        rows = connection.exec_driver_sql(SQL["history"], {"step": step, "hours": hours}).fetchall()
-    return [_point(*row) for row in rows]
-
-
-def _point(
-    at: datetime, seconds: float, captured: int, applied: int, outbox: int | None, queue: int | None,
-    canary_ms: float | None, histograms: list[list[int]],
-) -> dict[str, Any]:  # fmt: skip
-    counts = latency.total(histograms)
-    return {
-        "at": at.isoformat(),
-        "captured_per_second": round(captured / seconds, 2),
-        "applied_per_second": round(applied / seconds, 2),
-        "outbox_rows": outbox,
-        "queue_messages": queue,
-        "canary_ms": canary_ms,
-        "p50_ms": latency.percentile(counts, 0.5),
-        "p99_ms": latency.percentile(counts, 0.99),
-    }
-
-
 def prune() -> None:
     """Delete what is older than KEEP_DAYS."""
     with db.transaction() as connection:

@@ -17,14 +17,6 @@ SELECT at, seconds, captured, published, applied, patched, outbox_rows, outbox_s
        canary_ms, extract(epoch FROM clock_timestamp() - at)::float8 AS age
   FROM observations ORDER BY at DESC LIMIT 1
 
--- name: history
--- Buckets of equal length, oldest first; histograms are summed by the reader.
-SELECT date_bin(%(step)s * interval '1 second', at, 'epoch') AS bucket, sum(seconds), sum(captured)::bigint,
-       sum(applied)::bigint, max(outbox_rows), max(queue_ready + queue_held), max(canary_ms), jsonb_agg(latency)
-  FROM observations
- WHERE at > clock_timestamp() - %(hours)s * interval '1 hour'
- GROUP BY 1 ORDER BY 1
-
 -- name: audited
 INSERT INTO audit_minutes (minute, cache, checked, wrong)
 VALUES (date_trunc('minute', clock_timestamp()), %(cache)s, %(checked)s, %(wrong)s)
@@ -33,12 +25,12 @@ ON CONFLICT (minute, cache) DO UPDATE
 
 -- name: nines
 SELECT cache,
-       sum(checked) FILTER (WHERE minute > clock_timestamp() - interval '1 hour')::bigint,
-       sum(wrong) FILTER (WHERE minute > clock_timestamp() - interval '1 hour')::bigint,
-       sum(checked) FILTER (WHERE minute > clock_timestamp() - interval '1 day')::bigint,
-       sum(wrong) FILTER (WHERE minute > clock_timestamp() - interval '1 day')::bigint,
+       sum(checked) FILTER (WHERE minute > now() - interval '1 hour')::bigint,
+       sum(wrong) FILTER (WHERE minute > now() - interval '1 hour')::bigint,
+       sum(checked) FILTER (WHERE minute > now() - interval '1 day')::bigint,
+       sum(wrong) FILTER (WHERE minute > now() - interval '1 day')::bigint,
        sum(checked)::bigint, sum(wrong)::bigint
-  FROM audit_minutes WHERE minute > clock_timestamp() - interval '7 days'
+  FROM audit_minutes WHERE minute > now() - interval '7 days'
  GROUP BY cache
 
 -- name: found
@@ -64,6 +56,48 @@ SELECT key.value
    AND result ? 'sample'
  LIMIT %(most)s
 
+-- name: products_versions
+-- Versions of what a product's truth is made of: while they stay, no newer event of it can be under way.
+SELECT key.id, product.xmin::text, product.company_id, company.xmin::text
+  FROM unnest(%(ids)s::bigint[]) AS key (id)
+  LEFT JOIN products AS product ON product.id = key.id
+  LEFT JOIN companies AS company ON company.id = product.company_id
+
+-- name: companies_versions
+SELECT key.id, company.xmin::text
+  FROM unnest(%(ids)s::bigint[]) AS key (id) LEFT JOIN companies AS company ON company.id = key.id
+
+-- name: wrong_counts
+-- Counts beside the mappings: patches move both together, so no snapshot may differ. A city without anything may
+-- still wait for its row.
+SELECT coalesce(wanted.city_id, counted.city_id)
+  FROM (SELECT city_id, sum(products)::bigint AS products, sum(services)::bigint AS services, sum(companies)::bigint AS companies
+          FROM (SELECT city_id, count(*) FILTER (WHERE kind <> 'service') AS products,
+                       count(*) FILTER (WHERE kind = 'service') AS services, 0 AS companies
+                  FROM product_city_mapping GROUP BY city_id
+                UNION ALL SELECT city_id, 0, 0, count(*) FROM company_city_mapping GROUP BY city_id) AS part
+         GROUP BY city_id) AS wanted
+  FULL JOIN city_counts AS counted USING (city_id)
+ WHERE (coalesce(wanted.products, 0), coalesce(wanted.services, 0), coalesce(wanted.companies, 0))
+       <> (coalesce(counted.products_count, 0), coalesce(counted.services_count, 0), coalesce(counted.companies_count, 0))
+
+-- name: wrong_active
+-- Active cities beside the counts, which they move with.
+SELECT kind.cache_type
+  FROM (VALUES ('companies'), ('products')) AS kind (cache_type)
+  LEFT JOIN active_cities_cache AS active USING (cache_type)
+ CROSS JOIN (SELECT coalesce(array_agg(city_id ORDER BY city_id) FILTER (WHERE companies_count > 0), '{}') AS of_companies,
+                    coalesce(array_agg(city_id ORDER BY city_id) FILTER (WHERE products_count + services_count > 0), '{}')
+                        AS of_products,
+                    coalesce(sum(companies_count), 0) AS companies, coalesce(sum(products_count + services_count), 0) AS products
+               FROM city_counts) AS wanted
+ WHERE (active.active_city_ids, active.total_companies, active.total_products) IS DISTINCT FROM
+       (CASE kind.cache_type WHEN 'companies' THEN of_companies ELSE of_products END, wanted.companies, wanted.products)
+    OR active.total_cities IS DISTINCT FROM cardinality(active.active_city_ids)
+
+-- name: whole_sizes
+SELECT (SELECT count(*) FROM city_counts), (SELECT count(*) FROM active_cities_cache)
+
 -- name: product_window
 -- The last id of a window of so many ids, on whichever side ends first; NULL at the end.
 SELECT least((SELECT max(id) FROM (SELECT id FROM products WHERE id > %(after)s ORDER BY id LIMIT %(rows)s) AS part
@@ -78,13 +112,13 @@ SELECT least((SELECT max(id) FROM (SELECT id FROM companies WHERE id > %(after)s
                                             ORDER BY company_id LIMIT %(rows)s) AS part HAVING count(*) = %(rows)s))
 
 -- name: prune_observations
-DELETE FROM observations WHERE at < clock_timestamp() - %(days)s * interval '1 day'
+DELETE FROM observations WHERE at < now() - %(days)s * interval '1 day'
 
 -- name: prune_minutes
-DELETE FROM audit_minutes WHERE minute < clock_timestamp() - %(days)s * interval '1 day'
+DELETE FROM audit_minutes WHERE minute < now() - %(days)s * interval '1 day'
 
 -- name: prune_findings
-DELETE FROM audit_findings WHERE found_at < clock_timestamp() - %(days)s * interval '1 day'
+DELETE FROM audit_findings WHERE found_at < now() - %(days)s * interval '1 day'
 
 -- name: put_canary
 INSERT INTO cities (id, name) VALUES (%(id)s, 'canary') ON CONFLICT (id) DO NOTHING

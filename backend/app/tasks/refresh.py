@@ -13,6 +13,7 @@ from backend.app.caches.patch import CacheType
 from backend.app.celery_app import app
 from backend.app.settings import settings
 from backend.app.tasks import ledger
+from backend.app.tasks.replays import prune as prune_replays
 from backend.app.tasks.settle import settle
 from backend.app.tasks.task import LedgerTask, Skipped, flight
 
@@ -43,6 +44,7 @@ def refresh_all_caches(self: LedgerTask) -> dict[str, Any]:
     with flight("all", self.patience):
         result = rebuild_everything(self, self.patience)
         ledger.prune()
+        prune_replays()
         dead_letters.prune(settings().run_history_days)
         audit.prune(settings().audit_log_days)
         return result

@@ -13,6 +13,3 @@ ON CONFLICT (task_id) DO UPDATE
        events = excluded.events, keys = excluded.keys, rows_changed = excluded.rows_changed,
        products = excluded.products, companies = excluded.companies, cities = excluded.cities,
        truncated = excluded.truncated, updated_at = now()
-
--- name: prune
-DELETE FROM replays WHERE updated_at < now() - interval '7 days'

@@ -9,6 +9,7 @@ from sqlalchemy import BigInteger, Text, Uuid, func, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
+from backend.app import db
 from backend.app.catalog.models import Base, Instant
 
 _IDS = ARRAY(BigInteger)
@@ -32,3 +33,9 @@ class ReplayRow(Base):
     cities: Mapped[list[int]] = mapped_column(_IDS, server_default=text("'{}'"))
     truncated: Mapped[bool] = mapped_column(server_default=text("false"))
     updated_at: Mapped[datetime] = mapped_column(Instant, server_default=func.now())
+
+
+def prune() -> None:
+    """Delete those that nobody has gone on with for a week."""
+    with db.transaction() as connection:
+        connection.exec_driver_sql("DELETE FROM replays WHERE updated_at < now() - interval '7 days'")

@@ -1,0 +1,195 @@
+"""The auditor finds every kind of wrong row, mends it, and never alarms on what is merely under way."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import pytest
+
+from backend.app import db
+from backend.app import settings as own
+from backend.app.caches import reconcile
+from backend.app.caches.apply import apply
+from backend.app.caches.keys import Cause, Keys
+from backend.app.observing import history, nines
+from backend.app.observing.auditor import Auditor
+from tests import catalogs, oracle
+from tests.plain import Plain
+from tests.waiting import until
+
+CAUSE = Cause("test")
+TAMPERINGS = {
+    "missing": ("products", "DELETE FROM product_city_mapping WHERE product_id = 7"),
+    "extra": ("companies", "INSERT INTO company_city_mapping (company_id, city_id) VALUES (999999, 1)"),
+    "different": ("products", "UPDATE product_city_mapping SET city_id = city_id % 5 + 1 WHERE product_id = 8"),
+    "kind": ("products", "UPDATE product_city_mapping SET kind = 'service' WHERE product_id = 1"),
+    "counts": ("counts", "UPDATE city_counts SET services_count = services_count + 7 WHERE city_id = 2"),
+    "no counts": ("counts", "DELETE FROM city_counts WHERE city_id = 3"),
+    "active": ("active", "UPDATE active_cities_cache SET active_city_ids = '{1}' WHERE cache_type = 'products'"),
+    "totals": ("active", "UPDATE active_cities_cache SET total_companies = 0 WHERE cache_type = 'companies'"),
+    "no active": ("active", "DELETE FROM active_cities_cache WHERE cache_type = 'companies'"),
+}
+
+
+@pytest.fixture
+def plain(database: str, configured_database: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Plain]:
+    """5 cities, 20 companies, 200 products, right caches, and an auditor that may use a whole core."""
+    monkeypatch.setenv("AUDIT_GRACE_SECONDS", "0.2")
+    monkeypatch.setenv("AUDIT_CORE_SHARE", "1")
+    monkeypatch.setattr("backend.app.observing.auditor.WHOLE_SECONDS", 0.2)
+    monkeypatch.setattr("backend.app.observing.auditor.SWEEP_SECONDS", 0.2)
+    own.settings.cache_clear()
+    with Plain(database) as plain:
+        catalogs.many(plain, cities=5, companies=20, products=200)
+        for what in ("products", "companies"):
+            reconcile.rebuild(what, CAUSE)
+        catalogs.no_events(plain)
+        yield plain
+
+
+def findings(plain: Plain) -> list[tuple[str, str, str]]:
+    return plain.all("SELECT cache, key, side FROM audit_findings ORDER BY id")
+
+
+def right(plain: Plain) -> bool:
+    return oracle.violations(plain) + oracle.snapshot_violations(plain) == []
+
+
+def rounds(auditor: Auditor, number: int) -> None:
+    """So many rounds, each as soon as the auditor wants it."""
+    for _ in range(number):
+        auditor._next_step = 0.0
+        auditor.run_once()
+
+
+def looked_twice(auditor: Auditor, plain: Plain) -> None:
+    """Until both mappings were swept and judged at least once more."""
+    checked = "SELECT coalesce(sum(checked), 0) FROM audit_minutes WHERE cache = 'companies'"
+    goal = plain.one(checked) + 60
+
+    def enough() -> bool:
+        rounds(auditor, 1)
+        return bool(plain.one(checked) >= goal)
+
+    until(enough, 20)
+
+
+@pytest.mark.parametrize("kind", sorted(TAMPERINGS))
+def test_finds_each_kind_of_wrong_row_and_mends_it(plain: Plain, kind: str) -> None:
+    cache, tampering = TAMPERINGS[kind]
+    auditor = Auditor(passed=lambda instant: True)
+    plain.run(tampering)
+
+    def found() -> bool:
+        rounds(auditor, 1)
+        return cache in [finding[0] for finding in findings(plain)] and right(plain)
+
+    until(found, 20)  # counts that no longer equal a tampered mapping are found as well
+    assert plain.one("SELECT count(*) FROM audit_findings WHERE repaired_at IS NULL") == 0
+
+
+def test_right_caches_give_no_finding(plain: Plain) -> None:
+    looked_twice(Auditor(passed=lambda instant: True), plain)
+    assert findings(plain) == []
+
+
+def test_a_change_whose_event_is_under_way_is_no_finding(plain: Plain) -> None:
+    # Given a company that has moved, its event not yet applied, and a pipeline that has not passed that
+    auditor = Auditor(passed=lambda instant: False)
+    plain.run("UPDATE companies SET city_id = 5 WHERE id = 1")
+    looked_twice(auditor, plain)
+    assert auditor.suspects
+    assert findings(plain) == []
+
+    # When the event is applied
+    apply(Keys((), [1], ()), CAUSE)
+    auditor.passed = lambda instant: True
+
+    # Then the suspects are acquitted
+    def acquitted() -> bool:
+        rounds(auditor, 1)
+        return not auditor.suspects
+
+    until(acquitted, 10)
+    assert findings(plain) == []
+
+
+def test_a_row_whose_source_is_written_again_and_again_is_no_finding(plain: Plain) -> None:
+    # Given a key that is late at every look, each time because of a newer write
+    auditor = Auditor(passed=lambda instant: True)
+    plain.run("UPDATE products SET is_active = false WHERE id = 9")
+    until(lambda: (rounds(auditor, 1), auditor.suspects)[1], 10)
+
+    def still_suspect() -> bool:
+        plain.run("UPDATE products SET name = name || 'x' WHERE id = 9")
+        rounds(auditor, 1)
+        return False
+
+    with pytest.raises(AssertionError, match="not within"):
+        until(still_suspect, 2)
+    assert auditor.suspects
+    assert findings(plain) == []
+
+
+def test_counts_and_active_cities_give_no_alarm_while_the_mappings_move(plain: Plain) -> None:
+    auditor = Auditor(passed=lambda instant: False)
+    for number in range(30):
+        plain.run("UPDATE companies SET city_id = city_id %% 5 + 1 WHERE id %% 3 = %s", (number % 3,))
+        rounds(auditor, 1)
+        apply(Keys((), range(1, 21), ()), CAUSE)
+        rounds(auditor, 1)
+    assert findings(plain) == []
+
+
+def test_the_nines_fall_with_wrong_rows_and_rise_again(plain: Plain) -> None:
+    auditor = Auditor(passed=lambda instant: True)
+    looked_twice(auditor, plain)
+    before = nines.levels()["all"]["hour"]
+    plain.run("DELETE FROM product_city_mapping WHERE product_id <= 50")
+    until(lambda: (rounds(auditor, 1), right(plain))[1], 20)
+    fallen = nines.levels()["all"]["hour"]
+    looked_twice(auditor, plain)
+    looked_twice(auditor, plain)
+    risen = nines.levels()["all"]["hour"]
+    assert before["wrong"] == 0
+    assert fallen["wrong"] >= 50
+    assert fallen["nines"] < before["nines"]
+    assert fallen["nines"] < risen["nines"]
+
+
+@pytest.mark.parametrize(("checked", "wrong", "claimed"), [(0, 0, 0.0), (300, 0, 2.0), (3_000_000, 0, 6.0)])
+def test_never_claims_more_than_the_sample_supports(checked: int, wrong: int, claimed: float) -> None:
+    assert nines.level(checked, wrong).nines == pytest.approx(claimed, abs=0.01)
+
+
+def test_wrong_rows_count_by_their_share() -> None:
+    assert nines.level(1_000_000, 100).nines == pytest.approx(4.0)
+    assert nines.level(1_000, 1_000).nines == 0.0
+    assert math.isfinite(nines.level(1, 1).nines)
+
+
+def test_old_history_goes_and_young_history_stays(plain: Plain) -> None:
+    for age in ("1 hour", "30 days"):
+        plain.run("INSERT INTO audit_minutes VALUES (now() - %s::interval, 'products', 10, 0)", (age,))
+        plain.run(
+            "INSERT INTO audit_findings (found_at, cache, key, side) VALUES (now() - %s::interval, 'x', '1', 'y')",
+            (age,),
+        )
+        plain.run(
+            """INSERT INTO observations (at, seconds, captured, published, applied, patched, latency)
+               VALUES (now() - %s::interval, 5, 0, 0, 0, 0, '{}')""",
+            (age,),
+        )
+    history.prune()
+    tables = ("audit_minutes", "audit_findings", "observations")
+    assert [plain.one(f"SELECT count(*) FROM {table}") for table in tables] == [1, 1, 1]
+
+
+def test_history_and_nines_are_rows_and_survive_a_restart(plain: Plain) -> None:
+    past = history.History()
+    past.observe(12.5)
+    db.dispose()
+    last = history.last()
+    assert last is not None
+    assert last["canary_ms"] == 12.5
