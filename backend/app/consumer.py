@@ -200,12 +200,8 @@ class EventConsumer(bootsteps.StartStopStep):
 
     def _on_ack(self, channel: Any, gathered: Gathered) -> None:
         gathered.done = True
-        if channel is not self._channel:
-            return  # the connection was lost meanwhile: the broker delivers again, which is harmless
-        while self._in_flight and self._in_flight[0].done:
-            channel.basic_ack(max(self._in_flight.popleft().tags), multiple=True)
-        self._show_held()
-        self._dispatch_in(0)
+        if channel is self._channel:  # else the connection was lost: the broker delivers again, which is harmless
+            self._release(channel)
 
     def _on_reject(self, channel: Any, gathered: Gathered, requeue: bool) -> None:
         if channel is not self._channel:
@@ -213,6 +209,12 @@ class EventConsumer(bootsteps.StartStopStep):
         for tag in gathered.tags:
             channel.basic_reject(tag, requeue=requeue)
         self._in_flight.remove(gathered)
+        self._release(channel)
+
+    def _release(self, channel: Any) -> None:
+        """Acknowledge what is done, as far as nothing before it is under way, and use the free slots."""
+        while self._in_flight and self._in_flight[0].done:
+            channel.basic_ack(max(self._in_flight.popleft().tags), multiple=True)
         self._show_held()
         self._dispatch_in(0)
 
