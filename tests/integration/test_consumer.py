@@ -1,0 +1,274 @@
+"""The worker's step: deliveries become batches that grow with the backlog, and are acknowledged once applied."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from backend.app import consumer
+from backend.app import settings as own
+from backend.app.celery_app import app
+from backend.app.consumer import HOPELESS_DELIVERIES, SUSPECT_DELIVERIES, EventConsumer, read
+from events import contract
+
+TIME = "2026-11-24T10:00:00.000000Z"
+
+
+@dataclass
+class Channel:
+    """Remembers what it is told."""
+
+    acked: list[tuple[int, bool]] = field(default_factory=list)
+    rejected: list[tuple[int, bool]] = field(default_factory=list)
+
+    def basic_ack(self, tag: int, multiple: bool = False) -> None:
+        self.acked.append((tag, multiple))
+
+    def basic_reject(self, tag: int, requeue: bool) -> None:
+        self.rejected.append((tag, requeue))
+
+
+@dataclass
+class Begun:
+    """A batch that the pool has got."""
+
+    events: int
+    letters: int
+    ack: Callable[[], None]
+    reject: Callable[..., None]
+
+
+class Step:
+    """The consumer step with a channel, a clock and a pool of the test's own."""
+
+    def __init__(self) -> None:
+        self.begun: list[Begun] = []
+        self.channel = Channel()
+        self._timers: list[Callable[[], None]] = []
+        self._tag = 0
+        timer = SimpleNamespace(call_after=lambda seconds, call: self._timers.append(call) or call)
+        worker = SimpleNamespace(app=app, timer=timer, strategies={consumer.TASK: self._begin})
+        self.step = EventConsumer(worker)
+        self.step._worker, self.step._channel = worker, self.channel
+
+    def deliver(self, ids: range | list[int], headers: dict[str, Any] | None = None) -> int:
+        """A message with an event for each id arrives; its delivery tag."""
+        self._tag += 1
+        self.step._on_event(
+            SimpleNamespace(body=body(*ids), content_type=contract.BATCH, headers=headers or {}, delivery_tag=self._tag)
+        )
+        return self._tag
+
+    def tick(self) -> None:
+        """All timers that are set go off."""
+        timers, self._timers = self._timers, []
+        for call in timers:
+            call()
+
+    def _begin(self, message: Any, body: Any, ack: Any, reject: Any, callbacks: Any) -> None:
+        kwargs = json.loads(message.body)[1]
+        self.begun.append(
+            Begun(
+                len(kwargs["hints"]), len(kwargs["unreadable"]), lambda: ack(None, None), lambda: reject(None, (), True)
+            )
+        )
+
+
+def body(*ids: int) -> bytes:
+    return contract.encode(
+        contract.event(f"e{n}", "catalog.product.updated", f"product/{n}", TIME, None, "{}", None) for n in ids
+    )
+
+
+@pytest.fixture
+def step(monkeypatch: pytest.MonkeyPatch) -> Iterator[Step]:
+    monkeypatch.setenv("BATCH_KEYS", "10")
+    monkeypatch.setenv("BATCHES_IN_FLIGHT", "2")
+    own.settings.cache_clear()
+    yield Step()
+    own.settings.cache_clear()
+
+
+# Batches
+
+
+def test_nothing_starts_before_the_linger_is_over(step: Step) -> None:
+    step.deliver([1])
+    step.deliver([2, 3])
+    assert step.begun == []
+
+    step.tick()
+
+    assert [batch.events for batch in step.begun] == [3]
+
+
+def test_batches_grow_while_all_slots_are_taken(step: Step) -> None:
+    for n in range(2):
+        step.deliver([n])
+        step.tick()
+    for n in range(5):
+        step.deliver([n])
+        step.tick()
+    assert [batch.events for batch in step.begun] == [1, 1]
+
+    step.begun[0].ack()
+    step.tick()
+
+    assert [batch.events for batch in step.begun] == [1, 1, 5]
+
+
+def test_a_full_batch_is_closed_and_the_next_one_opened(step: Step) -> None:
+    step.deliver(range(8))
+    step.deliver(range(8))
+    step.deliver(range(3))
+
+    step.tick()
+
+    assert [batch.events for batch in step.begun] == [16, 3]
+
+
+def test_a_message_that_came_back_often_is_applied_alone(step: Step) -> None:
+    step.deliver([1])
+    step.deliver([2], {"x-delivery-count": SUSPECT_DELIVERIES})
+    step.deliver([3])
+
+    step.tick()
+    step.begun[0].ack()
+    step.tick()
+
+    assert [batch.events for batch in step.begun] == [1, 1, 1]
+
+
+def test_a_message_that_came_back_too_often_is_buried(step: Step) -> None:
+    step.deliver([1, 2], {"x-delivery-count": HOPELESS_DELIVERIES})
+
+    step.tick()
+
+    assert (step.begun[0].events, step.begun[0].letters) == (0, 1)
+
+
+# Acknowledgements
+
+
+def test_a_batch_is_acknowledged_at_once_when_it_is_applied(step: Step) -> None:
+    step.deliver([1])
+    step.deliver([2])
+    step.tick()
+    assert step.channel.acked == []
+
+    step.begun[0].ack()
+
+    assert step.channel.acked == [(2, True)]
+
+
+def test_a_batch_waits_for_those_before_it_to_be_acknowledged(step: Step) -> None:
+    """Acknowledging several at once takes all tags up to one."""
+    step.deliver([1])
+    step.tick()
+    step.deliver([2])
+    step.tick()
+
+    step.begun[1].ack()
+    assert step.channel.acked == []
+
+    step.begun[0].ack()
+    assert step.channel.acked == [(1, True), (2, True)]
+
+
+def test_a_batch_whose_worker_died_returns_and_those_after_it_are_acknowledged(step: Step) -> None:
+    step.deliver([1])
+    step.tick()
+    step.deliver([2])
+    step.tick()
+    step.begun[1].ack()
+
+    step.begun[0].reject()
+
+    assert step.channel.rejected == [(1, True)]
+    assert step.channel.acked == [(2, True)]
+    step.deliver([3])
+    step.tick()
+    assert len(step.begun) == 3
+
+
+def test_nothing_is_acknowledged_on_another_connection(step: Step) -> None:
+    step.deliver([1])
+    step.tick()
+    step.step._channel = Channel()
+
+    step.begun[0].ack()
+    step.begun[0].reject()
+
+    assert step.channel.acked == step.channel.rejected == []
+
+
+def test_says_what_it_holds(step: Step) -> None:
+    assert step.step.held()["messages"] == 0
+    step.deliver([1])
+    step.tick()
+    step.deliver([2])
+
+    held = step.step.held()
+    assert held["messages"] == 2
+    assert held["oldest"] == held["newest"] == TIME
+
+
+# Reading
+
+
+EVENT = {
+    "specversion": "1.0",
+    "id": "e1",
+    "type": "catalog.company.deleted",
+    "source": "/somewhere",
+    "subject": "company/7",
+    "time": TIME,
+    "datacontenttype": "application/json",
+    "data": {"before": {"id": 7}, "after": None, "changed": []},
+}
+
+
+def message(body: Any, content_type: str, headers: dict[str, Any] | None = None) -> Any:
+    return SimpleNamespace(body=json.dumps(body).encode(), content_type=content_type, headers=headers or {})
+
+
+@pytest.mark.parametrize(
+    "arrived",
+    [
+        message([EVENT], contract.BATCH),
+        message([EVENT], contract.BATCH + "; charset=utf-8"),
+        message(EVENT, contract.STRUCTURED),
+        message(
+            EVENT["data"],
+            "application/json",
+            {f"cloudEvents:{name}": value for name, value in EVENT.items() if name not in ("data", "datacontenttype")},
+        ),
+        message(
+            EVENT["data"],
+            "application/json",
+            {f"cloudEvents_{name}": value for name, value in EVENT.items() if name not in ("data", "datacontenttype")},
+        ),
+        message([EVENT | {"somebody": "else's extension"}], contract.BATCH),
+    ],
+    ids=["batch", "batch with charset", "structured", "binary", "binary, the other spelling", "extension"],
+)
+def test_reads_an_event_in_every_mode(arrived: Any) -> None:
+    hints, letters = read(arrived)
+
+    assert letters == []
+    assert [(hint.noun, hint.id, hint.event_id, hint.time) for hint in hints] == [("company", 7, "e1", TIME)]
+
+
+def test_a_bad_event_does_not_spoil_its_neighbours() -> None:
+    bad = [EVENT | {"subject": "company/x"}, EVENT | {"type": "catalog.planet.created"}, {"id": 3}, "text"]
+
+    hints, letters = read(message([EVENT, *bad, EVENT], contract.BATCH))
+
+    assert len(hints) == 2
+    assert len(letters) == len(bad)
+    assert [letter.kind for letter in letters].count("unknown_type") == 1
