@@ -265,7 +265,6 @@ class _Run:
 
 def _load(task_id: str) -> Replay | None:
     with db.transaction() as connection:
-        connection.exec_driver_sql(SQL["prune"])
         row = connection.exec_driver_sql(SQL["load"], {"task_id": task_id}).one_or_none()
     if row is None:
         return None
