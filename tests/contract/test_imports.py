@@ -1,0 +1,79 @@
+"""Who may import whom, and what no module may do when it is imported."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.servers import ROOT
+
+HOUSES = ("events", "backend")
+MODULES = sorted(
+    path for house in HOUSES for path in (ROOT / house / ("app" if house == "backend" else "")).rglob("*.py")
+)
+CACHE_TABLES = ("product_city_mapping", "company_city_mapping", "city_counts", "active_cities_cache")
+WRITERS = {"patch.sql"}  # the only file whose statements write the caches
+WRITING = ("insert into ", "update ", "delete from ", "truncate ", "merge into ", "copy ")
+
+
+def shown(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def test_the_import_contracts_hold() -> None:
+    linter = Path(sys.executable).with_name("lint-imports")
+    done = subprocess.run([str(linter)], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_nothing_but_the_patch_writes_the_caches() -> None:
+    files = [*MODULES, *(ROOT / "backend").rglob("*.sql")]
+    written = [
+        f"{shown(path)}: {verb}{table}"
+        for path in files
+        if path.name not in WRITERS
+        for verb in WRITING
+        for table in CACHE_TABLES
+        if f"{verb}{table}" in " ".join(path.read_text(encoding="utf-8").lower().split())
+    ]
+    assert written == []
+
+
+def test_the_rule_of_the_caches_is_stated_once() -> None:
+    """Whoever needs it reads a truth view."""
+    stated = [
+        shown(path)
+        for path in (ROOT / "backend" / "app").rglob("*.sql")
+        if "is_active" in path.read_text(encoding="utf-8") and "city_id IS NOT NULL" in path.read_text(encoding="utf-8")
+    ]
+    assert stated == ["backend/app/caches/truth.sql"]
+
+
+def test_nothing_connects_when_it_is_imported() -> None:
+    """Neither server is there, and importing every module takes no notice."""
+    names = [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts) for path in MODULES if path.name not in ("__init__.py",)
+    ]
+    code = "import importlib\n" + "\n".join(f"importlib.import_module({name!r})" for name in names)
+    nowhere = {
+        "DATABASE_URL": "postgresql+psycopg2://x:x@127.0.0.1:9/x",
+        "CELERY_BROKER_URL": "amqp://x:x@127.0.0.1:9//",
+    }
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        env={**os.environ, **nowhere},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_module_says_what_it_is() -> None:
+    silent = [shown(path) for path in MODULES if not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))]
+    assert silent == []

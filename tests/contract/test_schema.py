@@ -1,0 +1,159 @@
+"""Migrations lead to what the models say, back and forth, and to what the contract says."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from tests.plain import Plain
+from tests.servers import ROOT, migrate
+
+CONTRACT = {  # columns that others rely on
+    "cities": ["id", "external_id", "name", "latitude", "longitude"],
+    "companies": ["id", "external_id", "name", "city_id", "is_active", "created_at", "updated_at"],
+    "products": ["id", "external_id", "company_id", "name", "kind", "is_active", "created_at", "updated_at"],
+    "product_city_mapping": ["product_id", "city_id", "company_id", "kind", "created_at"],
+    "company_city_mapping": ["company_id", "city_id", "created_at"],
+    "city_counts": ["city_id", "products_count", "services_count", "companies_count", "updated_at"],
+    "active_cities_cache": [
+        "cache_type",
+        "active_city_ids",
+        "total_cities",
+        "total_companies",
+        "total_products",
+        "last_updated",
+    ],
+    "event_outbox": [],
+    "task_runs": ["task"],
+}
+KEYS = {
+    "product_city_mapping": "product_id",
+    "company_city_mapping": "company_id",
+    "city_counts": "city_id",
+    "active_cities_cache": "cache_type",
+}
+
+
+def alembic(url: str, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "alembic", "-c", "backend/alembic.ini", *arguments],
+        env={**os.environ, "DATABASE_URL": url},
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def objects(plain: Plain) -> list[tuple[str, str]]:
+    """Everything in schema public that somebody made."""
+    return [
+        (row[0], row[1])
+        for row in plain.all("""
+            SELECT relkind::text, relname FROM pg_class
+             WHERE relnamespace = 'public'::regnamespace AND relname NOT LIKE 'alembic%'
+            UNION ALL SELECT 'function', proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+            ORDER BY 1, 2""")
+    ]
+
+
+def definitions(plain: Plain) -> list[tuple[str, ...]]:
+    """Columns, constraints, indexes, triggers, functions and views of the schema, as text."""
+    return plain.all("""
+        SELECT 'column', table_name || '.' || column_name, data_type || coalesce(column_default, '') || is_nullable
+          FROM information_schema.columns WHERE table_schema = 'public'
+        UNION ALL SELECT 'constraint', conname, pg_get_constraintdef(oid) FROM pg_constraint
+                   WHERE connamespace = 'public'::regnamespace
+        UNION ALL SELECT 'index', indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'
+        UNION ALL SELECT 'trigger', tgname || tgrelid::regclass, pg_get_triggerdef(oid) FROM pg_trigger
+                   WHERE NOT tgisinternal
+        UNION ALL SELECT 'function', proname, pg_get_functiondef(oid) FROM pg_proc
+                   WHERE pronamespace = 'public'::regnamespace
+        UNION ALL SELECT 'view', viewname, definition FROM pg_views WHERE schemaname = 'public'
+        ORDER BY 1, 2, 3""")
+
+
+def test_the_models_say_what_the_migrations_made(database: str) -> None:
+    assert "No new upgrade operations detected" in alembic(database, "check")
+
+
+def test_migrations_go_back_to_nothing_and_forth_to_the_same(database: str) -> None:
+    with Plain(database) as plain:
+        before = definitions(plain)
+
+        alembic(database, "downgrade", "base")
+        assert objects(plain) == []
+        alembic(database, "upgrade", "head")
+
+        assert definitions(plain) == before
+
+
+def test_there_is_one_line_of_migrations(database: str) -> None:
+    assert len(alembic(database, "heads").strip().splitlines()) == 1
+
+
+def test_several_may_migrate_at_once(empty_database: str) -> None:
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            migrate(empty_database)
+        except BaseException as failure:
+            failures.append(failure)
+
+    threads = [threading.Thread(target=run) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+
+    assert failures == []
+    with Plain(empty_database) as plain:
+        assert plain.one("SELECT count(*) FROM alembic_version") == 1
+
+
+@pytest.mark.parametrize("table", CONTRACT)
+def test_tables_have_the_columns_of_the_contract(database: str, table: str) -> None:
+    with Plain(database) as plain:
+        columns = plain.column(
+            "SELECT column_name::text FROM information_schema.columns WHERE table_name = %s", (table,)
+        )
+    assert columns
+    assert set(CONTRACT[table]) <= set(columns)
+
+
+def test_the_caches_have_their_keys_and_no_foreign_key_into_the_catalog(database: str) -> None:
+    """A cascade would remove cached rows behind the counts' back."""
+    with Plain(database) as plain:
+        for table, key in KEYS.items():
+            kinds = dict(
+                plain.all(
+                    "SELECT contype::text, pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = %s::regclass"
+                    " AND contype IN ('p', 'f')",
+                    (table,),
+                )
+            )
+            assert kinds == {"p": f"PRIMARY KEY ({key})"}
+
+
+def test_a_plain_insert_needs_names_and_parents_only(database: str) -> None:
+    with Plain(database) as plain:
+        plain.run("INSERT INTO cities (name) VALUES ('a')")
+        plain.run("INSERT INTO companies (name) VALUES ('x')")
+        plain.run("INSERT INTO products (company_id, name) SELECT id, 'p' FROM companies")
+        row = plain.all("SELECT kind, is_active, created_at <= now(), updated_at <= now() FROM products")[0]
+    assert row == ("product", True, True, True)
+
+
+def test_both_active_rows_are_there_from_the_beginning(database: str) -> None:
+    with Plain(database) as plain:
+        rows = plain.all("SELECT cache_type, active_city_ids, total_cities FROM active_cities_cache ORDER BY 1")
+    assert rows == [("companies", [], 0), ("products", [], 0)]
