@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests import oracle
 from tests.acceptance import operating
 from tests.acceptance.operating import call, citycache, right, run_task
 from tests.plain import Plain, psql
@@ -113,6 +114,24 @@ def test_a_large_company_moves_and_a_product_beside_it_shows_within_a_second(sys
 
     until(lambda: plain.one(moved) == LARGE, 60)
     assert max(latencies) < 1.0
+    right(plain, 30)
+    assert operating.rebuilds(plain) == 0
+
+
+def test_a_move_under_way_goes_on_after_its_worker_was_killed(system: System, plain: Plain) -> None:
+    moved = "SELECT count(*) FROM product_city_mapping WHERE company_id = 920000 AND city_id = 900020"
+    with Plain(system.database, autocommit=False) as locker:
+        locker.all(
+            "SELECT FROM product_city_mapping WHERE product_id = 2015000 FOR UPDATE"
+        )  # it gets so far, no farther
+        plain.run("UPDATE companies SET city_id = 900020 WHERE id = 920000")
+        until(lambda: plain.one(moved) > 5_000, 20, "the move is under way")
+        system.kill("worker")
+    assert oracle.snapshot_violations(plain) == []
+    assert plain.one(moved) < 15_000
+    operating.start(system, "worker-2")
+
+    until(lambda: plain.one(moved) == LARGE, 60, "the move is completed")
     right(plain, 30)
     assert operating.rebuilds(plain) == 0
 
