@@ -46,7 +46,7 @@ class Gathered:
     done: bool = False
     oldest: str | None = None  # times of the events, RFC 3339
     newest: str | None = None
-    parent: str | None = None  # trace context of the first traced message
+    parent: str | None = None  # trace context of the first recorded message
 
 
 class EventConsumer(bootsteps.StartStopStep):
@@ -157,11 +157,12 @@ class EventConsumer(bootsteps.StartStopStep):
         self._dispatch_in(0 if full else settings().batch_linger_ms / 1000)
 
     def _trace(self, message: Any) -> None:
+        """A batch goes on in the trace of its first message that is recorded."""
         batch = self._open if self._open.tags else self._closed[-1]
-        if batch.parent is None:
+        if batch.parent is None or not tracing.is_sampled(batch.parent):
             header = (message.headers or {}).get("traceparent")
             traced = (hint.traceparent for hint in batch.hints if hint.traceparent)
-            batch.parent = header if isinstance(header, str) else next(traced, None)
+            batch.parent = header if isinstance(header, str) else next(traced, batch.parent)
 
     def _close_batch(self) -> None:
         if self._open.tags:

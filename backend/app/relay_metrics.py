@@ -43,10 +43,11 @@ class Published(publisher.Watcher):
         self._spans: list[Span] = []
 
     def sending(self, message: Outgoing) -> str | None:
-        """A message with traced events goes on in the trace of the first, with links to those of the others."""
+        """A message with traced events goes on in the trace of the first that is recorded, with links to all others."""
         if not message.traceparents:
             return None
-        first, *others = message.traceparents
+        first = next(filter(tracing.is_sampled, message.traceparents), message.traceparents[0])
+        others = [other for other in message.traceparents if other != first]
         attributes: dict[str, Any] = {"messaging.system": "rabbitmq", "messaging.batch.message_count": len(message.ids)}
         span = tracing.start(f"publish {message.type}", first, others, "producer", **attributes)
         if span is not None:

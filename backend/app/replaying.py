@@ -67,7 +67,8 @@ def _show(result: dict[str, Any], as_json: bool) -> None:
         click.echo(json.dumps(result, default=str))
         return
     click.echo(
-        f"{result['events']:,} events of offsets {result['first_offset']} to {result['last_offset']}, {result['keys']:,} keys"
+        f"{result['events']:,} events of offsets {result['first_offset']} to {result['last_offset']},"
+        f" {result['keys']:,} keys"
     )
     if not result["dry_run"]:
         click.echo(f"{result['rows_changed']:,} rows changed")

@@ -124,6 +124,11 @@ def traceparent(of: Span | None = None) -> str | None:
     return carrier.get("traceparent")
 
 
+def is_sampled(traceparent: str) -> bool:
+    """Whether the caller wants its trace recorded: the lowest bit of the flags."""
+    return traceparent != "" and traceparent[-1] in "13579bdf"
+
+
 def _context(parent: str | None) -> Context | None:
     if not parent:
         return None
