@@ -66,10 +66,8 @@ def _show(result: dict[str, Any], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(result, default=str))
         return
-    click.echo(
-        f"{result['events']:,} events of offsets {result['first_offset']} to {result['last_offset']},"
-        f" {result['keys']:,} keys"
-    )
+    offsets = f"offsets {result['first_offset']} to {result['last_offset']}"
+    click.echo(f"{result['events']:,} events of {offsets}, {result['keys']:,} keys")
     if not result["dry_run"]:
         click.echo(f"{result['rows_changed']:,} rows changed")
         return
