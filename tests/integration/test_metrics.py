@@ -77,7 +77,6 @@ def test_events_are_counted_along_their_way(scraped: Scraped, database: str, tmp
 
 def _counters_survive_a_killed_child(scraped: Scraped, database: str, tmp_path: Path) -> None:
     before = scraped.value("worker", "citycache_batch_keys_total") or 0
-    files = sorted(path.name for path in tmp_path.glob("citycache-metrics-*/*.db"))
     main = scraped.parts["worker"].pid("worker")
     children = set(spawn.descendants(main))
     for pid in children:
@@ -89,7 +88,8 @@ def _counters_survive_a_killed_child(scraped: Scraped, database: str, tmp_path: 
             plain.run("UPDATE companies SET city_id = 1 + city_id %% 50 WHERE id = %s", (company,))
 
     until(lambda: (scraped.value("worker", "citycache_batch_keys_total") or 0) == before + 20, 20, "counters go on")
-    assert sorted(path.name for path in tmp_path.glob("citycache-metrics-*/*.db")) == files
+    places = {path.stem.rpartition("_")[2] for path in tmp_path.glob("citycache-metrics-*/*.db")}
+    assert places <= {"main", "child0", "child1"}, "a new child goes on in the files of the one that it replaces"
 
 
 def _the_api_shows_the_pipeline(scraped: Scraped, database: str) -> None:
