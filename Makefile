@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input -qq
 ARGS ?=
+# Files of tests side by side: they wait more than they compute.
+TESTS_AT_ONCE ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help up setup setup-dev test check format bench bench-quick faults clean
@@ -20,7 +22,7 @@ setup-dev: $(VENV)/.dev
 
 test: setup-dev  ## install what the tests need, then run all of them (some: make test ARGS="tests/unit -k patch")
 	@scripts/install-test-servers
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(TESTS_AT_ONCE) --dist loadfile $(ARGS)
 
 check: setup-dev  ## format, lint, types, import contracts
 	@$(BIN)/ruff format --check .
