@@ -15,6 +15,7 @@ from typing import Any
 from celery import Celery
 from celery.schedules import crontab
 from celery.signals import (
+    celeryd_init,
     setup_logging,
     worker_process_init,
     worker_process_shutdown,
@@ -23,7 +24,7 @@ from celery.signals import (
 )
 from kombu import Exchange, Queue
 
-from backend.app import db, exposing, log, metrics, stopping, tracing
+from backend.app import db, exposing, log, metrics, reconnecting, stopping, tracing
 from backend.app.errors import CitycacheError
 from backend.app.settings import settings
 from backend.app.startup import warn_on_default_passwords
@@ -73,6 +74,7 @@ app.conf.update(
     task_reject_on_worker_lost=True,
     worker_cancel_long_running_tasks_on_connection_loss=True,
     worker_prefetch_multiplier=1,
+    worker_consumer="backend.app.reconnecting:SwiftConsumer",
     worker_concurrency=settings().worker_concurrency,
     worker_enable_remote_control=True,
     worker_send_task_events=False,
@@ -106,6 +108,7 @@ if not settings().in_process:
     app.steps["consumer"].add(WorkerPulse)
 
 
+celeryd_init.connect(reconnecting.own_name)
 worker_shutting_down.connect(stopping.within_deadline)
 worker_process_init.connect(stopping.with_the_worker)
 

@@ -1,0 +1,48 @@
+"""How a worker comes to its broker, and back to it.
+
+Celery waits 2 s, 4 s, 6 s and so on up to 30 s between attempts, and at each connection a second for neighbours to
+answer. Events wait as long, so here it asks every second or two, and no neighbours: what they would tell, which tasks
+are revoked, nobody here uses.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Final
+from uuid import uuid4
+
+from celery.utils.nodenames import default_nodename
+from celery.worker.consumer import Consumer
+
+FIRST_SECONDS: Final = 0.5
+STEP_SECONDS: Final = 0.5
+LONGEST_SECONDS: Final = 2.0
+ALONE: Final = {"without_mingle": True, "without_gossip": True}
+
+
+class SwiftConsumer(Consumer):
+    """Celery's connection to the broker, with shorter waits."""
+
+    def __init__(self, on_task_request: Any, **options: Any) -> None:
+        options["worker_options"] = {**(options.get("worker_options") or {}), **ALONE}
+        super().__init__(on_task_request, **options)
+
+    def ensure_connected(self, conn: Any) -> Any:
+        """Try for any time."""
+        conn.ensure_connection = partial(
+            conn.ensure_connection,
+            interval_start=FIRST_SECONDS,
+            interval_step=STEP_SECONDS,
+            interval_max=LONGEST_SECONDS,
+        )
+        return super().ensure_connected(conn)
+
+
+def own_name(instance: Any = None, **kwargs: Any) -> None:
+    """A receiver of `celeryd_init`: a worker that was given no name takes one that nobody else has.
+
+    Its control queue is exclusive to its connection and bears its name. A worker that comes back, before the broker
+    has noticed that the connection of before is gone, would be refused.
+    """
+    if instance is not None and instance.hostname == default_nodename(""):
+        instance.hostname = default_nodename(f"celery-{uuid4().hex[:8]}@")
