@@ -28,6 +28,7 @@ class Waiting:
     oldest_held: str | None  # time of the oldest event that a worker holds
     newest_held: str | None
     silent: int = 0  # workers that did not say what they hold: suspended, or lost and not yet noticed by the broker
+    is_known: bool = True  # False: there may be more
 
     @property
     def messages(self) -> int:
@@ -53,7 +54,9 @@ def waiting(url: str | None = None, reply_seconds: float = REPLY_SECONDS) -> Wai
     newest = [worker["newest"] for worker in held if worker["newest"]]
     messages = sum(worker["messages"] for worker in held)
     silent = max(0, consumers - len(held))
-    return Waiting(ready, messages, min(oldest, default=None), max(newest, default=None), silent)
+    # A queue whose leader is being elected, as after a restart of the broker, says that it has neither.
+    is_known = not silent and (consumers > 0 or ready > 0)
+    return Waiting(ready, messages, min(oldest, default=None), max(newest, default=None), silent, is_known)
 
 
 class _Enough(Exception):

@@ -21,7 +21,7 @@ WIDE_SQL: Final = (
 
 @dataclass(frozen=True)
 class Lag:
-    """All zero: every committed change is in the caches. None: the server concerned did not say in time."""
+    """All zero: every committed change is in the caches. None: nobody could say so in time."""
 
     outbox_rows: int | None  # committed, not yet confirmed by the broker
     queue_messages: int | None  # in the queue or in a worker's hands; a wide patch counts as one until it is done
@@ -45,7 +45,7 @@ def lag(query: Callable[[str], Any], broker_url: str | None = None) -> Lag:
         ages.append(_age(waiting.oldest_held))
     return Lag(
         outbox[0] if outbox else None,
-        waiting.messages + wide[0] if waiting and wide and not waiting.silent else None,
+        waiting.messages + wide[0] if waiting and wide and waiting.is_known else None,
         max(ages) if ages else None,
     )
 

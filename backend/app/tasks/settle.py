@@ -42,7 +42,7 @@ def passed(instant: datetime) -> bool:
     if _in_outbox(instant):
         return False
     waiting = broker.waiting()
-    if waiting.silent:
+    if not waiting.is_known:
         return False
     if waiting.held and (waiting.oldest_held is None or _is_before(waiting.oldest_held, instant)):
         return False
