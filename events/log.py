@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -71,15 +71,10 @@ class Log:
 
     def end(self) -> int:
         """About the last offset: the first of the last chunk."""
-        channel, received = self._connection.channel(), deque[Any]()
-        try:
-            self._consume(channel, received, "last")
+        received: deque[Any] = deque()
+        with self._reading("last", received):
             self._await(received)
             return int(received[0].headers["x-stream-offset"])
-        except LOST as failure:
-            raise BrokerGone(f"the log's connection is lost: {failure!r}") from failure
-        finally:
-            _close(channel)
 
     def read(self, start: int | datetime | str, marker: str, mark: bool = False) -> Iterator[Logged]:
         """Messages from `start` (an offset, an aware instant, or 'first') up to the marker.
@@ -90,16 +85,28 @@ class Log:
         """
         received: deque[Any] = deque()
         attached = min(start, self.end()) if isinstance(start, int) else _start(start)
-        channel = self._connection.channel()
-        try:
-            self._consume(channel, received, attached)
+        with self._reading(attached, received) as channel:
             if mark:
                 self._publish(marker)
             yield from self._until_marker(channel, received, start, marker)
+
+    @contextmanager
+    def _reading(self, start: Any, received: deque[Any]) -> Iterator[Any]:
+        """A channel on which messages from `start` on come into `received`; cancelled before it closes."""
+        channel: Any = None
+        try:
+            channel = self._connection.channel()
+            channel.basic_qos(0, PREFETCH, False)
+            arguments = {"x-stream-offset": start}
+            channel.basic_consume(topology.LOG_NAME, CONSUMER, callback=received.append, arguments=arguments)
+            yield channel
         except LOST as failure:
             raise BrokerGone(f"the log's connection is lost: {failure!r}") from failure
         finally:
-            _close(channel)
+            if channel is not None:
+                with suppress(*LOST):
+                    channel.basic_cancel(CONSUMER)  # else deliveries under way would be taken for a fault
+                    channel.close()
 
     def _publish(self, marker: str) -> None:
         message = amqp.Message(b"", content_type=MARKER, message_id=marker, delivery_mode=2)
@@ -107,11 +114,6 @@ class Log:
         channel.confirm_select()
         channel.basic_publish_confirm(message, exchange="", routing_key=topology.LOG_NAME)
         channel.close()
-
-    def _consume(self, channel: Any, received: deque[Any], start: Any) -> None:
-        channel.basic_qos(0, PREFETCH, False)
-        arguments = {"x-stream-offset": start}
-        channel.basic_consume(topology.LOG_NAME, CONSUMER, callback=received.append, arguments=arguments)
 
     def _until_marker(
         self, channel: Any, received: deque[Any], start: int | datetime | str, marker: str
@@ -162,10 +164,3 @@ def _logged(offset: int, message: Any) -> Logged:
     published = stamp.replace(tzinfo=UTC).timestamp() if isinstance(stamp, datetime) else float(stamp or 0)
     headers = properties.get("application_headers") or {}
     return Logged(offset, list(contract.decode(body, properties.get("content_type") or "", headers)), published)
-
-
-def _close(channel: Any) -> None:
-    """Cancel first, so that deliveries under way are not taken for a fault."""
-    with suppress(*LOST):
-        channel.basic_cancel(CONSUMER)
-        channel.close()
