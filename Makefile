@@ -40,9 +40,9 @@ bench: setup-dev  ## all benchmarks (takes long)
 bench-quick: setup-dev  ## small benchmarks, to see that they run
 	@$(BIN)/citycache bench --quick $(ARGS)
 
-faults: setup-dev  ## only the tests that kill processes and servers
+faults: setup-dev  ## kill processes, servers and connections while the real feed plays (ARGS="--seed 7 --minutes 20")
 	@scripts/install-test-servers
-	@$(BIN)/python -m pytest tests/faults $(ARGS)
+	@$(BIN)/python -m tests.faults $(ARGS)
 
 clean:  ## remove .venv and what tools have cached; the data in .citycache stays
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info

@@ -90,6 +90,12 @@ class Plant(System):
             found: dict[str, Any] = json.load(answer)
             return found
 
+    def begin(self, name: str) -> None:
+        """Start a part without waiting for it."""
+        self._processes[name] = spawn.spawn(
+            self._commands()[name](name), log=self._log(name), env=self.environment, cwd=ROOT
+        )
+
     def process(self, name: str) -> subprocess.Popen[bytes]:
         """A started part."""
         return self._processes[name]

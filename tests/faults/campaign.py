@@ -1,0 +1,135 @@
+"""A campaign: the feed plays, faults come by a seeded schedule, and at the end all has to be there and right."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Final
+
+from events.contract import Event
+from events.log import Log, new_marker
+from tests.faults.faults import Fault
+from tests.faults.feed import Feed
+from tests.faults.operator import Operator
+from tests.faults.world import World
+
+TWO_AT_ONCE: Final = 0.2  # of the faults come before the one before has been recovered from
+PAUSE_SECONDS: Final = 1.0  # at most, between a recovery and the next fault
+DRAIN_SECONDS: Final = 180.0
+RATE: Final = 150  # lines a second
+
+
+@dataclass
+class Report:
+    """What came of a campaign."""
+
+    seed: int
+    seconds: float = 0.0
+    faults: Counter[str] = field(default_factory=Counter)  # by kind
+    recoveries: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))  # seconds, by kind
+    lines: int = 0  # of the feed, applied
+    interruptions: int = 0  # of the import
+    drain_seconds: float = 0.0
+    events: int = 0  # captured
+    repeated: int = 0  # of them, those that the log holds more than once
+    lost: int = 0  # of them, those that it does not hold
+    violations: list[str] = field(default_factory=list)  # rows that the oracle finds wrong
+    dead_letters: list[str] = field(default_factory=list)  # those still open, and why
+    unfinished: list[str] = field(default_factory=list)  # runs that never ended
+    runs: Counter[str] = field(default_factory=Counter)  # of rebuilds and replays, by task and state
+    failures: list[str] = field(default_factory=list)  # of them, and why
+    answers: Counter[int] = field(default_factory=Counter)  # of the API, by status
+    slow_answers: list[str] = field(default_factory=list)
+
+    @property
+    def kills(self) -> int:
+        """Processes and servers ended by SIGKILL."""
+        return sum(number for kind, number in self.faults.items() if kind.startswith(("kill", "outage")))
+
+    @property
+    def complaints(self) -> list[str]:
+        """Everything that must not be."""
+        found = [*self.violations, *self.dead_letters, *self.unfinished]
+        found += [f"{self.lost} events are lost"] * bool(self.lost)
+        found += [f"the API answered {status}" for status in self.answers if status >= 500 and status != 503]
+        return found
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to happen."""
+
+    seed: int
+    minutes: float
+    kinds: Sequence[Fault]
+    tasks: bool = False  # start rebuilds and replays as well; they mend what was lost, so without them it is stricter
+    longest: float = 60.0  # seconds that a fault may last
+
+
+def run(world: World, plan: Plan, tell: Callable[[str], None]) -> Report:
+    """Play until the time is over, then drain and compare. AssertionError when events do not flow again in time."""
+    report, begin = Report(plan.seed), time.monotonic()
+    feed, operator = Feed(world.plant.environment, world.place, RATE), Operator(world, plan.seed, plan.tasks)
+    feed.start()
+    operator.start()
+    try:
+        _disturb(world, plan, begin + plan.minutes * 60, report, tell)
+    finally:
+        world.heal()
+        operator.stop()
+        feed.stop()
+    report.seconds = time.monotonic() - begin
+    report.lines, report.interruptions = feed.lines, feed.interruptions
+    report.answers, report.slow_answers = operator.answers, operator.slow
+    _judge(world, report)
+    return report
+
+
+def _disturb(world: World, plan: Plan, end: float, report: Report, tell: Callable[[str], None]) -> None:
+    dice, weights = random.Random(plan.seed), [fault.weight for fault in plan.kinds]
+    number = 0
+    while time.monotonic() < end:
+        faults = dice.choices(plan.kinds, weights, k=2 if dice.random() < TWO_AT_ONCE else 1)
+        lasting = min(plan.longest, max(dice.uniform(*fault.seconds) for fault in faults))
+        number += 1
+        for fault in faults:
+            report.faults[fault.name] += 1
+            fault.inject(world, dice)
+        world.pause(lasting)
+        world.heal()
+        seconds = world.await_flow(f"probe {report.seed} {number}")
+        name = faults[0].name if len(faults) == 1 else "two at once"
+        report.recoveries[name].append(seconds)
+        what = " + ".join(fault.name for fault in faults)
+        tell(f"{number:4d}  {what:<45} {lasting:5.1f} s, recovered in {seconds:5.1f} s")
+        world.pause(dice.uniform(0, PAUSE_SECONDS))
+
+
+def _judge(world: World, report: Report) -> None:
+    report.drain_seconds = world.plant.drain(DRAIN_SECONDS)
+    report.violations = world.plant.violations()
+    with world.plant.sql() as sql:
+        captured = set(sql.column("SELECT event_id::text FROM captured"))
+        report.dead_letters = [
+            f"dead letter: {reason}" for reason in sql.column("SELECT reason FROM dead_letters WHERE closed_at IS NULL")
+        ]
+        own = "FROM task_runs WHERE task <> 'apply_catalog_events'"
+        world.plant.wait_until(
+            lambda: not sql.one(f"SELECT count(*) {own} AND state IN ('STARTED', 'RETRY')"), 120, "all runs end"
+        )
+        report.runs.update(sql.column(f"SELECT task || ' ' || state {own}"))
+        report.failures = sql.column(f"SELECT task || ': ' || error {own} AND state = 'FAILURE'")
+    logged = _logged(world)
+    report.events, report.lost = len(captured), len(captured - set(logged))
+    report.repeated = sum(logged[event] > 1 for event in captured)
+
+
+def _logged(world: World) -> Counter[str]:
+    """How often each event stands in the log."""
+    with closing(Log(world.rabbitmq.url)) as log:
+        messages = log.read("first", new_marker(), mark=True)
+        return Counter(event.id for logged in messages for event in logged.events if isinstance(event, Event))
