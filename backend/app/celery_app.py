@@ -31,6 +31,7 @@ from backend.app.startup import warn_on_default_passwords
 from events import tls
 from events.topology import MAINTENANCE, PATCHES
 
+AT_ONCE = {"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0}  # who publishes will not wait
 EVERY_15_MINUTES = crontab(minute="*/15")
 EVERY_30_MINUTES = crontab(minute="*/30")
 EVERY_60_MINUTES = crontab(minute="0")
@@ -91,7 +92,7 @@ app.conf.update(
     broker_transport_options=(
         {"polling_interval": 0.05}
         if settings().in_process
-        else {"confirm_publish": True, "confirm_timeout": 5, "read_timeout": 15, "write_timeout": 15}
+        else {"confirm_publish": True, "confirm_timeout": 5, "read_timeout": 15, "write_timeout": 15, **AT_ONCE}
     ),
     control_queue_durable=False,
     control_queue_exclusive=True,
