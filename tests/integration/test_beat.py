@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backend.app import celery_app
+from backend.app.embedded import inprocess
 from backend.app.scheduler import LedgerScheduler, due_instant
 from backend.app.tasks import ledger, refresh
 from tests.plain import Plain
@@ -149,3 +150,11 @@ def test_a_beat_that_starts_remembers_when_each_task_was_due_last(plain: Plain) 
 
     assert entries["refresh-all-caches"].last_run_at == long_ago
     assert entries["refresh-all-caches"].is_due()[0], "what it missed is queued at once, and once"
+
+
+def test_the_beat_inside_the_one_process_remembers_by_the_ledger_too(plain: Plain) -> None:
+    """It needs no file, and a run that it queued before a crash is not queued again after it."""
+    service = inprocess.beat()
+
+    assert isinstance(service.scheduler, LedgerScheduler)
+    assert set(DOCUMENTED) <= set(celery_app.app.tasks)

@@ -60,13 +60,19 @@ def serve(host: str, port: int) -> None:
         app=app, pool_cls="threads", concurrency=settings().worker_concurrency,
         without_gossip=True, without_mingle=True, without_heartbeat=True, hostname=f"in-process-{os.getpid()}",
     )  # fmt: skip
-    for name, run in {"relay": relay.run, "worker": worker.start, "beat": Service(app).start}.items():
+    for name, run in {"relay": relay.run, "worker": worker.start, "beat": beat().start}.items():
         threading.Thread(target=_fatal, args=(name, run), name=name, daemon=True).start()
     from backend.app.tasks.events import resume_wide_patches
 
     resume_wide_patches()
     uvicorn.run("backend.app.main:app", host=host, port=port, log_config=None, timeout_graceful_shutdown=5)
     relay.stop()
+
+
+def beat() -> Service:
+    """Beat with the configured scheduler; by itself the service takes Celery's own, which keeps a file."""
+    app.loader.import_default_modules()  # a task that is not there yet would be queued past the ledger
+    return Service(app, scheduler_cls=app.conf.beat_scheduler)
 
 
 def _fatal(name: str, run: Callable[[], object]) -> None:
