@@ -42,6 +42,11 @@ POLICIES: Final[dict[str, dict[str, Any]]] = {
         "apply-to": "queues",
         "definition": {"delivery-limit": 50, "dead-letter-exchange": DEAD_LETTER_EXCHANGE.name},
     },
+    "city-cache-tasks": {  # a run that its worker cannot end goes on elsewhere, however often
+        "pattern": r"^city-cache\.(patches|maintenance)$",
+        "apply-to": "queues",
+        "definition": {"delivery-limit": 1_000_000},
+    },
     "catalog-events-log": {
         "pattern": r"^catalog\.events\.log$",
         "apply-to": "queues",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from typing import Any
 
 from celery import Celery
@@ -63,7 +64,10 @@ app.conf.update(
     beat_max_loop_interval=5,
     timezone="UTC",
     enable_utc=True,
-    task_queues=[Queue(name, Exchange(name, "direct"), routing_key=name) for name in (PATCHES, MAINTENANCE)],
+    task_queues=[
+        Queue(name, Exchange(name, "direct"), routing_key=name, queue_arguments={"x-queue-type": "quorum"})
+        for name in (PATCHES, MAINTENANCE)  # quorum: a classic queue of a cluster is away with its node
+    ],
     task_default_queue=MAINTENANCE,  # all tasks but the events'
     task_routes={"apply_catalog_events": {"queue": PATCHES}},
     task_create_missing_queues=False,
@@ -150,4 +154,4 @@ worker_process_shutdown.connect(lambda **kwargs: tracing.end(), weak=False)
 @worker_process_init.connect
 def _own_connections(**kwargs: Any) -> None:
     tracing.name_children("worker")
-    db.engine(f"worker child {os.getpid()}", size=2)
+    db.engine(f"worker child {os.getpid()} of {os.getppid()}@{socket.gethostname()[:20]}", size=2)
