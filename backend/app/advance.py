@@ -56,7 +56,7 @@ class Watch:
         self._judge(self._relay.seconds_still(oldest is not None, oldest, now), "the relay publishes none of them")
         if settings().in_process:
             return
-        waiting = broker.waiting(reply_seconds=REPLY_SECONDS)
+        waiting = broker.waiting(reply_seconds=REPLY_SECONDS, connected=lambda: query(broker.CONNECTED_WORKERS))
         still = self._workers.seconds_still(waiting.messages > 0, query(LAST_RUN), now)
         self._judge(still, f"no worker applies any of {waiting.messages} messages")
         silent = self._silence.seconds_still(waiting.silent > 0, waiting.silent, now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -16,6 +17,11 @@ from events.errors import BrokerGone
 from events.publisher import LOST, connect
 
 QUEUES: Final = (topology.UPDATER.name, topology.DEAD_LETTERS.name, topology.PATCHES, topology.MAINTENANCE)
+CONNECTED_WORKERS: Final = (
+    "SELECT count(DISTINCT split_part(application_name, ' of ', 2)) FROM pg_stat_activity"
+    " WHERE datname = current_database() AND starts_with(application_name, 'citycache worker child')"
+)
+"""Workers whose children have connections to the database: also those that are suspended, and none that ended."""
 REPLY_SECONDS: Final = 1.0  # a worker's main loop answers within milliseconds
 
 
@@ -41,8 +47,14 @@ def depths(*queues: str, url: str | None = None) -> dict[str, int | None]:
     return {queue: found[0] if found else None for queue, found in _declared(queues or QUEUES, url).items()}
 
 
-def waiting(url: str | None = None, reply_seconds: float = REPLY_SECONDS) -> Waiting:
-    """What waits for the updater. The queue is asked before its workers, so nothing on its way is missed."""
+def waiting(
+    url: str | None = None, reply_seconds: float = REPLY_SECONDS, connected: Callable[[], Any] = lambda: None
+) -> Waiting:
+    """What waits for the updater. The queue is asked before its workers, so nothing on its way is missed.
+
+    `connected` answers CONNECTED_WORKERS. It is asked when some consumers answer and some do not: where a node of a
+    cluster is down, the broker goes on counting the consumers whose connections ended with it.
+    """
     if (url or settings().celery_broker_url).startswith("memory://"):
         return Waiting(0, 0, None, None)
     found = _declared((topology.UPDATER.name,), url)[topology.UPDATER.name]
@@ -54,6 +66,8 @@ def waiting(url: str | None = None, reply_seconds: float = REPLY_SECONDS) -> Wai
     newest = [worker["newest"] for worker in held if worker["newest"]]
     messages = sum(worker["messages"] for worker in held)
     silent = max(0, consumers - len(held))
+    if held and silent and (workers := connected()) is not None:
+        silent = min(silent, max(0, workers - len(held)))
     # A queue whose leader is being elected, as after a restart of the broker, says that it has neither.
     is_known = not silent and (consumers > 0 or ready > 0)
     return Waiting(ready, messages, min(oldest, default=None), max(newest, default=None), silent, is_known)

@@ -36,7 +36,7 @@ def lag(query: Callable[[str], Any], broker_url: str | None = None) -> Lag:
     """The lag; `query` runs one statement and answers its only row, and may answer None when the database is away."""
     outbox = query(OUTBOX_SQL["lag"])
     try:
-        waiting: broker.Waiting | None = broker.waiting(broker_url)
+        waiting: broker.Waiting | None = broker.waiting(broker_url, connected=lambda: _workers(query))
     except BrokerAway:
         waiting = None
     wide = query(WIDE_SQL)
@@ -48,6 +48,11 @@ def lag(query: Callable[[str], Any], broker_url: str | None = None) -> Lag:
         waiting.messages + wide[0] if waiting and wide and waiting.is_known else None,
         max(ages) if ages else None,
     )
+
+
+def _workers(query: Callable[[str], Any]) -> Any:
+    row = query(broker.CONNECTED_WORKERS)
+    return row and row[0]
 
 
 def cursor_query(connection: psycopg2.extensions.connection) -> Callable[[str], Any]:

@@ -41,7 +41,7 @@ def passed(instant: datetime) -> bool:
     """Whether all that was committed before the instant has been applied. May raise Away."""
     if _in_outbox(instant):
         return False
-    waiting = broker.waiting()
+    waiting = broker.waiting(connected=_connected_workers)
     if not waiting.is_known:
         return False
     if waiting.held and (waiting.oldest_held is None or _is_before(waiting.oldest_held, instant)):
@@ -53,6 +53,11 @@ def _in_outbox(instant: datetime) -> bool:
     with db.transaction() as connection:
         sql = "SELECT EXISTS (SELECT FROM event_outbox WHERE occurred_at <= %(instant)s)"
         return bool(connection.exec_driver_sql(sql, {"instant": instant}).scalar_one())
+
+
+def _connected_workers() -> int:
+    with db.transaction() as connection:
+        return int(connection.exec_driver_sql(broker.CONNECTED_WORKERS).scalar_one())
 
 
 def _is_before(event_time: str, instant: datetime) -> bool:
