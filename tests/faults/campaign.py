@@ -6,12 +6,10 @@ import random
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Final
 
-from events.contract import Event
-from events.log import Log, new_marker
+from tests.faults.captured import captured, logged
 from tests.faults.faults import Fault
 from tests.faults.feed import Feed
 from tests.faults.operator import Operator
@@ -113,7 +111,7 @@ def _judge(world: World, report: Report) -> None:
     report.drain_seconds = world.plant.drain(DRAIN_SECONDS)
     report.violations = world.plant.violations()
     with world.plant.sql() as sql:
-        captured = set(sql.column("SELECT event_id::text FROM captured"))
+        events = captured(sql)
         report.dead_letters = [
             f"dead letter: {reason}" for reason in sql.column("SELECT reason FROM dead_letters WHERE closed_at IS NULL")
         ]
@@ -123,13 +121,6 @@ def _judge(world: World, report: Report) -> None:
         )
         report.runs.update(sql.column(f"SELECT task || ' ' || state {own}"))
         report.failures = sql.column(f"SELECT task || ': ' || error {own} AND state = 'FAILURE'")
-    logged = _logged(world)
-    report.events, report.lost = len(captured), len(captured - set(logged))
-    report.repeated = sum(logged[event] > 1 for event in captured)
-
-
-def _logged(world: World) -> Counter[str]:
-    """How often each event stands in the log."""
-    with closing(Log(world.rabbitmq.url)) as log:
-        messages = log.read("first", new_marker(), mark=True)
-        return Counter(event.id for logged in messages for event in logged.events if isinstance(event, Event))
+    times = logged(world.rabbitmq.url)
+    report.events, report.lost = len(events), len(events - set(times))
+    report.repeated = sum(times[event] > 1 for event in events)

@@ -53,7 +53,10 @@ class Plant(System):
 
     def drain(self, deadline: float = 60) -> float:
         """Wait until the lag is zero in every respect; the seconds it took."""
-        return self.wait_until(self._is_drained, deadline, "the lag is zero")
+        try:
+            return self.wait_until(self._is_drained, deadline, "the lag is zero")
+        except AssertionError as failure:
+            raise AssertionError(f"the lag is {self.lag()}: {failure}") from None
 
     def violations(self) -> list[str]:
         """What the oracle finds wrong in the caches."""

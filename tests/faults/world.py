@@ -23,6 +23,7 @@ from backend.app.embedded.errors import EmbeddedError
 from backend.app.embedded.postgres import Postgres
 from backend.app.embedded.rabbitmq import RabbitMQ
 from events import topology
+from tests.faults.captured import note_captured
 from tests.faults.plant import Plant
 from tests.faults.proxy import Proxy
 from tests.servers import migrate
@@ -43,12 +44,6 @@ NO_SCHEDULE: Final = """
     CREATE TRIGGER refuse_run BEFORE INSERT ON task_runs FOR EACH ROW WHEN (NEW.trigger = 'beat')
     EXECUTE FUNCTION refuse_run()"""
 """Beat's rebuilds would mend what was lost, and nobody would hear of it: the ledger says they are queued already."""
-CAPTURED: Final = """
-    CREATE TABLE captured (event_id uuid);
-    CREATE FUNCTION note_captured() RETURNS trigger LANGUAGE plpgsql AS
-    $$ BEGIN INSERT INTO public.captured SELECT event_id FROM fresh; RETURN NULL; END $$;
-    CREATE TRIGGER note_captured AFTER INSERT ON event_outbox REFERENCING NEW TABLE AS fresh
-    FOR EACH STATEMENT EXECUTE FUNCTION note_captured()"""
 
 
 class World:
@@ -79,7 +74,7 @@ class World:
             self.plant = stack.enter_context(self._plant())
             self.plant.started()
             with self.plant.sql() as sql:
-                sql.run(CAPTURED)
+                note_captured(sql)
                 sql.run(NO_SCHEDULE)
             self._ended.wait(SETTLE_SECONDS)
             keeper = threading.Thread(target=self._keep, name="keeper", daemon=True)

@@ -6,9 +6,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,9 +14,8 @@ import pytest
 from backend.app.broker import depths
 from backend.app.embedded import spawn
 from events import topology
-from events.contract import Event
-from events.log import Log, new_marker
 from events.outbox import LEADER_LOCK
+from tests.faults.captured import logged
 from tests.faults.length import short_or
 from tests.faults.plant import Plant, plant_on
 from tests.faults.proxy import Proxy
@@ -72,23 +69,12 @@ def leaders(sql: Plain) -> int:
     return int(sql.one("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = %s", [LEADER_LOCK]))
 
 
-def published(plant: Plant) -> Counter[str]:
-    """How often each event stands in the log."""
-    with closing(Log(plant.servers[1])) as log:
-        return Counter(
-            event.id
-            for logged in log.read("first", new_marker(), mark=True)
-            for event in logged.events
-            if isinstance(event, Event)
-        )
-
-
 def test_of_two_relays_one_publishes_and_each_event_once(plant: Plant, sql: Plain):
     for _ in range(50):
         sql.run(ADD, [20])
     plant.drain()
     assert (leads(plant, "relay"), leads(plant, "relay-2"), leaders(sql)) == (1, 0, 1)
-    assert set(published(plant).values()) == {1}
+    assert set(logged(plant.servers[1]).values()) == {1}
 
 
 def test_the_next_one_leads_when_the_leader_is_killed(plant: Plant, sql: Plain):
@@ -96,7 +82,7 @@ def test_the_next_one_leads_when_the_leader_is_killed(plant: Plant, sql: Plain):
     sql.run(ADD, [20])
     assert until(lambda: leads(plant, "relay-2"), 5, "the other one leads") < 5
     plant.drain()
-    assert len(published(plant)) >= 21
+    assert len(logged(plant.servers[1])) >= 21
 
 
 def test_a_leader_whose_database_connection_is_half_open_loses_the_lead(
@@ -138,7 +124,7 @@ def test_a_suspended_leader_loses_the_lead_and_does_no_harm_when_it_comes_back(p
     plant.drain()
     assert (leads(plant, "relay"), leads(plant, "relay-2"), leaders(sql)) == (1, 1, 1)
     assert sql.one("SELECT count(*) FROM company_city_mapping") == 5_800
-    assert max(published(plant).values()) <= 2, "at most what was under way when it was suspended came twice"
+    assert max(logged(plant.servers[1]).values()) <= 2, "at most what was under way when it was suspended came twice"
 
 
 def test_two_beats_of_which_one_is_suspended_queue_each_due_instant_once(

@@ -13,12 +13,12 @@ from urllib.error import HTTPError
 
 import pytest
 
-from backend.app import advance
+from backend.app import advance, broker
 from backend.app.embedded import spawn
 from backend.app.embedded.postgres import Postgres
 from backend.app.embedded.rabbitmq import RabbitMQ
 from backend.app.errors import Stalled
-from tests.faults.plant import QUIET, Plant, plant_on
+from tests.faults.plant import QUIET, ZERO, Plant, plant_on
 from tests.faults.proxy import Proxy
 from tests.plain import Plain
 from tests.servers import Databases, Vhosts, migrate
@@ -237,3 +237,26 @@ def ticks(pid: int) -> int:
     except OSError:
         return 0
     return int(fields[11]) + int(fields[12])
+
+
+class TestHeld:
+    """What workers hold is known only when all of them say it."""
+
+    def test_of_two_workers_of_which_one_is_suspended(self, plant: Plant, sql: Plain):
+        plant.start(["worker-2"])
+        try:
+            until(lambda: plant.lag() == ZERO and len(plant.children("worker-2")) >= 2, 30, "both are ready")
+            with steady_writes(plant):
+                until(lambda: workers(sql) == 2, 30, "both work")
+                plant.suspend("worker-2")
+                until(lambda: plant.lag()["queue_messages"] is None, 10, "it is not known what the second one holds")
+            plant.resume("worker-2")
+            plant.drain()
+        finally:
+            plant.resume("worker-2")
+            plant.stop(["worker-2"])
+
+
+def workers(sql: Plain) -> int:
+    """Those that have connections to the database."""
+    return int(sql.one(broker.CONNECTED_WORKERS))

@@ -1,0 +1,128 @@
+"""A cluster of three RabbitMQ nodes: the leader of queue and log is killed under load, and nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import pytest
+
+from backend.app.embedded import spawn
+from backend.app.embedded.rabbitmq import RabbitMQ
+from events import topology
+from tests.faults.captured import captured, logged, note_captured
+from tests.faults.plant import QUIET, Plant
+from tests.plain import Plain
+from tests.servers import Databases
+from tests.waiting import until
+
+EVENTS_A_SECOND = 1_000
+STEP = 0.05  # seconds
+FLOWS_AGAIN = 15.0  # seconds
+ADD = """
+    INSERT INTO companies (name, city_id)
+    SELECT 'c', (SELECT min(id) FROM cities) FROM generate_series(1, %s)"""
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[RabbitMQ]]:
+    """Three nodes that have joined each other; the first one's port mapper serves all."""
+    with ExitStack() as stack:
+        first = RabbitMQ(tmp_path_factory.mktemp("node"))
+        stack.callback(first.kill)
+        first.begin()
+        nodes = [first]
+        for _ in range(2):
+            node = RabbitMQ(
+                tmp_path_factory.mktemp("node"),
+                cookie=first.cookie,
+                credentials=first.credentials,
+                port_mapper=first.port_mapper,
+            )
+            stack.callback(node.kill)
+            node.begin()
+            nodes.append(node)
+        for node in nodes:
+            node.await_ready()
+        for node in nodes[1:]:
+            node.join(first)
+        yield nodes
+
+
+@pytest.fixture(scope="module")
+def plant(databases: Databases, nodes: list[RabbitMQ], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
+    """A pipeline whose parts know all three addresses."""
+    addresses = ";".join(node.url for node in nodes)
+    with (
+        databases.migrated() as database,
+        Plant(database, addresses, tmp_path_factory.mktemp("plant"), **QUIET) as plant,
+    ):
+        yield plant.started(["relay", "worker", "api"])
+
+
+def queues(node: RabbitMQ) -> dict[str, dict[str, object]]:
+    """Leader and members of each queue, as one node sees them."""
+    listed = json.loads(node.ctl("list_queues", "name", "leader", "members", "--formatter", "json"))
+    return {queue["name"]: queue for queue in listed}
+
+
+@contextmanager
+def load(plant: Plant) -> Iterator[None]:
+    """A thousand events a second."""
+    stop = threading.Event()
+
+    def write() -> None:
+        with plant.sql() as writer:
+            due = time.monotonic()
+            while not stop.wait(max(0.0, due - time.monotonic())):
+                writer.run(ADD, [int(EVENTS_A_SECOND * STEP)])
+                due += STEP
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(30)
+
+
+def seconds_until_flow(plant: Plant, sql: Plain) -> float:
+    """From now until a change that is made now is cached."""
+    (company,) = sql.column(ADD + " RETURNING id", [1])
+    cached = "SELECT EXISTS (SELECT FROM company_city_mapping WHERE company_id = %s)"
+    return plant.wait_until(lambda: sql.one(cached, [company]), 60, "events flow again")
+
+
+def test_queue_and_log_are_on_all_three_nodes(plant: Plant, nodes: list[RabbitMQ]):
+    found = queues(nodes[0])
+    names = {node.node for node in nodes}
+    for queue in (topology.UPDATER.name, topology.LOG_NAME, topology.DEAD_LETTERS.name):
+        assert set(found[queue]["members"]) == names  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("queue", [topology.UPDATER.name, topology.LOG_NAME])
+def test_a_killed_leader_costs_no_event_and_less_than_15_seconds(
+    plant: Plant, nodes: list[RabbitMQ], queue: str, request: pytest.FixtureRequest
+):
+    with plant.sql() as sql:
+        if not sql.one("SELECT to_regclass('captured') IS NOT NULL"):
+            note_captured(sql)
+        leader = next(node for node in nodes if node.node == queues(nodes[0])[queue]["leader"])
+        with load(plant):
+            assert seconds_until_flow(plant, sql) < 5
+            assert leader.pid is not None
+            spawn.signal_stranger(leader.pid, signal.SIGKILL)
+            seconds = seconds_until_flow(plant, sql)
+            request.node.user_properties.append(("seconds until events flowed again", round(seconds, 1)))
+            until(lambda: leader.pid is None, 5, "the node is dead")
+        assert seconds < FLOWS_AGAIN
+        plant.drain(60)
+        leader.start()
+        until(lambda: len(json.loads(nodes[0].ctl("cluster_status", "--formatter", "json"))["running_nodes"]) == 3, 60)
+        assert plant.violations() == []
+        assert captured(sql) - set(logged(plant.broker)) == set()
