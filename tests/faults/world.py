@@ -67,8 +67,7 @@ class World:
             self.postgres.start()
             migrate(self.postgres.url)
             self.rabbitmq.await_ready()
-            for name, policy in topology.POLICIES.items():
-                self.rabbitmq.set_policy(name, policy["pattern"], policy["definition"], policy["apply-to"])
+            self.rabbitmq.set_policies(topology.POLICIES)
             self.database_proxy = stack.enter_context(Proxy(self.postgres.port))
             self.broker_proxy = stack.enter_context(Proxy(self.rabbitmq.port))
             self.plant = stack.enter_context(self._plant())

@@ -20,6 +20,7 @@ from backend.app.embedded.errors import StartFailed
 from backend.app.embedded.identity import user_namespaces_work
 from backend.app.embedded.postgres import Postgres
 from backend.app.embedded.rabbitmq import RabbitMQ
+from events.topology import POLICIES
 from tests.servers import CAREFREE, ROOT, Databases, Vhosts
 
 
@@ -180,6 +181,16 @@ class TestRabbitMQ:
     def test_takes_policies(self, own_rabbitmq: RabbitMQ):
         own_rabbitmq.set_policy("short", "^kept$", {"max-length": 5})
         assert '{"max-length":5}' in own_rabbitmq.ctl("list_policies")
+
+    def test_takes_several_policies_at_once_and_remembers_them(self, own_rabbitmq: RabbitMQ):
+        own_rabbitmq.set_policies(POLICIES)
+        listed = own_rabbitmq.ctl("list_policies")
+        assert all(
+            f"\t{name}\t{policy['pattern']}" in listed.replace("\\\\", "\\") for name, policy in POLICIES.items()
+        )
+        own_rabbitmq.ctl("clear_policy", next(iter(POLICIES)))
+        own_rabbitmq.set_policies(POLICIES)
+        assert next(iter(POLICIES)) not in own_rabbitmq.ctl("list_policies"), "the same again costs no call"
 
     def test_gives_each_test_a_vhost(self, broker: str, vhosts: Vhosts):
         assert broker.startswith(f"amqp://citycache:{vhosts.node.credentials.password}@127.0.0.1:")

@@ -201,6 +201,17 @@ class RabbitMQ:
         """Set a policy of the vhost `/`."""
         self.ctl("set_policy", "--apply-to", apply_to, name, pattern, json.dumps(dict(definition)))
 
+    def set_policies(self, policies: Mapping[str, Mapping[str, Any]]) -> None:
+        """Set all of them on the vhost `/`, in one call; the node keeps them, so the same again costs nothing."""
+        if self._kept.get("policies") == policies:
+            return
+        file = self.data_dir / "policies.json"
+        listed = [{"vhost": "/", "name": name, "priority": 0, **policy} for name, policy in policies.items()]
+        file.write_text(json.dumps({"policies": listed}))
+        self.ctl("import_definitions", str(file))
+        self._kept["policies"] = policies
+        write_secret(self.data_dir / "node.json", json.dumps(self._kept))
+
     def join(self, other: RabbitMQ) -> None:
         """Become a node of the other's cluster; what this node held is lost."""
         for command in (["stop_app"], ["reset"], ["join_cluster", other.node], ["start_app"]):

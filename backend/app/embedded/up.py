@@ -21,6 +21,7 @@ from backend.app.embedded.postgres import Postgres
 from backend.app.embedded.processes import Child, StopRequested, Supervisor, program, stop_signals
 from backend.app.embedded.rabbitmq import RabbitMQ
 from backend.app.embedded.state import leftovers, owned, read_state, write_state
+from events.topology import POLICIES
 
 __all__ = ["read_state", "up"]
 
@@ -112,6 +113,8 @@ class Up:
             stack.callback(lambda: supervisor.stop(hurry))
             for child in self._children():
                 supervisor.start(child)
+            if broker is not None:
+                broker.set_policies(POLICIES)
             self._await_api(supervisor)
             _say(self._screen(time.monotonic() - begun))
             if self.wishes.demo:
