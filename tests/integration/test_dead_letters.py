@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any
 
 import amqp
@@ -17,6 +17,7 @@ from events import contract, foreign, topology
 from tests.faults.plant import Plant, plant_on
 from tests.plain import Plain
 from tests.servers import Databases, Vhosts
+from tests.waiting import until
 
 EVENT: dict[str, Any] = {
     "specversion": "1.0",
@@ -108,6 +109,20 @@ def add_companies(sql: Plain, number: int) -> list[int]:
         " RETURNING id",
         [number],
     )
+
+
+def taken(channel: Any, queue: str, seconds: float = 2) -> Any:
+    """The next message of a queue, None when none comes."""
+    found: list[Any] = []
+
+    def take() -> bool:
+        if message := channel.basic_get(queue):
+            found.append(message)
+        return bool(found)
+
+    with suppress(AssertionError):
+        until(take, seconds)
+    return found[0] if found else None
 
 
 def curse(sql: Plain, table: str, column: str, row_id: int) -> None:
@@ -239,6 +254,25 @@ def test_a_message_that_the_broker_gave_up_on_is_listed(plant: Plant, sql: Plain
     plant.wait_until(lambda: bool(letters(sql, "id")), 30, "the letter is listed")
     ((kind, reason),) = letters(sql, "kind, reason")
     assert (kind, reason) == ("undeliverable", "the broker gave up on it in city-cache.events: rejected")
+
+
+def test_the_broker_gives_up_on_a_message_that_comes_back_too_often(broker: str, vhosts: Vhosts):
+    """By the policy, which can be changed later, and not by an argument of the queue, which can not."""
+    name, policy = "city-cache-events", topology.POLICIES["city-cache-events"]
+    vhosts.request(
+        "PUT", f"policies/{broker.rpartition('/')[2]}/{name}", json.dumps({"priority": 0, **policy}).encode()
+    )
+    with Connection(broker) as connection, closing(connection.channel()) as channel:
+        topology.declare(channel)
+        channel.basic_publish(message(batch()), exchange="catalog.events", routing_key="catalog.company.updated")
+        deliveries = 0
+        while rejected := taken(channel, topology.UPDATER.name):
+            deliveries += 1
+            channel.basic_reject(rejected.delivery_tag, requeue=True)
+        buried = taken(channel, topology.DEAD_LETTERS.name)
+    assert deliveries == policy["definition"]["delivery-limit"] + 1
+    death = buried.headers["x-death"][0]
+    assert (death["queue"], death["reason"]) == (topology.UPDATER.name, "delivery_limit")
 
 
 def test_a_batch_that_fails_in_an_unforeseen_way_returns_to_the_queue(plant: Plant, sql: Plain):
