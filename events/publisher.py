@@ -26,6 +26,7 @@ from events.errors import BrokerGone, Unconfirmed, Unroutable
 from events.outbox import Row
 
 log = logging.getLogger(__name__)
+CONNECT_SECONDS: Final = 3  # for one address
 CONFIRM_SECONDS: Final = 10.0  # the longest wait for the broker's word on a batch
 HEARTBEAT_SECONDS: Final = 20
 PERSISTENT: Final = 2
@@ -79,14 +80,17 @@ def messages(rows: Sequence[Row]) -> Iterator[Outgoing]:
 
 
 def connect(url: str, name: str, **options: Any) -> Connection:
-    """An open connection with deadlines on connecting, reading and writing; raises BrokerGone."""
+    """An open connection with deadlines on connecting, reading and writing, to the first address that answers.
+
+    Raises BrokerGone when none does.
+    """
     foreign.tolerate()
     plain, encryption = tls.split(url)
     connection = Connection(
         plain,
         ssl=encryption,
         heartbeat=HEARTBEAT_SECONDS,
-        connect_timeout=3,
+        connect_timeout=CONNECT_SECONDS,
         transport_options={
             "read_timeout": 15,
             "write_timeout": 15,
@@ -94,12 +98,23 @@ def connect(url: str, name: str, **options: Any) -> Connection:
             **options,
         },
     )
+    _open(connection)
+    return connection
+
+
+def move_on(connection: Connection) -> None:
+    """Connect to the next address that answers, which is the same where there is only one; raises BrokerGone."""
+    connection.maybe_switch_next()
+    _open(connection)
+
+
+def _open(connection: Connection) -> None:
+    attempts = max(2, len(connection.alt))
     try:
-        connection.ensure_connection(max_retries=1, interval_start=0, timeout=6)
+        connection.ensure_connection(max_retries=attempts - 1, interval_start=0, timeout=CONNECT_SECONDS * attempts)
     except (*LOST, KombuError) as failure:
         connection.close()
         raise BrokerGone(f"the broker at {connection.as_uri()} does not answer: {failure}") from failure
-    return connection
 
 
 class Publisher:

@@ -180,6 +180,12 @@ def test_a_broker_that_is_not_there_is_said_within_seconds() -> None:
     assert time.monotonic() - begin < 8
 
 
+def test_the_last_address_of_several_is_reached(broker: str) -> None:
+    nobody = "amqp://guest:guest@127.0.0.1:9//"
+
+    Publisher(";".join([nobody, nobody, nobody, broker])).close()
+
+
 def test_declaring_twice_changes_nothing(publisher: Publisher, channel: Any) -> None:
     publisher.deliver(rows(1))
 
