@@ -21,11 +21,13 @@ from kombu import Connection
 from events import contract, topology
 from events.contract import Event
 from events.errors import BrokerGone, LogTooShort, Malformed
-from events.publisher import LOST, connect
+from events.publisher import LOST, connect, move_on
 
 CONSUMER: Final = "replay"  # consumer tag, one a channel
 MARKER: Final = "application/x-citycache-marker"  # content type of messages that only mark a place
 PREFETCH: Final = 400  # messages on their way; half of them are acknowledged at a time
+REPLICA_SECONDS: Final = 5.0  # for a node that has just started to get its replica of the log
+REPLICA_POLL_SECONDS: Final = 0.1
 SILENCE_SECONDS: Final = 15.0  # without any message before the marker the stream counts as stalled
 
 
@@ -47,16 +49,19 @@ class Beginning:
 
 
 class Log:
-    """One reading connection. Everything raises BrokerGone when the broker is lost."""
+    """One reading connection, to a node that has the log. Everything raises BrokerGone when the broker is lost."""
 
     def __init__(self, url: str) -> None:
         self._connection: Connection = connect(url, "replay")
         try:
-            self._channel: Any = self._connection.channel()
-            topology.declare(self._channel)
+            topology.declare(self._connection.channel())
+            self._find_replica()
         except LOST as failure:
             self.close()
             raise BrokerGone(f"the broker closed the connection: {failure!r}") from failure
+        except BrokerGone:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Give up the connection."""
@@ -89,6 +94,19 @@ class Log:
             if mark:
                 self._publish(marker)
             yield from self._until_marker(channel, received, start, marker)
+
+    def _find_replica(self) -> None:
+        """Stay where the log can be read: not every node of a cluster has it, and one that has just started not yet."""
+        deadline = time.monotonic() + REPLICA_SECONDS
+        while True:
+            try:
+                with self._reading("next", deque()):
+                    return
+            except BrokerGone as failure:
+                if time.monotonic() > deadline:
+                    raise BrokerGone(f"no node of the broker gives the log: {failure.__cause__!r}") from failure
+            time.sleep(REPLICA_POLL_SECONDS)
+            move_on(self._connection)
 
     @contextmanager
     def _reading(self, start: Any, received: deque[Any]) -> Iterator[Any]:

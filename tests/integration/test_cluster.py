@@ -7,13 +7,15 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
 
 import pytest
 
 from backend.app.embedded import spawn
 from backend.app.embedded.rabbitmq import RabbitMQ
-from events import topology
+from events import log, topology
+from events.errors import BrokerGone
 from tests.faults.captured import captured, logged, note_captured
 from tests.faults.plant import QUIET, Plant
 from tests.plain import Plain
@@ -103,6 +105,41 @@ def test_queue_and_log_are_on_all_three_nodes(plant: Plant, nodes: list[RabbitMQ
     names = {node.node for node in nodes}
     for queue in (topology.UPDATER.name, topology.LOG_NAME, topology.DEAD_LETTERS.name):
         assert set(found[queue]["members"]) == names  # type: ignore[call-overload]
+
+
+@contextmanager
+def without_replica(node: RabbitMQ, of: RabbitMQ) -> Iterator[RabbitMQ]:
+    """One node's replica of the log is away; the other node is asked for that."""
+    of.ctl("delete_replica", topology.LOG_NAME, node.node, tool="rabbitmq-streams")
+    try:
+        yield node
+    finally:
+        add_replica(node, of)
+
+
+def add_replica(node: RabbitMQ, of: RabbitMQ) -> None:
+    """Harmless when it is there."""
+    of.ctl("add_replica", topology.LOG_NAME, node.node, tool="rabbitmq-streams")
+
+
+def test_the_log_is_read_from_the_node_that_has_it(plant: Plant, nodes: list[RabbitMQ]):
+    with without_replica(nodes[2], of=nodes[0]) as bare:
+        with closing(log.Log(f"{bare.url};{nodes[0].url}")) as source:
+            assert source.beginning().offset == 0
+        with pytest.raises(BrokerGone, match=r"no node of the broker gives the log: .* replica"):
+            log.Log(bare.url)
+
+
+def test_the_log_waits_for_a_node_that_has_just_started(
+    plant: Plant, nodes: list[RabbitMQ], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(log, "REPLICA_SECONDS", 60)
+    with without_replica(nodes[2], of=nodes[0]) as bare, ThreadPoolExecutor() as threads:
+        source = threads.submit(log.Log, bare.url)
+        with pytest.raises(TimeoutError):
+            source.result(1)
+        add_replica(bare, of=nodes[0])
+        source.result(60).close()
 
 
 @pytest.mark.parametrize("queue", [topology.UPDATER.name, topology.LOG_NAME])

@@ -181,10 +181,10 @@ class RabbitMQ:
 
     # What can be done to a running node
 
-    def ctl(self, *args: str) -> str:
-        """Run `rabbitmqctl` on this node (0.5 s) and return what it prints. EmbeddedError when it fails."""
+    def ctl(self, *args: str, tool: str = "rabbitmqctl") -> str:
+        """Run a tool of RabbitMQ's on this node (0.5 s) and return what it prints. EmbeddedError when it fails."""
         done = subprocess.run(
-            [self._script("rabbitmqctl"), "--quiet", "-n", self.node, *args],
+            [self._script(tool), "--quiet", "-n", self.node, *args],
             env=self._environment(),
             cwd=self.data_dir,
             stdin=subprocess.DEVNULL,
@@ -194,7 +194,7 @@ class RabbitMQ:
             check=False,
         )
         if done.returncode != 0:
-            raise EmbeddedError(f"rabbitmqctl {' '.join(args)} failed: {(done.stderr or done.stdout).strip()}")
+            raise EmbeddedError(f"{tool} {' '.join(args)} failed: {(done.stderr or done.stdout).strip()}")
         return done.stdout
 
     def set_policy(self, name: str, pattern: str, definition: Mapping[str, Any], apply_to: str = "queues") -> None:
