@@ -81,7 +81,7 @@ def _held(consumers: int, url: str | None, seconds: float) -> list[dict[str, Any
     from celery import Celery
 
     plain, encryption = tls.split(url or settings().celery_broker_url)
-    app = Celery(broker=plain, set_as_current=False)
+    app = Celery(broker=plain, set_as_current=False, control="backend.app.reconnecting:FreshControl")
     app.conf.update(
         broker_read_url=plain,  # else the environment's CELERY_BROKER_URL counts
         broker_write_url=plain,

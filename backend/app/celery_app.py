@@ -55,6 +55,7 @@ app = Celery(
     "citycache",
     broker=_broker,
     backend=settings().celery_result_backend,
+    control=None if settings().in_process else reconnecting.FreshControl,
     include=["backend.app.tasks.events", "backend.app.tasks.refresh", "backend.app.tasks.replay"],
 )
 app.set_default()  # shared by every thread: a task called from an API thread must not bind to another app

@@ -7,12 +7,15 @@ are revoked, nobody here uses.
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, ClassVar, Final
 from uuid import uuid4
 
+from celery.app.control import Control
 from celery.utils.nodenames import default_nodename
 from celery.worker.consumer import Consumer
+from kombu import Queue
+from kombu.pidbox import Mailbox
 
 FIRST_SECONDS: Final = 0.5
 STEP_SECONDS: Final = 0.5
@@ -43,11 +46,30 @@ class SwiftConsumer(Consumer):
         return super().ensure_connected(conn)
 
 
-def own_name(instance: Any = None, **kwargs: Any) -> None:
-    """A receiver of `celeryd_init`: a worker that was given no name takes one that nobody else has.
+class FreshMailbox(Mailbox):
+    """Questions to workers and their answers, in queues whose names nobody had before.
 
-    Its control queue is exclusive to its connection and bears its name. A worker that comes back, before the broker
-    has noticed that the connection of before is gone, would be refused.
+    They are exclusive to a connection. The broker may not have noticed that it is gone; and where its node is down,
+    RabbitMQ 4.2 keeps them until that node is back. A queue of the same name would be refused for as long.
     """
+
+    @cached_property
+    def oid(self) -> str:
+        """Names the queue of one question's answers."""
+        return str(uuid4())
+
+    def get_queue(self, hostname: str) -> Queue:
+        """A worker's, for one connection."""
+        return super().get_queue(f"{hostname}.{uuid4().hex[:8]}")
+
+
+class FreshControl(Control):
+    """Celery's remote control."""
+
+    Mailbox = FreshMailbox
+
+
+def own_name(instance: Any = None, **kwargs: Any) -> None:
+    """A receiver of `celeryd_init`: a worker that was given no name answers by one that nobody else has."""
     if instance is not None and instance.hostname == default_nodename(""):
         instance.hostname = default_nodename(f"celery-{uuid4().hex[:8]}@")

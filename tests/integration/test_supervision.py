@@ -18,11 +18,13 @@ from backend.app.embedded import spawn
 from backend.app.embedded.postgres import Postgres
 from backend.app.embedded.rabbitmq import RabbitMQ
 from backend.app.errors import Stalled
+from events import topology
+from events.publisher import connect
 from tests.faults.plant import QUIET, ZERO, Plant, plant_on
 from tests.faults.proxy import Proxy
 from tests.plain import Plain
 from tests.servers import Databases, Vhosts, migrate
-from tests.system import EVERYTHING
+from tests.system import EVERYTHING, System
 from tests.waiting import until
 
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -237,6 +239,15 @@ def ticks(pid: int) -> int:
     except OSError:
         return 0
     return int(fields[11]) + int(fields[12])
+
+
+def test_a_worker_starts_while_the_broker_holds_a_control_queue_of_its_name(system: System):
+    with connect(system.broker, "test") as lost:
+        channel = lost.channel()
+        topology.declare(channel)
+        channel.queue_declare(f"worker-{system.port}@localhost.celery.pidbox", exclusive=True)
+        system.start(["worker"])
+        system.wait_until(lambda: broker.waiting(system.broker).is_known, 30, "the worker answers")
 
 
 class TestHeld:
