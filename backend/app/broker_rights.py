@@ -1,7 +1,8 @@
 """Users of the broker with least rights, one a process; `deploy/broker_policies.py` makes them where passwords are set.
 
 RabbitMQ knows three rights on names: to configure (declare), to write (publish; also the queue of a binding), and to
-read (consume; also the exchange of a binding). Whoever declares the topology needs the first on all of it.
+read (consume; also the exchange of a binding). Whoever declares the topology needs the first on all of it. To ask how
+much waits in a queue takes any of them since RabbitMQ 4.3: the second, which lets nobody take or delete a message.
 """
 
 from __future__ import annotations
@@ -34,10 +35,10 @@ def _names(*names: str, patterns: tuple[str, ...] = ()) -> str:
 
 
 RIGHTS: Final = {
-    # starts tasks, requeues dead letters, asks workers; takes no events and makes none
+    # starts tasks, requeues dead letters, asks queues and workers; takes no events and makes none
     "api": Rights(
         configure=_names(*TASKS, patterns=(CONTROL,)),
-        write=_names(*TASKS, patterns=(CONTROL, DIRECT)),
+        write=_names(topology.UPDATER.name, topology.DEAD_LETTERS.name, *TASKS, patterns=(CONTROL, DIRECT)),
         read=_names(*TASKS, patterns=(CONTROL,)),
     ),
     # publishes events; reads no queue
@@ -54,8 +55,10 @@ RIGHTS: Final = {
     ),
     # starts scheduled tasks
     "beat": Rights(configure=_names(*TASKS), write=_names(*TASKS), read=_names(*TASKS)),
-    # asks workers how far they are
+    # asks the updater's queue and workers how far they are
     "observer": Rights(
-        configure=_names(patterns=(CONTROL,)), write=_names(patterns=(CONTROL,)), read=_names(patterns=(CONTROL,))
+        configure=_names(patterns=(CONTROL,)),
+        write=_names(topology.UPDATER.name, patterns=(CONTROL,)),
+        read=_names(patterns=(CONTROL,)),
     ),
 }
