@@ -78,10 +78,10 @@ class Databases:
         self._has_template = True
 
 
-def migrate(url: str) -> None:
-    """Bring a database to the newest schema, in a process of its own as an operator would."""
+def migrate(url: str, command: str = "upgrade", revision: str = "head") -> None:
+    """Bring a database to the newest schema, or another, in a process of its own as an operator would."""
     done = subprocess.run(
-        [sys.executable, "-m", "alembic", "-c", "backend/alembic.ini", "upgrade", "head"],
+        [sys.executable, "-m", "alembic", "-c", "backend/alembic.ini", command, revision],
         env={**os.environ, "DATABASE_URL": url},
         cwd=ROOT,
         stdin=subprocess.DEVNULL,

@@ -25,6 +25,7 @@ LOCK_CLASS: Final = 0x70617463  # 'patc': first half of the keys of the lanes' a
 RECOUNT_LANE: Final = -1
 CacheType = Literal["products", "companies"]
 CACHE_TYPES: Final[tuple[CacheType, ...]] = ("companies", "products")
+Previous = dict[int, int | None]  # changed id → the patch that wrote its row before; None: it had none
 
 
 @dataclass(frozen=True)
@@ -65,30 +66,31 @@ class Recounted:
 
 def patch(connection: Connection, keys: Keys, cause: Cause) -> Patched:
     """Make the caches right for these keys, and write nothing that is right already."""
-    lock(connection, keys)
-    patch_id = _all(connection, "next_patch")[0][0]
+    patch_id = lock(connection, keys)
     moves: dict[int, Moved] = defaultdict(Moved)
     companies = _patch_companies(connection, keys.companies, patch_id, moves)
     products = _patch_products(connection, keys.products, patch_id, moves)
     for city in _counted_cities(connection, keys.cities):
         moves[city] += Moved()
     if companies or products:
-        _record(connection, patch_id, Patched(products, companies), cause)
-    return Patched(products, companies, _move(connection, moves, totals=True))
+        previous = {f"company/{key}": before for key, before in companies.items()}
+        previous.update({f"product/{key}": before for key, before in products.items()})
+        _record(connection, patch_id, previous, cause)
+    return Patched(list(products), list(companies), _move(connection, moves, patch_id))
 
 
-def lock(connection: Connection, keys: Keys) -> None:
-    """Take the lanes of these keys in ascending order, until the transaction ends."""
+def lock(connection: Connection, keys: Keys) -> int:
+    """Take the lanes of these keys in ascending order, until the transaction ends; a number for the patch."""
     lanes = settings().patch_lanes
     nouns = (keys.products, keys.companies, keys.cities)
-    _lock_lanes(connection, {noun * lanes + key % lanes for noun, ids in enumerate(nouns) for key in ids})
+    return _lock_lanes(connection, {noun * lanes + key % lanes for noun, ids in enumerate(nouns) for key in ids})
 
 
 def recount(connection: Connection) -> Recounted:
     """Count the mappings of every city and add what its counts lack."""
     _lock_lanes(connection, {RECOUNT_LANE})
     wrong = _all(connection, "miscounts")
-    _move(connection, {row[0]: Moved(row[1], row[2], row[3]) for row in wrong}, totals=False)
+    _move(connection, {row[0]: Moved(row[1], row[2], row[3]) for row in wrong})
     checked = wrong[0][6] if wrong else _count(connection)
     extra, missing = [row[0] for row in wrong if row[4]], [row[0] for row in wrong if row[5]]
     return Recounted(checked, missing, extra, [row[0] for row in wrong if not row[4] and not row[5]])
@@ -114,33 +116,33 @@ def clear(connection: Connection) -> tuple[int, int, int]:
     return removed[0], removed[1], removed[2]
 
 
-def _patch_companies(connection: Connection, ids: Sequence[int], patch_id: int, moves: dict[int, Moved]) -> list[int]:
+def _patch_companies(connection: Connection, ids: Sequence[int], patch_id: int, moves: dict[int, Moved]) -> Previous:
     if not ids:
-        return []
+        return {}
     changed, cities, companies = _all(connection, "patch_companies", companies=list(ids), patch_id=patch_id)[0]
     for city, moved in zip(cities, companies, strict=True):
         moves[city] += Moved(companies=moved)
-    return list(changed)
+    return dict(zip(*changed, strict=True))
 
 
-def _patch_products(connection: Connection, ids: Sequence[int], patch_id: int, moves: dict[int, Moved]) -> list[int]:
+def _patch_products(connection: Connection, ids: Sequence[int], patch_id: int, moves: dict[int, Moved]) -> Previous:
     if not ids:
-        return []
+        return {}
     row = _all(connection, "patch_products", products=list(ids), patch_id=patch_id)[0]
     for city, products, services in zip(*row[1:], strict=True):
         moves[city] += Moved(products, services)
-    return list(row[0])
+    return dict(zip(*row[0], strict=True))
 
 
 def _counted_cities(connection: Connection, cities: Sequence[int]) -> list[int]:
     return [row[0] for row in _all(connection, "counted_cities", cities=list(cities))] if cities else []
 
 
-def _record(connection: Connection, patch_id: int, patched: Patched, cause: Cause) -> None:
-    subjects = []
-    if cause.events:
-        changed = [*(f"company/{key}" for key in patched.companies), *(f"product/{key}" for key in patched.products)]
-        subjects = [subject for subject in changed if subject in cause.events]
+def _record(connection: Connection, patch_id: int, previous: dict[str, int | None], cause: Cause) -> None:
+    """Keep the event of each changed subject and the patch that it had before; a lone event asked for all of them."""
+    subjects = [subject for subject, before in previous.items() if before is not None or subject in cause.events]
+    if len(cause.events) == 1:
+        subjects += cause.events.keys() - previous.keys()
     _all(
         connection,
         "record",
@@ -148,13 +150,17 @@ def _record(connection: Connection, patch_id: int, patched: Patched, cause: Caus
         task=cause.task,
         task_id=str(cause.task_id) if cause.task_id else None,
         subjects=subjects,
-        event_ids=[cause.events[subject] for subject in subjects],
+        event_ids=[cause.events.get(subject) for subject in subjects],
+        previous_ids=[previous.get(subject) for subject in subjects],
         traceparents=list(cause.traceparents) or None,
     )
 
 
-def _move(connection: Connection, moves: dict[int, Moved], totals: bool) -> list[int]:
-    """Move counts by differences, then the active-city rows by what crossed zero; cities whose counts changed."""
+def _move(connection: Connection, moves: dict[int, Moved], patch_id: int | None = None) -> list[int]:
+    """Move counts by differences, then the active-city rows by what crossed zero; cities whose counts changed.
+
+    Without a patch no mapping has moved, so the totals stay.
+    """
     if not moves:
         return []
     cities = sorted(moves)
@@ -165,6 +171,7 @@ def _move(connection: Connection, moves: dict[int, Moved], totals: bool) -> list
         products=[moves[city].products for city in cities],
         services=[moves[city].services for city in cities],
         companies=[moves[city].companies for city in cities],
+        patch_ids=[patch_id] if patch_id else [],
     )
     changed = {row[0] for row in after}
     if empty := [*(moves.keys() - changed), *(row[0] for row in after if not any(row[1:]))]:
@@ -175,7 +182,7 @@ def _move(connection: Connection, moves: dict[int, Moved], totals: bool) -> list
         ),
         "companies": _crossed((row[0], row[3], moves[row[0]].companies) for row in after),
     }
-    total = sum(moves.values(), Moved()) if totals else Moved()
+    total = sum(moves.values(), Moved()) if patch_id else Moved()
     _move_active(connection, crossed, total)
     return sorted(changed)
 
@@ -208,10 +215,11 @@ def _count(connection: Connection) -> int:
     return int(connection.exec_driver_sql("SELECT count(*) FROM city_counts").scalar_one())
 
 
-def _lock_lanes(connection: Connection, lanes: Iterable[int]) -> None:
-    isolation = _all(connection, "lock_lanes", lock_class=LOCK_CLASS, lanes=sorted(lanes))[0][0]
+def _lock_lanes(connection: Connection, lanes: Iterable[int]) -> int:
+    isolation, patch_id, _ = _all(connection, "lock_lanes", lock_class=LOCK_CLASS, lanes=sorted(lanes))[0]
     if isolation != "read committed":
         raise RuntimeError("caches are patched at READ COMMITTED only: elsewhere the snapshot is older than the lock")
+    return int(patch_id)
 
 
 def _all(connection: Connection, name: str, **parameters: Any) -> list[Any]:
@@ -220,7 +228,11 @@ def _all(connection: Connection, name: str, **parameters: Any) -> list[Any]:
 
 
 def as_array(value: Any) -> Any:
-    """Lists of ids as PostgreSQL array texts: its parser reads one literal far faster than thousands of numbers."""
-    if isinstance(value, list) and value and isinstance(value[0], int):
-        return "{" + ",".join(map(str, value)) + "}"
-    return value
+    """Lists as PostgreSQL array texts: its parser reads one literal far faster than thousands of values."""
+    return "{" + ",".join(map(_element, value)) + "}" if isinstance(value, list) else value
+
+
+def _element(value: int | str | None) -> str:
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return "NULL" if value is None else str(value)

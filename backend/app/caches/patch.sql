@@ -5,22 +5,21 @@
 -- name: lock_lanes
 -- One patch at a time a lane. What follows reads after the lock and sees every write that could have woken it.
 -- The recount has a lane of its own: two recounts, or one beside a clearing, would add a difference twice.
-SELECT current_setting('transaction_isolation'), count(pg_advisory_xact_lock(%(lock_class)s, lane))
+-- Answers the isolation, and the number of the patch that comes now, larger than those before it in its lanes.
+SELECT current_setting('transaction_isolation'), nextval('patches_id_seq'), count(pg_advisory_xact_lock(%(lock_class)s, lane))
   FROM unnest(%(lanes)s::int[]) AS lane
 
--- name: next_patch
-SELECT nextval(pg_get_serial_sequence('patches', 'id'))
-
 -- name: patch_companies
--- Make the mapping of these companies equal to the truth; answer the changed ids, and the difference for each city.
+-- Make the mapping of these companies equal to the truth; answer the changed ids, each with the patch it had before,
+-- and the difference for each city.
 WITH keys AS MATERIALIZED (
     SELECT company_id FROM unnest(%(companies)s::bigint[]) AS company_id
 ), wanted AS MATERIALIZED (
     SELECT company_id, truth.city_id FROM keys JOIN company_city_truth AS truth USING (company_id)
 ), cached AS MATERIALIZED (
-    SELECT company_id, mapping.city_id FROM keys JOIN company_city_mapping AS mapping USING (company_id)
+    SELECT company_id, mapping.city_id, mapping.patch_id FROM keys JOIN company_city_mapping AS mapping USING (company_id)
 ), changed AS MATERIALIZED (
-    SELECT company_id, cached.city_id AS old_city_id, wanted.city_id AS new_city_id
+    SELECT company_id, cached.city_id AS old_city_id, wanted.city_id AS new_city_id, cached.patch_id AS previous_id
       FROM wanted FULL JOIN cached USING (company_id)
      WHERE wanted.city_id IS DISTINCT FROM cached.city_id
 ), removed AS (
@@ -29,7 +28,8 @@ WITH keys AS MATERIALIZED (
 ), remembered AS (
     INSERT INTO removed_keys (noun, id, patch_id)
     SELECT 'company', company_id, %(patch_id)s FROM changed WHERE new_city_id IS NULL
-    ON CONFLICT (noun, id) DO UPDATE SET patch_id = excluded.patch_id
+    ON CONFLICT (noun, id) DO UPDATE
+       SET patch_id = excluded.patch_id, earlier_ids = (removed_keys.patch_id || removed_keys.earlier_ids)[1:4]
 ), written AS (
     INSERT INTO company_city_mapping (company_id, city_id, patch_id)
     SELECT company_id, new_city_id, %(patch_id)s FROM changed WHERE new_city_id IS NOT NULL
@@ -41,7 +41,7 @@ WITH keys AS MATERIALIZED (
      GROUP BY city_id
     HAVING sum(one) <> 0
 )
-SELECT (SELECT coalesce(array_agg(company_id), '{}') FROM changed),
+SELECT (SELECT ARRAY[array_agg(company_id), array_agg(previous_id)] FROM changed),
        coalesce(array_agg(city_id), '{}'), coalesce(array_agg(companies), '{}')
   FROM moved
 
@@ -52,11 +52,12 @@ WITH keys AS MATERIALIZED (
 ), wanted AS MATERIALIZED (
     SELECT product_id, truth.city_id, truth.company_id, truth.kind FROM keys JOIN product_city_truth AS truth USING (product_id)
 ), cached AS MATERIALIZED (
-    SELECT product_id, mapping.city_id, mapping.company_id, mapping.kind
+    SELECT product_id, mapping.city_id, mapping.company_id, mapping.kind, mapping.patch_id
       FROM keys JOIN product_city_mapping AS mapping USING (product_id)
 ), changed AS MATERIALIZED (
     SELECT product_id, wanted.company_id,
-           cached.city_id AS old_city_id, cached.kind AS old_kind, wanted.city_id AS new_city_id, wanted.kind AS new_kind
+           cached.city_id AS old_city_id, cached.kind AS old_kind, wanted.city_id AS new_city_id, wanted.kind AS new_kind,
+           cached.patch_id AS previous_id
       FROM wanted FULL JOIN cached USING (product_id)
      WHERE (wanted.city_id, wanted.company_id, wanted.kind) IS DISTINCT FROM (cached.city_id, cached.company_id, cached.kind)
 ), removed AS (
@@ -65,7 +66,8 @@ WITH keys AS MATERIALIZED (
 ), remembered AS (
     INSERT INTO removed_keys (noun, id, patch_id)
     SELECT 'product', product_id, %(patch_id)s FROM changed WHERE new_city_id IS NULL
-    ON CONFLICT (noun, id) DO UPDATE SET patch_id = excluded.patch_id
+    ON CONFLICT (noun, id) DO UPDATE
+       SET patch_id = excluded.patch_id, earlier_ids = (removed_keys.patch_id || removed_keys.earlier_ids)[1:4]
 ), written AS (
     INSERT INTO product_city_mapping (product_id, city_id, company_id, kind, patch_id)
     SELECT product_id, new_city_id, company_id, new_kind, %(patch_id)s FROM changed WHERE new_city_id IS NOT NULL
@@ -80,16 +82,17 @@ WITH keys AS MATERIALIZED (
      WHERE city_id IS NOT NULL
      GROUP BY city_id
 )
-SELECT (SELECT coalesce(array_agg(product_id), '{}') FROM changed),
+SELECT (SELECT ARRAY[array_agg(product_id), array_agg(previous_id)] FROM changed),
        coalesce(array_agg(city_id), '{}'), coalesce(array_agg(products), '{}'), coalesce(array_agg(services), '{}')
   FROM moved
  WHERE products <> 0 OR services <> 0
 
 -- name: record
--- Who changed what and why; the mappings' rows point here.
-INSERT INTO patches (id, task, task_id, subjects, event_ids, traceparents)
+-- Who changed what and why; the mappings' rows point here, and each key on to the patch that it had before.
+INSERT INTO patches (id, task, task_id, subjects, event_ids, previous_ids, traceparents)
 OVERRIDING SYSTEM VALUE
-VALUES (%(patch_id)s, %(task)s, %(task_id)s::uuid, %(subjects)s::text[], %(event_ids)s::text[], %(traceparents)s::text[])
+VALUES (%(patch_id)s, %(task)s, %(task_id)s::uuid, %(subjects)s::text[], %(event_ids)s::text[],
+        %(previous_ids)s::bigint[], %(traceparents)s::text[])
 
 -- name: counted_cities
 -- Which of these cities to look at among the counts: those of the catalog must have a row, others may have one to drop.
@@ -102,8 +105,8 @@ SELECT city_id
 -- name: move_counts
 -- Differences commute, so patches of one city may come in any order. Rows are locked in ascending city id.
 -- A difference of zero makes a row that is missing, and only locks one that is there: that is not answered.
-INSERT INTO city_counts (city_id, products_count, services_count, companies_count)
-SELECT city_id, products, services, companies
+INSERT INTO city_counts (city_id, products_count, services_count, companies_count, patch_ids)
+SELECT city_id, products, services, companies, %(patch_ids)s::bigint[]
   FROM unnest(%(cities)s::bigint[], %(products)s::bigint[], %(services)s::bigint[], %(companies)s::bigint[])
        AS moved (city_id, products, services, companies)
  ORDER BY city_id
@@ -111,6 +114,7 @@ ON CONFLICT (city_id) DO UPDATE
    SET products_count = city_counts.products_count + excluded.products_count,
        services_count = city_counts.services_count + excluded.services_count,
        companies_count = city_counts.companies_count + excluded.companies_count,
+       patch_ids = (excluded.patch_ids || city_counts.patch_ids)[1:10],
        updated_at = now()
  WHERE excluded.products_count <> 0 OR excluded.services_count <> 0 OR excluded.companies_count <> 0
 RETURNING city_id, products_count, services_count, companies_count

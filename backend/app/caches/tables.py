@@ -52,6 +52,9 @@ class CityCounts(Base):
     services_count: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     companies_count: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     updated_at: Mapped[datetime] = mapped_column(Instant, server_default=func.now())
+    patch_ids: Mapped[list[int]] = mapped_column(
+        ARRAY(BigInteger), server_default=text("'{}'")
+    )  # the last ten that moved them, newest first
 
 
 class ActiveCitiesCache(Base):
@@ -81,8 +84,13 @@ class Patch(Base):
     patched_at: Mapped[datetime] = mapped_column(Instant, server_default=func.clock_timestamp())
     task: Mapped[str] = mapped_column(Text)
     task_id: Mapped[UUID | None] = mapped_column(Uuid)
-    subjects: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=text("'{}'"))  # changed ones with an event
-    event_ids: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=text("'{}'"))  # beside `subjects`
+    subjects: Mapped[list[str]] = mapped_column(
+        ARRAY(Text), server_default=text("'{}'")
+    )  # changed ones with an event or a patch before
+    event_ids: Mapped[list[str | None]] = mapped_column(ARRAY(Text), server_default=text("'{}'"))  # beside `subjects`
+    previous_ids: Mapped[list[int | None]] = mapped_column(
+        ARRAY(BigInteger), server_default=text("'{}'")
+    )  # beside `subjects`: the patch that each had before
     traceparents: Mapped[list[str] | None] = mapped_column(ARRAY(Text))  # of the batch's traced events
 
 
@@ -94,6 +102,9 @@ class RemovedKey(Base):
     noun: Mapped[str] = mapped_column(Text, primary_key=True)
     id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=False)
     patch_id: Mapped[int] = mapped_column(Id)
+    earlier_ids: Mapped[list[int]] = mapped_column(
+        ARRAY(BigInteger), server_default=text("'{}'")
+    )  # of the four times before, newest first
 
 
 class WidePatch(Base):
