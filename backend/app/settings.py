@@ -45,7 +45,7 @@ class Settings(BaseSettings):
     run_history_days: Annotated[float, Field(gt=0)] = 30.0  # refreshes, replays, clears
     audit_log_days: Annotated[float, Field(gt=0)] = 180.0
     event_run_history_hours: Annotated[float, Field(gt=0)] = 6.0  # runs of apply_catalog_events
-    patch_history_days: Annotated[float, Field(gt=0)] = 3.0  # for how long a cached row can name its last patch
+    patch_history_days: Annotated[float, Field(gt=0)] = 3.0  # for how long a cached row can name its patches
     observer: bool = True  # canary, auditor and history, in one API process of all
     canary_seconds: Annotated[float, Field(ge=0, le=3600)] = 5.0  # between two canaries; 0: none
     audit_core_share: Annotated[float, Field(ge=0, le=1)] = 0.005  # of one core for the auditor; 0: no auditor

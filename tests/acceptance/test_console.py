@@ -183,7 +183,15 @@ def test_explains_by_id_and_external_id(console: Stage, visit: Visit) -> None:
     visit.page.keyboard.press("Enter")
     expect(visit.page.locator(".verdict")).to_contain_text("product/105")
     expect(visit.page.locator(".verdict")).to_contain_text("agree")
-    expect(visit.page.locator("#explain-result table")).to_be_visible()
+    patches = visit.page.locator("#explain-result tbody tr")
+    expect(patches).to_have_count(1)
+    for active in (False, True):
+        console.plain.run("UPDATE products SET is_active = %s WHERE id = 105", (active,))
+        settled(console.plain)
+    visit.page.keyboard.press("Enter")
+    expect(patches).to_have_count(3)
+    expect(patches.first.locator("code")).to_have_count(2)  # event and run; no trace
+    expect(visit.page.locator("#explain-result")).to_contain_text("Patches before")
 
     console.plain.run("UPDATE product_city_mapping SET city_id = 3 WHERE product_id = 105")
     visit.page.fill("#explain-id", "105")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from typing import Any
 
 import pytest
 
+from backend.app.caches.apply import apply
+from backend.app.caches.keys import Cause, Keys
 from tests.integration.api import V1, Client, is_problem, patch_all
 from tests.plain import Plain
 
@@ -108,7 +111,7 @@ def test_explains_a_row_that_differs_and_counts_its_events(api: Client, catalog:
     assert (told["cached"]["city_id"], told["wanted"]["city_id"], told["pending_events"]) == (1, 2, 1)
     told = api.read("/caches/explain/city/2")
     assert (told["cached"]["companies_count"], told["wanted"]["companies_count"]) == (1, 2)
-    assert (told["agrees"], told["last_patch"]) == (False, None)
+    assert told["agrees"] is False
 
 
 def test_explains_a_row_that_is_gone(api: Client, catalog: Plain) -> None:
@@ -120,6 +123,74 @@ def test_explains_a_row_that_is_gone(api: Client, catalog: Plain) -> None:
         assert told["last_patch"]["task"] == "apply_catalog_events"
     for path in ("product/99", "company/99", "city/99"):
         is_problem(api.get(f"{V1}/caches/explain/{path}"), 404)
+
+
+def patched(plain: Plain, event: str | None, sql: str, **keys: list[int]) -> None:
+    """Change the catalog and patch these keys, asked for by this event of each, or by a rebuild without any."""
+    plain.run(sql)
+    events = {f"{noun}/{key}": event for noun, ids in (("product", "products"), ("company", "companies"))
+              for key in keys.get(ids, ())} if event else {}  # fmt: skip
+    apply(Keys(**keys), Cause("apply_catalog_events" if event else "update_product_city_cache", None, events))
+
+
+def events(told: dict[str, Any]) -> list[tuple[str | None, str | None]]:
+    """Subject and event of each patch, newest first."""
+    assert told["last_patch"] == (told["patches"][0] if told["patches"] else None)
+    return [(patch["subject"], patch["event_id"]) for patch in told["patches"]]
+
+
+def test_names_the_last_ten_patches_while_a_row_comes_and_goes(api: Client, catalog: Plain) -> None:
+    for number in range(1, 13):
+        patched(catalog, f"e{number}", "UPDATE products SET is_active = NOT is_active WHERE id < 3", products=[1, 2])
+    told = api.read("/caches/explain/product/1")
+    assert events(told) == [("product/1", f"e{number}") for number in range(12, 2, -1)]
+    times = [patch["time"] for patch in told["patches"]]
+    assert times == sorted(times, reverse=True)
+
+
+def test_tells_patches_by_own_events_by_the_company_and_by_rebuilds_apart(api: Client, catalog: Plain) -> None:
+    patched(catalog, "moved", "UPDATE companies SET city_id = 2 WHERE id = 1", companies=[1])
+    patched(catalog, None, "DELETE FROM product_city_mapping WHERE product_id = 2; SELECT 1", products=[1, 2, 3])
+    patched(catalog, None, "UPDATE companies SET city_id = 3 WHERE id = 1", companies=[1])
+    patched(catalog, 'a "name"\\, {odd}', "UPDATE products SET kind = 'service' WHERE id = 1", products=[1, 3])
+    told = api.read("/caches/explain/product/1")
+    assert events(told)[:3] == [("product/1", 'a "name"\\, {odd}'), (None, None), ("company/1", "moved")]
+    assert told["patches"][1]["task"] == "update_product_city_cache"
+    assert len(told["patches"]) == 4  # with the one that made it
+    assert events(api.read("/caches/explain/company/1"))[:2] == [(None, None), ("company/1", "moved")]
+
+
+def test_a_wide_patch_names_the_event_of_its_company(api: Client, catalog: Plain) -> None:
+    catalog.run("UPDATE companies SET city_id = 2 WHERE id = 1")
+    apply(Keys([1, 2]), Cause("apply_wide_patches", None, {"company/1": "moved"}))
+    assert events(api.read("/caches/explain/product/2"))[0] == ("company/1", "moved")
+
+
+def test_names_no_patch_that_has_been_deleted_and_says_since_when(api: Client, catalog: Plain) -> None:
+    for number in range(1, 5):
+        patched(catalog, f"e{number}", "UPDATE products SET is_active = NOT is_active WHERE id = 1", products=[1])
+    catalog.run("DELETE FROM patches WHERE NOT event_ids && '{e3,e4}'")
+    told = api.read("/caches/explain/product/1")
+    assert events(told) == [("product/1", "e4"), ("product/1", "e3")]
+    assert told["patches_since"] == told["patches"][1]["time"]
+    assert events(api.read("/caches/explain/city/1")) == [("product/1", "e4"), ("product/1", "e3")]
+    catalog.run("DELETE FROM patches")
+    told = api.read("/caches/explain/product/1")
+    assert (told["patches"], told["last_patch"], told["patches_since"]) == ([], None, None)
+
+
+def test_names_the_patches_that_moved_a_citys_counts(api: Client, catalog: Plain) -> None:
+    patched(catalog, "both", "UPDATE companies SET city_id = 3 - city_id WHERE id < 4", companies=[1, 2, 3])
+    patched(catalog, "moved", "UPDATE products SET company_id = 3 WHERE id < 4", products=[1, 2, 3])
+    patched(catalog, "kind", "UPDATE products SET kind = 'service' WHERE id = 1", products=[1])
+    assert events(api.read("/caches/explain/city/1"))[:2] == [("product/1", "kind"), ("product/2", "moved")]
+    told = api.read("/caches/explain/city/2")
+    assert events(told)[0] == (None, None)  # three events, and nothing that one of them put here is here
+    assert told["patches"][0]["task"] == "apply_catalog_events"
+    for number in range(12):
+        patched(catalog, f"e{number}", "UPDATE products SET is_active = NOT is_active WHERE id = 1", products=[1])
+    assert [event for _, event in events(api.read("/caches/explain/city/1"))] == [f"e{n}" for n in range(11, 1, -1)]
+    assert events(api.read("/caches/explain/city/3")) == [(None, None)]  # the one that made its row of zeros
 
 
 READS = (

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from backend.app.caches import apply, diff
+from backend.app.caches import apply, diff, explain
 from backend.app.caches import patch as writer
 from events import outbox
 from tests import catalogs
@@ -22,7 +22,7 @@ SMALL = {"cities", "city_counts", "active_cities_cache", "wide_patches"}  # a sc
 
 @pytest.fixture(scope="module")
 def plain(databases: Databases) -> Iterator[Plain]:
-    """50,000 products of 10,000 companies, right mappings by plain SQL, and 50,000 events in the outbox."""
+    """50,000 products of 10,000 companies, right mappings by plain SQL, 50,000 events waiting, 100,000 patches."""
     with databases.migrated() as url, Plain(url) as plain:
         catalogs.many(plain, cities=200, companies=10_000, products=ROWS)
         plain.run("""
@@ -30,7 +30,10 @@ def plain(databases: Databases) -> Iterator[Plain]:
             INSERT INTO product_city_mapping (product_id, city_id, company_id, kind)
             SELECT p.id, c.city_id, c.id, p.kind FROM products p JOIN companies c ON c.id = p.company_id;
             INSERT INTO city_counts (city_id) SELECT id FROM cities;
-            INSERT INTO removed_keys SELECT 'product', n, n FROM generate_series(1, 50000) AS n;""")
+            INSERT INTO removed_keys SELECT 'product', n, n FROM generate_series(1, 50000) AS n;
+            UPDATE city_counts SET patch_ids = '{9,8,7,6,5,4,3,2,1}';
+            INSERT INTO patches (task, subjects, event_ids, previous_ids)
+            SELECT 'test', ARRAY['product/' || n], ARRAY['e'], ARRAY[n - 1] FROM generate_series(1, 100000) AS n;""")
         plain.run("VACUUM ANALYZE")
         yield plain
 
@@ -62,6 +65,7 @@ def scanned(nodes: list[dict[str, Any]]) -> set[str]:
     return (whole | unbounded) - SMALL
 
 
+WHOSE = {"subject": "product/7", "askers": ["product/7", "company/7"]}
 KEYED: dict[str, tuple[str, dict[str, Any]]] = {
     "patch_products": (writer.SQL["patch_products"], {"products": KEYS, "patch_id": 1}),
     "patch_companies": (writer.SQL["patch_companies"], {"companies": KEYS, "patch_id": 1}),
@@ -75,6 +79,11 @@ KEYED: dict[str, tuple[str, dict[str, Any]]] = {
     "untouched_companies": (diff.SQL["untouched_companies"], {"ids": KEYS, "next_xid": "1000", "running_xids": []}),
     "product_rows": (diff.SQL["product_rows"], {"ids": KEYS[:5]}),
     "company_rows": (diff.SQL["company_rows"], {"ids": KEYS[:5]}),
+    "product_newest": (explain.SQL["product_newest"], {"id": 7}),
+    "company_newest": (explain.SQL["company_newest"], {"id": 7}),
+    "patches": (explain.SQL["patches"], {"noun": "product", "id": 7, "newest": 99_000} | WHOSE),
+    "city_patches": (explain.SQL["city_patches"], {"id": 7}),
+    "patches_since": (explain.SQL["patches_since"], {}),
     "claim": (outbox.SQL["claim"], {"floor": 0, "rows": 4000}),
     "delete": (outbox.SQL["delete"], {"ids": KEYS}),
 }

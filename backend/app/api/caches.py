@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from backend.app.api import database
 from backend.app.api.conditional import Validated, answer
@@ -30,12 +30,13 @@ class ActiveCities(BaseModel):
     last_updated: datetime
 
 
-class LastPatch(BaseModel):
-    """The patch that wrote or removed the cached row last."""
+class Patch(BaseModel):
+    """A patch that wrote or removed the cached row, or moved the city's counts."""
 
     task: str
     task_id: str | None
-    event_id: str | None
+    subject: str | None = Field(description="Whose event asked for it: the row, its company, or a row of the city.")
+    event_id: str | None = Field(description="Null for a rebuild, and where a batch's events cannot be told apart.")
     time: datetime
     traceparent: str | None
 
@@ -48,7 +49,9 @@ class Explanation(BaseModel):
     cached: dict[str, Any] | None
     wanted: dict[str, Any] | None
     agrees: bool
-    last_patch: LastPatch | None
+    last_patch: Patch | None
+    patches: list[Patch] = Field(description="The last ten, newest first; of a city, those that moved its counts.")
+    patches_since: datetime | None = Field(description="Time of the oldest patch of any key that is still remembered.")
     pending_events: int
 
 
@@ -62,19 +65,19 @@ def get_active_cities(cache_type: Literal["products", "companies"], request: Req
 
 @router.get("/explain/product/{row_id}", response_model=Explanation)
 def explain_product(row_id: RowId, request: Request, response: Response) -> Any:
-    """Source row, cached row, agreement and last patch of a product."""
+    """Source row, cached row, agreement and last patches of a product."""
     return _explained("product", row_id, request, response)
 
 
 @router.get("/explain/company/{row_id}", response_model=Explanation)
 def explain_company(row_id: RowId, request: Request, response: Response) -> Any:
-    """Source row, cached row, agreement and last patch of a company."""
+    """Source row, cached row, agreement and last patches of a company."""
     return _explained("company", row_id, request, response)
 
 
 @router.get("/explain/city/{row_id}", response_model=Explanation)
 def explain_city(row_id: RowId, request: Request, response: Response) -> Any:
-    """A city, its counts as they are and as they should be."""
+    """A city, its counts as they are and as they should be, and the patches that moved them last."""
     return _explained("city", row_id, request, response)
 
 

@@ -1,7 +1,8 @@
-"""Why a cache holds what it holds: source, cached row, what it should be, and the patch that made it so."""
+"""Why a cache holds what it holds: source, cached row, what it should be, and the patches that made it so."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,12 +20,13 @@ Noun = Literal["product", "company", "city"]
 
 
 @dataclass(frozen=True)
-class LastPatch:
-    """The patch that wrote or removed a cached row last."""
+class Patch:
+    """A patch that wrote or removed a cached row, or moved a city's counts."""
 
     task: str
     task_id: str | None
-    event_id: str | None  # of the event that asked for it; None for a rebuild
+    subject: str | None  # whose event asked for it: the row itself, its company, or one of the city's rows
+    event_id: str | None  # None for a rebuild, and where it is not known which of a batch's events it was
     time: datetime
     traceparent: str | None
 
@@ -38,7 +40,9 @@ class Explanation:
     cached: dict[str, Any] | None  # the cache's row
     wanted: dict[str, Any] | None  # what it should be
     agrees: bool
-    last_patch: LastPatch | None  # cities: their counts are moved by many
+    last_patch: Patch | None
+    patches: Sequence[Patch]  # the last ten, newest first
+    patches_since: datetime | None  # of the oldest patch that is remembered of any key; older ones were deleted
     pending_events: int  # in the outbox, of this row and of its company
 
 
@@ -47,23 +51,31 @@ def explain(connection: Connection, noun: Noun, row_id: int) -> Explanation:
     source = _value(connection, f"{noun}_source", id=row_id)
     found = diff.rows(connection, CACHES[noun], [row_id])
     cached, wanted = (found[0].before, found[0].after) if found else (None, None)
-    patch = _last_patch(connection, noun, row_id)
-    if source is None and cached is None and patch is None and not _was_removed(connection, noun, row_id):
-        raise NotFound(f"neither catalog nor cache knows {noun} {row_id}")
     subjects = _subjects(noun, row_id, source, cached)
-    pending = _value(connection, "pending", subjects=subjects)
-    return Explanation(f"{noun}/{row_id}", source, cached, wanted, cached == wanted, patch, pending)
+    patches = _patches(connection, noun, row_id, subjects)
+    if source is None and cached is None and not patches and not _was_removed(connection, noun, row_id):
+        raise NotFound(f"neither catalog nor cache knows {noun} {row_id}")
+    return Explanation(
+        subject=subjects[0],
+        source=source,
+        cached=cached,
+        wanted=wanted,
+        agrees=cached == wanted,
+        last_patch=patches[0] if patches else None,
+        patches=patches,
+        patches_since=_value(connection, "patches_since"),
+        pending_events=_value(connection, "pending", subjects=subjects),
+    )
 
 
-def _last_patch(connection: Connection, noun: Noun, row_id: int) -> LastPatch | None:
+def _patches(connection: Connection, noun: Noun, row_id: int, subjects: list[str]) -> list[Patch]:
     if noun == "city":
-        return None
-    row = connection.exec_driver_sql(SQL[f"{noun}_patch"], {"id": row_id}).first()
-    if row is None:
-        return None
-    task, task_id, time, traceparents, event_id = row
-    lone = traceparents[0] if traceparents and len(traceparents) == 1 else None
-    return LastPatch(task, task_id, event_id, time, lone)
+        rows = connection.exec_driver_sql(SQL["city_patches"], {"id": row_id})
+    else:
+        newest = _value(connection, f"{noun}_newest", id=row_id)
+        parameters = {"noun": noun, "id": row_id, "newest": newest, "subject": subjects[0], "askers": subjects}
+        rows = connection.exec_driver_sql(SQL["patches"], parameters)
+    return [Patch(*row) for row in rows]
 
 
 def _was_removed(connection: Connection, noun: Noun, row_id: int) -> bool:

@@ -1,4 +1,4 @@
--- Why a cache holds what it holds: the source row, the patch that wrote or removed the cached row, events on the way.
+-- Why a cache holds what it holds: the source row, the patches that made the cached row what it is, events on the way.
 
 -- name: product_source
 SELECT to_jsonb(product) || jsonb_build_object('company', jsonb_build_object(
@@ -13,31 +13,54 @@ SELECT to_jsonb(company) FROM companies AS company WHERE company.id = %(id)s
 -- name: city_source
 SELECT to_jsonb(city) FROM cities AS city WHERE city.id = %(id)s
 
--- name: product_patch
--- The event is the product's own, or that of the company that took it along.
-WITH mapped AS (
-    SELECT patch_id, company_id FROM product_city_mapping WHERE product_id = %(id)s
-), last_patch AS (
-    SELECT patch_id FROM mapped
-    UNION ALL
-    SELECT patch_id FROM removed_keys WHERE noun = 'product' AND id = %(id)s AND NOT EXISTS (SELECT FROM mapped)
-)
-SELECT task, task_id::text, patched_at, traceparents,
-       coalesce(event_ids[array_position(subjects, 'product/' || %(id)s)],
-                event_ids[array_position(subjects, 'company/' || coalesce(
-                    (SELECT company_id FROM mapped), (SELECT company_id FROM products WHERE id = %(id)s)))])
-  FROM last_patch JOIN patches ON patches.id = last_patch.patch_id
+-- name: product_newest
+-- The patch that wrote the cached row.
+SELECT patch_id FROM product_city_mapping WHERE product_id = %(id)s
 
--- name: company_patch
-WITH mapped AS (
-    SELECT patch_id FROM company_city_mapping WHERE company_id = %(id)s
-), last_patch AS (
-    SELECT patch_id FROM mapped
+-- name: company_newest
+SELECT patch_id FROM company_city_mapping WHERE company_id = %(id)s
+
+-- name: patches
+-- From each patch to the one before, by primary key: a patch knows which one had written the row, and where there was
+-- no row, the one that took it away is the newest removal before. The event is the row's own, or that of its company.
+WITH RECURSIVE removed (id) AS (
+    SELECT unnest(patch_id || earlier_ids) FROM removed_keys WHERE noun = %(noun)s AND id = %(id)s
+), way (id, step) AS (
+    SELECT coalesce(%(newest)s::bigint, (SELECT max(id) FROM removed)), 1
     UNION ALL
-    SELECT patch_id FROM removed_keys WHERE noun = 'company' AND id = %(id)s AND NOT EXISTS (SELECT FROM mapped)
+    SELECT coalesce(previous_ids[array_position(subjects, %(subject)s)],
+                    (SELECT max(removed.id) FROM removed WHERE removed.id < way.id)), step + 1
+      FROM way JOIN patches USING (id) WHERE step < 10
 )
-SELECT task, task_id::text, patched_at, traceparents, event_ids[array_position(subjects, 'company/' || %(id)s)]
-  FROM last_patch JOIN patches ON patches.id = last_patch.patch_id
+SELECT task, task_id::text, asked.subject, asked.event_id, patched_at, CASE cardinality(traceparents) WHEN 1 THEN traceparents[1] END
+  FROM way JOIN patches USING (id)
+  LEFT JOIN LATERAL (
+       SELECT subject, event_ids[array_position(subjects, subject)] AS event_id
+         FROM unnest(%(askers)s::text[]) WITH ORDINALITY AS asker (subject, rank)
+        WHERE event_ids[array_position(subjects, subject)] IS NOT NULL
+        ORDER BY rank LIMIT 1) AS asked ON true
+ ORDER BY step
+
+-- name: city_patches
+-- Its row names those that moved its counts. The event is the only one, or that of a row which the patch put there.
+SELECT task, task_id::text, asked.subject, asked.event_id, patched_at, CASE cardinality(traceparents) WHEN 1 THEN traceparents[1] END
+  FROM city_counts CROSS JOIN unnest(patch_ids) WITH ORDINALITY AS step (id, rank) JOIN patches USING (id)
+  LEFT JOIN LATERAL (
+       SELECT subject, event_id
+         FROM unnest(subjects, event_ids) AS asker (subject, event_id)
+         LEFT JOIN product_city_mapping AS product
+           ON product_id = CASE split_part(subject, '/', 1) WHEN 'product' THEN split_part(subject, '/', 2)::bigint END
+         LEFT JOIN company_city_mapping AS company
+           ON company.company_id = CASE split_part(subject, '/', 1) WHEN 'company' THEN split_part(subject, '/', 2)::bigint END
+        WHERE event_id IS NOT NULL
+          AND (cardinality(event_ids) = 1 OR (product.city_id, product.patch_id) = (%(id)s, step.id)
+               OR (company.city_id, company.patch_id) = (%(id)s, step.id))
+        LIMIT 1) AS asked ON true
+ WHERE city_counts.city_id = %(id)s
+ ORDER BY step.rank
+
+-- name: patches_since
+SELECT min(patched_at) FROM patches
 
 -- name: was_removed
 SELECT EXISTS (SELECT FROM removed_keys WHERE noun = %(noun)s AND id = %(id)s)

@@ -71,20 +71,24 @@ function show(noun, text, found) {
     column("explain.source", found.source ? row(found.source, found.source, "") : el("p", { class: "muted" }, t("explain.no.source"))),
     column("explain.wanted", row(found.wanted, found.cached, "new")),
     column("explain.cached", row(found.cached, found.wanted, "old")));
-  $("explain-result").replaceChildren(verdict, sides, el("h3", {}, t("explain.patches")), patches(noun, found));
+  const since = found.patches_since ? t("explain.since", { time: clock(found.patches_since) }) : t("explain.since.none");
+  const which = noun === "city" ? `${t("explain.city.patch")} ${since}` : since;
+  $("explain-result").replaceChildren(verdict, sides, el("h3", {}, t("explain.patches")),
+    found.patches.length ? patches(found) : el("p", { class: "muted" }, t("explain.no.patch")), el("p", { class: "muted" }, which));
 }
 
-function patches(noun, found) {
-  const list = found.patches ?? (found.last_patch ? [found.last_patch] : []);
-  if (!list.length) return el("p", { class: "muted" }, t(noun === "city" ? "explain.city.patch" : "explain.no.patch"));
+function patches(found) {
   const head = ["task", "time", "event", "run", "trace"].map((name) => el("th", { scope: "col" }, t(`explain.${name}`)));
-  const rows = list.map((patch) => el("tr", {},
+  const rows = found.patches.map((patch) => el("tr", {},
     el("th", { scope: "row" }, taskName(patch.task)),
     el("td", {}, el("time", { datetime: patch.time }, clock(patch.time))),
-    ...[patch.event_id, patch.task_id, patch.traceparent?.match(TRACE)?.[1]].map((id) => el("td", {}, id ? el("code", {}, id) : "–"))));
+    el("td", {}, patch.subject && patch.subject !== found.subject ? `${patch.subject} ` : null, code(patch.event_id)),
+    ...[patch.task_id, patch.traceparent?.match(TRACE)?.[1]].map((id) => el("td", {}, code(id)))));
   return el("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": t("explain.patches") },
     el("table", {}, el("thead", {}, el("tr", {}, ...head)), el("tbody", {}, ...rows)));
 }
+
+const code = (id) => (id ? el("code", {}, id) : "–");
 
 export function translateExplain() {
   if (last) show(...last);
