@@ -190,6 +190,7 @@ def test_names_the_patches_that_moved_a_citys_counts(api: Client, catalog: Plain
     for number in range(12):
         patched(catalog, f"e{number}", "UPDATE products SET is_active = NOT is_active WHERE id = 1", products=[1])
     assert [event for _, event in events(api.read("/caches/explain/city/1"))] == [f"e{n}" for n in range(11, 1, -1)]
+    assert api.read("/caches/explain/city/1")["agrees"] is True
     assert events(api.read("/caches/explain/city/3")) == [(None, None)]  # the one that made its row of zeros
 
 

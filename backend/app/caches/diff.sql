@@ -91,7 +91,7 @@ SELECT company_id
  ORDER BY company_id
 
 -- name: count_rows
-SELECT city_id, to_jsonb(cached) - 'updated_at', CASE WHEN city.id IS NOT NULL THEN jsonb_build_object('city_id', city_id,
+SELECT city_id, to_jsonb(cached) - 'updated_at' - 'patch_ids', CASE WHEN city.id IS NOT NULL THEN jsonb_build_object('city_id', city_id,
            'products_count', (SELECT count(*) FROM product_city_truth AS t WHERE t.city_id = key.city_id AND kind <> 'service'),
            'services_count', (SELECT count(*) FROM product_city_truth AS t WHERE t.city_id = key.city_id AND kind = 'service'),
            'companies_count', (SELECT count(*) FROM company_city_truth AS t WHERE t.city_id = key.city_id)) END
