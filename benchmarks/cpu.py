@@ -15,6 +15,7 @@ from benchmarks.servers import Servers
 
 TICK: Final = 1 / os.sysconf("SC_CLK_TCK")  # seconds
 USER, SYSTEM = 11, 12  # fields of /proc/PID/stat after the command
+BACKENDS: Final = "PostgreSQL, backends"
 KINDS: Final = {"relay": "relay", "worker": "worker, parent", "child": "worker, children"}
 
 
@@ -43,10 +44,16 @@ def _all(servers: Servers, started: Pipeline) -> dict[int, tuple[str, float]]:
     return found
 
 
+def backends(postgres: int | None) -> float:
+    """CPU seconds of a server's backends that are there now, finer than in ticks: they have one thread each."""
+    pids = [pid for pid in _tree(postgres) if _backend(pid) == BACKENDS]
+    return sum(int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) for pid in pids) / 1e9
+
+
 def _tree(pid: int | None) -> list[int]:
     return [] if pid is None else [pid, *spawn.descendants(pid)]
 
 
 def _backend(pid: int) -> str:
     """By what the server writes into a backend's title: `postgres: citycache bench_1 127.0.0.1(43934) idle`."""
-    return "PostgreSQL, backends" if "127.0.0.1(" in spawn.command_line(pid) else "PostgreSQL, background"
+    return BACKENDS if "127.0.0.1(" in spawn.command_line(pid) else "PostgreSQL, background"

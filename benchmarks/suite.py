@@ -14,7 +14,9 @@ from benchmarks.figure import Bench, Figure
 from benchmarks.measure import Table
 from benchmarks.servers import servers
 
-NAMES: Final = ("throughput", "cost", "freshness", "writes", "rebuild", "replay", "imports", "memory", "growth")
+NAMES: Final = (
+    "throughput", "cost", "freshness", "writes", "rebuild", "replay", "imports", "memory", "growth", "audit",
+)  # fmt: skip
 
 
 def run(names: Sequence[str] = (), quick: bool = False) -> list[Table]:
