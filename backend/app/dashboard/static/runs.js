@@ -53,7 +53,7 @@ async function start(task, button) {
     toast(problem.message, true);
   } finally {
     button.disabled = false;
-    button.focus();
+    if (document.activeElement === document.body) button.focus(); // unless somebody has gone on meanwhile
   }
 }
 
