@@ -75,18 +75,53 @@ def looked_twice(auditor: Auditor, plain: Plain) -> None:
     until(enough, 20)
 
 
+def promised(auditor: Auditor) -> dict[str, float]:
+    """What the auditor promises after whole rounds at its own pace."""
+
+    def whole() -> bool:
+        auditor.run_once()
+        return len(nines.levels()["found_within_seconds"]) == 4
+
+    until(whole, 30)
+    return dict(nines.levels()["found_within_seconds"])
+
+
 @pytest.mark.parametrize("kind", sorted(TAMPERINGS))
-def test_finds_each_kind_of_wrong_row_and_mends_it(plain: Plain, kind: str) -> None:
+def test_finds_each_kind_of_wrong_row_as_soon_as_it_promises_and_mends_it(plain: Plain, kind: str) -> None:
+    # Given an auditor that has come round
     cache, tampering = TAMPERINGS[kind]
     auditor = Auditor(passed=lambda instant: True)
+    promise = promised(auditor)
     plain.run(tampering)
 
+    # When it goes on at its own pace
     def found() -> bool:
-        rounds(auditor, 1)
-        return cache in [finding[0] for finding in findings(plain)] and right(plain)
+        auditor.run_once()
+        return cache in [finding[0] for finding in findings(plain)]
 
-    until(found, 20)  # counts that no longer equal a tampered mapping are found as well
+    # Then it finds what is wrong in the promised time, and a moment more for a busy machine
+    until(found, promise[cache] + 5)
+    until(lambda: (rounds(auditor, 1), right(plain))[1], 20)  # counts that differ from a tampered mapping as well
     assert plain.one("SELECT count(*) FROM audit_findings WHERE repaired_at IS NULL") == 0
+
+
+def test_promises_nothing_before_it_has_come_round_and_more_time_for_longer_rounds(plain: Plain) -> None:
+    assert nines.levels()["found_within_seconds"] == {}
+    auditor = Auditor(passed=lambda instant: True)
+    rounds(auditor, 1)
+    assert nines.levels()["found_within_seconds"] == {}
+    short = promised(auditor)
+    plain.run("UPDATE audit_minutes SET round_seconds = 500 WHERE cache = 'products'")
+    assert nines.levels()["found_within_seconds"]["products"] == pytest.approx(502.2)
+    assert nines.levels()["found_within_seconds"]["counts"] == short["counts"]
+
+
+def test_a_round_is_as_long_as_the_table_is_large(plain: Plain, monkeypatch: pytest.MonkeyPatch) -> None:
+    """200 products in windows of 50 ids take four steps of half a second at least."""
+    monkeypatch.setattr("backend.app.observing.auditor.WINDOW_IDS", 50)
+    promise = promised(Auditor(passed=lambda instant: True))
+    assert promise["products"] > 4 * 0.5 + 0.2
+    assert promise["products"] > promise["counts"]
 
 
 def test_right_caches_give_no_finding(plain: Plain) -> None:

@@ -1,8 +1,9 @@
 """The auditor: compares caches and truth all the time, a little at a time, and never alarms on what is under way.
 
 It sweeps both mappings in windows of ids, so missing and extra rows are found as surely as wrong ones, and looks sooner
-at keys that events touched. Each comparison is the one diff. Its pace is a share of one core: a step that took d
-seconds is paid for by a pause of d / share.
+at keys that events touched. Each comparison is the one diff. Its pace is a share of one core, half of it for sweeps and
+half for counts and active cities: a step that took d seconds is paid for by a pause of 2 d / share. How long its rounds
+take is written down: that is the time within which a single wrong row is found, wherever it is.
 
 A mapping row that differs becomes a suspect. It is wrong if it still differs after the grace, the pipeline has passed
 the moment of the first look, and its source has not been written since: then no event of it can be under way. Counts
@@ -59,6 +60,7 @@ class Sweep:
     cache: CacheType
     after: int = diff.BIGINT_MIN
     not_before: float = 0.0  # monotonic seconds
+    began: float | None = None  # monotonic seconds, when this round did
 
 
 @dataclass
@@ -70,6 +72,7 @@ class Auditor:
     _sweeps: list[Sweep] = field(default_factory=lambda: [Sweep("products"), Sweep("companies")])
     _compared: dict[CacheType, int] = field(default_factory=dict)  # rows, not yet counted
     _next_whole: float = 0.0
+    _whole_began: float | None = None
     _next_step: float = 0.0
     _since: datetime = field(default_factory=lambda: datetime.now(UTC))
 
@@ -80,17 +83,20 @@ class Auditor:
         if began >= self._next_step:
             self._sweep()
             self._changed()
+            took = time.monotonic() - began
             if began >= self._next_whole:
                 self._whole()
-            pause = (time.monotonic() - began) / max(settings().audit_core_share, 1e-4)
-            self._next_step = time.monotonic() + min(max(pause, 0.5), 600.0)
+            self._next_step = time.monotonic() + min(max(_pause(took), 0.5), 600.0)
         due = min([self._next_step, *(suspect.due for suspect in self.suspects.values())])
         return max(0.1, min(due - time.monotonic(), 1.0))
 
     def _sweep(self) -> None:
         for sweep in self._sweeps:
-            if time.monotonic() < sweep.not_before:
+            if (now := time.monotonic()) < sweep.not_before:
                 continue
+            if sweep.after == diff.BIGINT_MIN:
+                self._round(sweep.began, now, sweep.cache)
+                sweep.began = now
             with _snapshot() as connection:
                 noun = "product_window" if sweep.cache == "products" else "company_window"
                 parameters = {"after": sweep.after, "rows": WINDOW_IDS}
@@ -116,6 +122,8 @@ class Auditor:
 
     def _whole(self) -> None:
         began = time.monotonic()
+        self._round(self._whole_began, began, "counts", "active")
+        self._whole_began = began
         with _snapshot() as connection:
             counts, active = connection.exec_driver_sql(SQL["whole_sizes"]).one()
             wrong = connection.exec_driver_sql(SQL["wrong_counts"]).scalars().all()
@@ -124,8 +132,7 @@ class Auditor:
         self._count("active", active, 0)
         self._confirm("counts", dict.fromkeys(wrong, "different"))
         self._confirm("active", dict.fromkeys(stale, "different"))  # where counts are wrong, the next look tells
-        took = time.monotonic() - began
-        self._next_whole = time.monotonic() + max(WHOLE_SECONDS, took / max(settings().audit_core_share, 1e-4))
+        self._next_whole = time.monotonic() + max(WHOLE_SECONDS, _pause(time.monotonic() - began))
 
     def _take(self, connection: Connection, cache: CacheType, checked: int, keys: Sequence[int]) -> None:
         """Count what was compared; differing keys become suspects, in the snapshot of the comparison."""
@@ -193,10 +200,21 @@ class Auditor:
                 }
                 connection.exec_driver_sql(SQL["found"], finding)
 
-    def _count(self, cache: str, checked: int, wrong: int) -> None:
-        if checked or wrong:
+    def _round(self, began: float | None, now: float, *caches: str) -> None:
+        """Another round begins: every row of these caches has been compared since the one before began."""
+        if began is not None:
+            for cache in caches:
+                self._count(cache, 0, 0, now - began)
+
+    def _count(self, cache: str, checked: int, wrong: int, round_seconds: float | None = None) -> None:
+        if checked or wrong or round_seconds:
+            numbers = {"cache": cache, "checked": checked, "wrong": wrong, "round_seconds": round_seconds}
             with db.transaction() as connection:
-                connection.exec_driver_sql(SQL["audited"], {"cache": cache, "checked": checked, "wrong": wrong})
+                connection.exec_driver_sql(SQL["audited"], numbers)
+
+
+def _pause(took: float) -> float:
+    return 2 * took / max(settings().audit_core_share, 1e-4)
 
 
 @contextmanager

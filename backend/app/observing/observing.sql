@@ -18,10 +18,17 @@ SELECT at, seconds, captured, published, applied, patched, outbox_rows, outbox_s
   FROM observations ORDER BY at DESC LIMIT 1
 
 -- name: audited
-INSERT INTO audit_minutes (minute, cache, checked, wrong)
-VALUES (date_trunc('minute', clock_timestamp()), %(cache)s, %(checked)s, %(wrong)s)
+INSERT INTO audit_minutes (minute, cache, checked, wrong, round_seconds)
+VALUES (date_trunc('minute', clock_timestamp()), %(cache)s, %(checked)s, %(wrong)s, %(round_seconds)s)
 ON CONFLICT (minute, cache) DO UPDATE
-   SET checked = audit_minutes.checked + excluded.checked, wrong = audit_minutes.wrong + excluded.wrong
+   SET checked = audit_minutes.checked + excluded.checked, wrong = audit_minutes.wrong + excluded.wrong,
+       round_seconds = greatest(audit_minutes.round_seconds, excluded.round_seconds)
+
+-- name: rounds
+-- How long the last round of each cache took.
+SELECT DISTINCT ON (cache) cache, round_seconds
+  FROM audit_minutes WHERE round_seconds IS NOT NULL AND minute > now() - interval '7 days'
+ ORDER BY cache, minute DESC
 
 -- name: nines
 SELECT cache,

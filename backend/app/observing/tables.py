@@ -40,6 +40,7 @@ class AuditMinute(Base):
     cache: Mapped[str] = mapped_column(Text, primary_key=True)  # products, companies, counts, active
     checked: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     wrong: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))  # still wrong after the grace
+    round_seconds: Mapped[float | None] = mapped_column(Double)  # longest of the rounds that ended in this minute
 
 
 class AuditFinding(Base):

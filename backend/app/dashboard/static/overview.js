@@ -2,6 +2,8 @@
 import { $, el, fill, icon } from "./dom.js";
 import { ago, has, milliseconds, number, percent, plural, seconds, t } from "./text.js";
 
+const CACHES = ["products", "companies", "counts", "active"];
+
 /** Why a station or the pipeline is as it is, in words. */
 export function why({ code, values, why: sentence }) {
   if (!has(`why.${code}`)) return sentence;
@@ -49,6 +51,7 @@ export function drawConsistency({ consistency }) {
   if (!level.checked) {
     fill($("nines"), [t("nines.none")]);
     fill($("nines-under"), [""]);
+    fill($("nines-found"), [""]);
     $("nines-caches").replaceChildren();
     delete $("nines-caches").dataset.mark;
     return;
@@ -58,8 +61,11 @@ export function drawConsistency({ consistency }) {
   const under = t("nines.under", {
     percent: percent(level.nines), seconds: seconds(consistency.within_seconds), rows: number(level.checked), wrong: number(level.wrong),
   });
+  const within = Object.values(consistency.found_within_seconds);
+  const promise = within.length === CACHES.length ? t("nines.found", { time: seconds(Math.max(...within), false) }) : t("nines.found.not");
   fill($("nines-under"), [under]);
-  const order = ["products", "companies", "counts", "active"].filter((name) => consistency.caches[name]);
+  fill($("nines-found"), [promise]);
+  const order = CACHES.filter((name) => consistency.caches[name]);
   const rows = order.map((name) => cacheRow(name, consistency.caches[name][chosen]));
   fill($("nines-caches"), rows, order.map((name) => JSON.stringify(consistency.caches[name][chosen])).join() + t("consistency"));
 }

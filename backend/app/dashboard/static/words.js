@@ -103,6 +103,8 @@ export const WORDS = {
     "at least {percent} right within {seconds}, from {rows} rows, {wrong} wrong",
     "не менее {percent} верно за {seconds}, по {rows} строкам, неверных: {wrong}",
   ],
+  "nines.found": ["a row that goes wrong is found within {time}", "неверная строка найдётся за {time}"],
+  "nines.found.not": ["the auditor's first round is not done yet", "первый круг аудитора ещё не завершён"],
   "cache.products": ["products", "товары"],
   "cache.companies": ["companies", "компании"],
   "cache.counts": ["counts", "счётчики"],
