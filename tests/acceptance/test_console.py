@@ -18,6 +18,7 @@ from tests.acceptance.stage import KEY, Stage, Visit, stage
 from tests.plain import Plain
 from tests.waiting import until
 
+OPERATOR = "the-key-of-an-operator"
 CATALOG = """
     INSERT INTO cities (id, external_id, name, latitude, longitude) VALUES
         (1, 'c1', 'Berlin', 52.5, 13.4), (2, 'c2', 'Lisbon', 38.7, -9.1), (3, NULL, 'Nowhere', NULL, NULL);
@@ -31,7 +32,8 @@ CATALOG = """
 
 @pytest.fixture(scope="module")
 def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    with stage(tmp_path_factory.mktemp("console"), REBUILD_CHUNK_KEYS="5") as open_stage:
+    keys = f"ops:operate:{OPERATOR}"
+    with stage(tmp_path_factory.mktemp("console"), REBUILD_CHUNK_KEYS="5", API_KEYS=keys) as open_stage:
         open_stage.plain.run(CATALOG)
         settled(open_stage.plain)
         yield open_stage
@@ -207,6 +209,60 @@ def test_explains_by_id_and_external_id(console: Stage, visit: Visit) -> None:
     expect(visit.page.locator("#explain-result")).to_contain_text("There is no city with the id or external id")
 
 
+def test_says_how_soon_a_wrong_row_is_found(console: Stage, visit: Visit) -> None:
+    found = visit.page.locator("#nines-found")
+    console.plain.run(
+        """INSERT INTO audit_minutes (minute, cache, checked, round_seconds)
+           SELECT now(), cache, 1000, CASE cache WHEN 'products' THEN 115 ELSE 5 END
+             FROM unnest(ARRAY['products', 'companies', 'counts']) AS cache"""
+    )
+    expect(found).to_have_text("the auditor's first round is not done yet")
+    console.plain.run(
+        "INSERT INTO audit_minutes (minute, cache, checked, round_seconds) VALUES (now(), 'active', 2, 5)"
+    )
+    expect(found).to_have_text("a row that goes wrong is found within 2 min")
+    console.plain.run("DELETE FROM audit_minutes")
+
+
+def test_shows_an_admin_who_did_what(console: Stage, visit: Visit) -> None:
+    page = visit.page
+    page.click("[data-task=update_cities_product_count]")
+    runs(page, "Recount cities", "done")
+    page.click("#log-show")
+    rows = page.locator("#log-body tbody tr")
+    started = rows.filter(has_text="POST /celery/tasks/update-cities-product-count").first
+    expect(started).to_contain_text("default admin")
+    expect(started.locator("td").nth(3)).to_have_text("202")
+
+    console.plain.run(
+        "INSERT INTO audit_log (method, path, status) SELECT 'PUT', '/x', 401 FROM generate_series(1, 25)"
+    )
+    page.click("#log-show")
+    expect(rows.filter(has_text="no known key")).to_have_count(20)
+    page.click("#log-more")
+    expect(rows.filter(has_text="no known key")).to_have_count(25)
+    console.plain.run("DELETE FROM audit_log")
+
+
+def test_says_that_the_audit_log_is_for_admins_and_forgets_it_with_the_key(console: Stage) -> None:
+    with console.page(key=OPERATOR) as visit:
+        page = visit.page
+        page.click("#log-show")
+        expect(page.locator("#log-body")).to_contain_text(
+            "this needs the role admin; the key 'ops' has the role operate"
+        )
+        page.click("#key-button")
+        page.fill("#key-input", KEY)
+        page.keyboard.press("Enter")
+        page.click("#log-show")
+        expect(page.locator("#log-body tbody tr").first).to_contain_text("/audit-log")
+        page.click("#key-button")
+        page.click("#key-forget")
+        expect(page.locator("#log-body table")).to_have_count(0)
+        visit.errors[:] = [error for error in visit.errors if "403" not in error]
+        visit.leaves_no_trace()
+
+
 def test_dead_letters_are_read_and_sent_again(console: Stage, visit: Visit) -> None:
     console.plain.run(
         """INSERT INTO dead_letters (kind, reason, subject, payload, attempts)
@@ -330,6 +386,8 @@ def test_axe_finds_nothing(console: Stage, scheme: Any, language: str) -> None:
         page.keyboard.press("Enter")
         page.wait_for_selector(".verdict")
         page.wait_for_selector(".reason")
+        page.click("#log-show")
+        page.wait_for_selector("#log-body td")
         assert violations(page) == []
         for opener, dialog in (("#replay-open", "#replay-dialog"), ("#clear-open", "#clear-dialog")):
             page.click(opener)
@@ -356,6 +414,8 @@ def test_nothing_sticks_out_on_a_phone(console: Stage, language: str) -> None:
         page.fill("#explain-id", "108")
         page.keyboard.press("Enter")
         page.wait_for_selector(".verdict")
+        page.tap("#log-show")
+        page.wait_for_selector("#log-body td")
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
         for opener, dialog in (("#replay-open", "#replay-dialog"), ("#clear-open", "#clear-dialog")):
             page.tap(opener)

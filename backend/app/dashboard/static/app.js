@@ -1,5 +1,6 @@
 // The console: the stream's facts into the page's parts, and the page's language, theme and key.
 import { askKey, key, onKey } from "./api.js";
+import { drawAuditLog, startAuditLog } from "./auditlog.js";
 import { changeCities, drawCities, loadCities, recolour, startCities } from "./cities.js";
 import { startClear } from "./clear.js";
 import { $, fill } from "./dom.js";
@@ -74,6 +75,7 @@ function speak(chosen) {
   translateFreshness();
   translateExplain();
   drawLetters();
+  drawAuditLog();
   if (state?.pipeline) draw();
 }
 
@@ -106,6 +108,7 @@ startClear();
 startReplay();
 startRecords();
 startExplain();
+startAuditLog();
 $("language").addEventListener("click", () => speak(LANGUAGES.find((one) => one !== language())));
 $("theme").addEventListener("click", nextTheme);
 $("key-button").addEventListener("click", () => askKey());

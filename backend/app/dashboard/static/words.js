@@ -336,6 +336,24 @@ export const WORDS = {
   "side.extra": ["extra", "лишняя"],
   "side.different": ["different", "отличалась"],
 
+  // audit log
+  log: ["Audit log", "Журнал действий"],
+  "log.title": ["Audit log: who did what", "Журнал действий: кто что делал"],
+  "log.why": [
+    "What was started, changed or refused, and for whom. It needs a key with the role admin.",
+    "Что запускали, меняли и в чём отказано, и кому. Нужен ключ с ролью admin.",
+  ],
+  "log.show": ["Show", "Показать"],
+  "log.again": ["Read again", "Обновить"],
+  "log.none": ["Nothing yet.", "Пока ничего."],
+  "log.nobody": ["no known key", "без известного ключа"],
+  "log.when": ["When", "Когда"],
+  "log.who": ["Who", "Кто"],
+  "log.from": ["From", "Откуда"],
+  "log.what": ["What", "Что"],
+  "log.status": ["Status", "Статус"],
+  "log.detail": ["Result", "Результат"],
+
   // key
   "key.title": ["API key", "Ключ API"],
   "key.why": [
