@@ -37,7 +37,7 @@ class State(BaseModel):
     workers: list[str] = Field(description="names of the workers that take events and answer")
     changed_seconds: float | None = Field(description="since a patch changed a mapping")
     runs: dict[str, Any] = Field(description="active runs, and the newest of those that no event caused")
-    consistency: dict[str, Any] = Field(description="nines by cache and window, with the sample behind them")
+    consistency: dict[str, Any] = Field(description="nines by cache and window, and how soon a wrong row is found")
     schedule: list[dict[str, Any]] = Field(description="last and next run of each entry; missed: beat stands still")
     dead_letters: dict[str, Any] = Field(description="open ones by kind")
     findings: list[dict[str, Any]] = Field(description="rows that the auditor found wrong, newest first")
