@@ -32,7 +32,8 @@ TYPES: Final = (
 _NOUN_OF: Final = {name: name.split(".")[1] for name in TYPES}
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # what decoding foreign bytes may raise
 _KEY: Final = re.compile(r"-?[0-9]{1,19}")
-_BIGINT: Final = range(-(2**63), 2**63)
+LEAST_BIGINT: Final = -(2**63)
+LARGEST_BIGINT: Final = 2**63 - 1
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -100,7 +101,7 @@ def changed_columns(before: str | None, after: str | None) -> list[str]:
     if before is None or after is None:
         return []
     old, new = _row.decode(before), _row.decode(after)
-    return [name for name, value in new.items() if name not in old or bytes(old[name]) != bytes(value)]
+    return [name for name, value in new.items() if old.get(name) != value]
 
 
 def encode_one(happened: Event) -> bytes:
@@ -181,9 +182,9 @@ def hint(happened: Event) -> Hint:
         raise Malformed(f"specversion is {happened.specversion!r}, not '1.0'")
     if not happened.id:
         raise Malformed("the event has no id")
-    for name in ("id", "time", "traceparent"):
-        if "\0" in (getattr(happened, name) or ""):
-            raise Malformed(f"the event's {name} has a NUL character, which PostgreSQL cannot keep")
+    if "\0" in happened.id or "\0" in happened.time or "\0" in (happened.traceparent or ""):
+        name = next(name for name in ("id", "time", "traceparent") if "\0" in (getattr(happened, name) or ""))
+        raise Malformed(f"the event's {name} has a NUL character, which PostgreSQL cannot keep")
     return Hint(noun, _key(happened, noun), happened.id, happened.time, happened.traceparent)
 
 
@@ -193,6 +194,6 @@ def _key(happened: Event, noun: str) -> int | None:
     said, _, number = happened.subject.partition("/")
     if said != noun:
         raise Malformed(f"subject {happened.subject!r} does not belong to type {happened.type!r}")
-    if not _KEY.fullmatch(number) or int(number) not in _BIGINT:
+    if not _KEY.fullmatch(number) or not LEAST_BIGINT <= (key := int(number)) <= LARGEST_BIGINT:
         raise Malformed(f"subject {happened.subject!r} names no {noun} id")
-    return int(number)
+    return key

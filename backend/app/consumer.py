@@ -148,9 +148,9 @@ class EventConsumer(bootsteps.StartStopStep):
         self._open.tags.append(message.delivery_tag)
         self._open.hints += hints
         self._open.letters += letters
-        for hint in hints:
-            self._open.oldest = min(self._open.oldest or hint.time, hint.time)
-            self._open.newest = max(self._open.newest or hint.time, hint.time)
+        if times := [hint.time for hint in hints]:
+            self._open.oldest = min(self._open.oldest or times[0], *times)
+            self._open.newest = max(self._open.newest or times[0], *times)
         full = len(self._open.hints) >= settings().batch_keys
         if full or alone:
             self._close_batch()
