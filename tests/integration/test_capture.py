@@ -15,6 +15,17 @@ from tests.plain import Plain, psql
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
+ELSEWHERE = """
+    CREATE SCHEMA elsewhere;
+    CREATE TABLE elsewhere.event_outbox (LIKE public.event_outbox);
+    CREATE FUNCTION elsewhere.row_to_json(public.products) RETURNS json LANGUAGE sql AS $$ SELECT '{"forged": 1}'::json $$;
+    CREATE FUNCTION elsewhere.forged(text, text) RETURNS text LANGUAGE sql AS $$ SELECT 'forged' $$;
+    CREATE FUNCTION elsewhere.forged(text, bigint) RETURNS text LANGUAGE sql AS $$ SELECT 'forged' $$;
+    CREATE FUNCTION elsewhere.never(public.products, public.products) RETURNS bool LANGUAGE sql AS $$ SELECT false $$;
+    CREATE OPERATOR elsewhere.|| (FUNCTION = elsewhere.forged, LEFTARG = text, RIGHTARG = text);
+    CREATE OPERATOR elsewhere.|| (FUNCTION = elsewhere.forged, LEFTARG = text, RIGHTARG = bigint);
+    CREATE OPERATOR elsewhere.*<> (FUNCTION = elsewhere.never, LEFTARG = public.products, RIGHTARG = public.products)"""
+
 
 @pytest.fixture
 def plain(database: str) -> Iterator[Plain]:
@@ -303,8 +314,9 @@ def test_event_ids_are_unique_and_times_do_not_go_back(plain: Plain) -> None:
 
 def test_a_schema_search_path_of_the_writer_does_not_matter(database: str, plain: Plain) -> None:
     with Plain(database) as writer:
-        writer.run("CREATE SCHEMA elsewhere")
-        writer.run("SET search_path = elsewhere")
+        writer.run(ELSEWHERE)
+        writer.run("SET search_path = elsewhere, pg_catalog")
         writer.run("UPDATE public.products SET name = 'n' WHERE id = 101")
 
+    assert images(plain, "product/101")[1]["name"] == "n"
     assert taken(plain) == [("product.updated", "product/101")]
