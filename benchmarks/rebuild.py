@@ -31,7 +31,6 @@ KEPT_IN: Final = {
 STATES: Final = ("no drift", "1 % drift", "from empty")
 PATCH_KEYS: Final = 10
 PATCH_EVERY: Final = 0.02  # seconds
-MOST_KEPT: Final = 1_000_000  # products of a catalog that is kept as a template
 
 
 WANTED: Final = {"no drift": Wanted(0.25, at_least=False), "from empty": Wanted(1.0, at_least=False)}
@@ -65,7 +64,7 @@ def figure(bench: Bench) -> Table:
 def _at(bench: Bench, size: Size, rounds: int) -> list[Row]:
     runs: dict[tuple[str, str], list[Run]] = {}
     with (
-        bench.servers.catalog(size, keep=size.products <= MOST_KEPT) as dsn,
+        bench.servers.catalog(size) as dsn,
         pipeline(bench.servers, dsn, ["worker"]),
         connect(dsn) as connection,
     ):

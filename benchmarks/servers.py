@@ -67,18 +67,15 @@ class Servers:
         return self._broker
 
     @contextmanager
-    def catalog(self, size: Size, keep: bool = True) -> Iterator[str]:
+    def catalog(self, size: Size) -> Iterator[str]:
         """A database with a catalog of this size and right caches, this process's settings naming it; dropped
-        at the end. With `keep` the filled one stays as a template for the next benchmark."""
+        at the end. It is a copy of one that stays for the next benchmark."""
         template = f"catalog_{size.products}"
-        if keep and template not in self._templates:
+        if template not in self._templates:
             self._fill(template, size)
             self._templates.add(template)
         name = f"bench_{next(self._numbers)}"
-        if keep:
-            self._create(name, template)
-        else:
-            self._fill(name, size)
+        self._create(name, template)
         try:
             self.use(name)
             yield self.postgres.dsn_of(name)

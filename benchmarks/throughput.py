@@ -64,9 +64,9 @@ def _told(bench: Bench, name: str, run: Callable[[], float]) -> float:
     return result
 
 
-def drained(bench: Bench, size: Size, events: int, keep: bool = True) -> float:
+def drained(bench: Bench, size: Size, events: int) -> float:
     """Events a second of a backlog, from the moment that the relay leads; the caches are proven right afterwards."""
-    with bench.servers.catalog(size, keep) as dsn:
+    with bench.servers.catalog(size) as dsn:
         waiting = pile_up(dsn, size, events)
         with pipeline(bench.servers, dsn, ["worker"]) as started:
             started.start("relay")

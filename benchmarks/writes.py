@@ -25,7 +25,7 @@ SWITCHES: Final = {  # on top of all triggers off
 def figure(bench: Bench) -> Table:
     """Transactions a second."""
     size = Size(bench.pick(1_000_000, 50_000))
-    rounds, seconds = bench.pick((5, 8.0), (1, 2.0))
+    rounds, seconds = bench.pick((5, 6.0), (1, 2.0))
     samples: dict[str, list[float]] = {}
     with bench.servers.catalog(size) as dsn:
         with connect(dsn) as connection:

@@ -18,7 +18,7 @@ TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 ELSEWHERE = """
     CREATE SCHEMA elsewhere;
     CREATE TABLE elsewhere.event_outbox (LIKE public.event_outbox);
-    CREATE FUNCTION elsewhere.row_to_json(public.products) RETURNS json LANGUAGE sql AS $$ SELECT '{"forged": 1}'::json $$;
+    CREATE FUNCTION elsewhere.row_to_json(public.products) RETURNS json LANGUAGE sql AS $$ SELECT '{}'::json $$;
     CREATE FUNCTION elsewhere.forged(text, text) RETURNS text LANGUAGE sql AS $$ SELECT 'forged' $$;
     CREATE FUNCTION elsewhere.forged(text, bigint) RETURNS text LANGUAGE sql AS $$ SELECT 'forged' $$;
     CREATE FUNCTION elsewhere.never(public.products, public.products) RETURNS bool LANGUAGE sql AS $$ SELECT false $$;
