@@ -79,6 +79,19 @@ class Table:
         ]
         return {"name": self.name, "title": self.title, "rows": rows, "notes": self.notes, "skipped": self.skipped}
 
+    @staticmethod
+    def from_dict(said: Mapping[str, Any]) -> Table:
+        """The table that `as_dict` has told."""
+        rows = [
+            Row(**{name: row[name] for name in ("what", "samples", "unit", "against", "more")}, wanted=_wanted(row))
+            for row in said["rows"]
+        ]
+        return Table(said["name"], said["title"], rows, said["notes"], said["skipped"])
+
+
+def _wanted(row: Mapping[str, Any]) -> Wanted | None:
+    return Wanted(**row["wanted"]) if row["wanted"] else None
+
 
 def alternate(rounds: int, variants: Mapping[str, Callable[[], float]]) -> dict[str, list[float]]:
     """Run the variants in turn, `rounds` times, so that a machine that slows down slows all of them."""

@@ -43,6 +43,13 @@ def write(table: Table, quick: bool, file: Path | None = None) -> Path:
     return path
 
 
+def read(names: Sequence[str], quick: bool) -> list[Table]:
+    """The newest tables of these names, quick or full ones, as they were written."""
+    paths = [path for name in names if (path := RESULTS / f"{name}.json").exists()]
+    said = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    return [Table.from_dict(table) for table in said if table["quick"] == quick]
+
+
 def markdown(tables: Sequence[Table], quick: bool) -> str:
     """All tables as one Markdown table."""
     facts = _circumstances(quick)

@@ -29,10 +29,15 @@ def run(names: Sequence[str] = (), quick: bool = False) -> list[Table]:
             report.show(tables[-1])
             report.write(tables[-1], quick)
             click.echo(f"  {time.monotonic() - begun:.0f} s")
-    text = report.markdown(tables, quick)
-    (report.RESULTS / "results.md").write_text(text, encoding="utf-8")
-    plot.draw(tables, report.RESULTS)
+    summarize(quick)
     return tables
+
+
+def summarize(quick: bool) -> None:
+    """Write results.md and the plot from the newest table of each benchmark."""
+    tables = report.read(NAMES, quick)
+    (report.RESULTS / "results.md").write_text(report.markdown(tables, quick), encoding="utf-8")
+    plot.draw(tables, report.RESULTS)
 
 
 def _one(name: str, bench: Bench) -> Table:
