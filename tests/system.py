@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Mapping
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from backend.app.embedded import spawn
 from tests.servers import ROOT
+from tests.waiting import until
 
 EVERYTHING = ("api", "relay", "worker", "beat")
 SCRIPTS = Path(sys.executable).parent
@@ -85,12 +85,10 @@ class System:
 
     def wait_until(self, predicate: Callable[[], bool], deadline: float, what: str = "") -> float:
         """Ask `predicate` until it holds; the seconds it took. AssertionError after `deadline` s."""
-        begin = time.monotonic()
-        while not predicate():
-            if time.monotonic() - begin > deadline:
-                raise AssertionError(f"not within {deadline} s: {what or predicate}\n{self._all_logs()}")
-            time.sleep(0.02)
-        return time.monotonic() - begin
+        try:
+            return until(predicate, deadline, what)
+        except AssertionError as late:
+            raise AssertionError(f"{late}\n{self._all_logs()}") from late
 
     def __enter__(self) -> System:
         return self

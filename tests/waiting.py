@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -17,3 +18,12 @@ def until(holds: Callable[[], Any], seconds: float = 10, what: str = "") -> floa
             raise AssertionError(f"not within {seconds} s: {what or holds}")
         time.sleep(POLL_SECONDS)
     return time.monotonic() - begin
+
+
+async def eventually(holds: Callable[[], Any], seconds: float = 10, what: str = "") -> None:
+    """The same on an event loop, which goes on meanwhile."""
+    begin = time.monotonic()
+    while not holds():
+        if time.monotonic() - begin > seconds:
+            raise AssertionError(f"not within {seconds} s: {what or holds}")
+        await asyncio.sleep(POLL_SECONDS)

@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import subprocess
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -19,6 +18,7 @@ import pytest
 
 from backend.app.embedded import spawn
 from backend.app.embedded.processes import program
+from tests.waiting import until
 
 PARTS = {"api", "relay", "worker", "beat", "postgres", "rabbitmq"}
 
@@ -59,11 +59,14 @@ class Running:
                 return cursor.fetchall() if cursor.description else []
 
     def wait_until(self, predicate: Callable[[], bool], seconds: float) -> None:
-        deadline = time.monotonic() + seconds
-        while not predicate():
+        def holds() -> bool:
             assert self.process.poll() is None, self.said()
-            assert time.monotonic() < deadline, self.said()
-            time.sleep(0.05)
+            return predicate()
+
+        try:
+            until(holds, seconds)
+        except AssertionError as late:
+            raise AssertionError(f"{late}\n{self.said()}") from late
 
     def end(self, how: signal.Signals) -> int:
         self.process.send_signal(how)

@@ -12,7 +12,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from tests.contract import compose_image, compose_spec
 from tests.contract.test_compose import DEVELOPMENT, ONCE, PRODUCTION, SERVERS
 from tests.servers import ROOT, Vhosts
 from tests.system import SCRIPTS
+from tests.waiting import until
 
 HEALTHY_WITHIN = 60.0  # seconds
 MINE = {  # what a careful operator has in .env
@@ -95,12 +95,17 @@ class Stack:
 
     def await_health(self, name: str) -> None:
         """Until the service's own health check says that it is well."""
-        deadline = time.monotonic() + HEALTHY_WITHIN
-        while (check := self.check_health(name)).returncode != 0:
-            log = spawn.tail(self.log(name), 40)
-            assert name in SERVERS or self._processes[name].poll() is None, f"{name} ended:\n{log}"
-            assert time.monotonic() < deadline, f"{name} is not healthy: {check.stdout}{check.stderr}\n{log}"
-            time.sleep(0.2)
+
+        def is_well() -> bool:
+            check = self.check_health(name)
+            self.said = f"{check.stdout}{check.stderr}\n{spawn.tail(self.log(name), 40)}"
+            assert name in SERVERS or self._processes[name].poll() is None, f"{name} ended: {self.said}"
+            return check.returncode == 0
+
+        try:
+            until(is_well, HEALTHY_WITHIN, f"{name} is healthy")
+        except AssertionError as late:
+            raise AssertionError(f"{late}: {self.said}") from late
 
     def check_health(self, name: str) -> subprocess.CompletedProcess[str]:
         """Run the health check once."""

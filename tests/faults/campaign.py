@@ -9,10 +9,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from tests.background import background
 from tests.faults.captured import captured, logged
 from tests.faults.faults import Fault
 from tests.faults.feed import Feed
-from tests.faults.operator import Operator
+from tests.faults.operator import PATIENCE, Operator
 from tests.faults.world import World
 
 TWO_AT_ONCE: Final = 0.2  # of the faults come before the one before has been recovered from
@@ -72,14 +73,11 @@ def run(world: World, plan: Plan, tell: Callable[[str], None]) -> Report:
     """Play until the time is over, then drain and compare. AssertionError when events do not flow again in time."""
     report, begin = Report(plan.seed), time.monotonic()
     feed, operator = Feed(world.plant.environment, world.place, RATE), Operator(world, plan.seed, plan.tasks)
-    feed.start()
-    operator.start()
-    try:
-        _disturb(world, plan, begin + plan.minutes * 60, report, tell)
-    finally:
-        world.heal()
-        operator.stop()
-        feed.stop()
+    with background(feed.play), background(operator.work, 2 * PATIENCE):
+        try:
+            _disturb(world, plan, begin + plan.minutes * 60, report, tell)
+        finally:
+            world.heal()
     report.seconds = time.monotonic() - begin
     report.lines, report.interruptions = feed.lines, feed.interruptions
     report.answers, report.slow_answers = operator.answers, operator.slow

@@ -27,28 +27,18 @@ class Feed:
         self.lines = 0  # applied
         self.interruptions = 0
         self._environment, self._place, self._rate = environment, place, rate
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._play, name="feed", daemon=True)
 
-    def start(self) -> None:
-        """Begin to play."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End, in the middle of a round."""
-        self._stop.set()
-        self._thread.join(30)
-
-    def _play(self) -> None:
+    def play(self, stop: threading.Event) -> None:
+        """Play until stopped, which ends it in the middle of a round."""
         for number in range(1, 1_000_000):
             file, line = self._place / "round.jsonl", 1
             _write_round(file, number)
             while line is not None:
-                if self._stop.is_set():
+                if stop.is_set():
                     return
-                line = self._import(file, line)
+                line = self._import(file, line, stop)
 
-    def _import(self, file: Path, line: int) -> int | None:
+    def _import(self, file: Path, line: int, stop: threading.Event) -> int | None:
         """One run of the import; the line to go on with, None at the end of the file."""
         output = self._place / "import.out"
         output.unlink(missing_ok=True)
@@ -57,7 +47,7 @@ class Feed:
             log=output, env=self._environment, cwd=ROOT,
         )  # fmt: skip
         while process.poll() is None:
-            if self._stop.wait(0.05):
+            if stop.wait(0.05):
                 spawn.end(process, spawn.signal.SIGTERM, 5)
                 return line
         answer = _last_object(output)
@@ -65,7 +55,7 @@ class Feed:
         if answer.get("ok"):
             return None
         self.interruptions += 1
-        self._stop.wait(AGAIN_SECONDS)
+        stop.wait(AGAIN_SECONDS)
         return _next_line(answer, line)
 
 

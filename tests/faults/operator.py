@@ -34,20 +34,10 @@ class Operator:
         self.answers: Counter[int] = Counter()
         self.slow: list[str] = []  # answers that took longer than the API promises, while it was not suspended
         self._world, self._dice, self._tasks = world, random.Random(seed), tasks
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="operator", daemon=True)
 
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End after the request under way."""
-        self._stop.set()
-        self._thread.join(2 * PATIENCE)
-
-    def _work(self) -> None:
-        while not self._stop.wait(0.3):
+    def work(self, stop: threading.Event) -> None:
+        """One request after the other, until stopped."""
+        while not stop.wait(0.3):
             self._ask(urllib.request.Request(self._world.plant.api_url + self._dice.choice(PATHS)))
             if self._tasks and self._dice.random() < 0.07:
                 task, body = self._dice.choice(TASKS)

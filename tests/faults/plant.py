@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import threading
+import time
 import urllib.request
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -16,6 +18,7 @@ import psycopg2
 from backend.app import pipeline
 from backend.app.embedded import spawn
 from tests import oracle
+from tests.background import background
 from tests.faults.proxy import Proxy
 from tests.plain import Plain
 from tests.servers import ROOT, Databases, Vhosts
@@ -124,6 +127,20 @@ class Plant(System):
                 lambda: plain.one("SELECT EXISTS (SELECT FROM city_counts)"), 60, "a first change goes through"
             )
         return self
+
+    @contextmanager
+    def writing(self, statement: str, rows: int, seconds: float) -> Iterator[None]:
+        """Meanwhile a connection of its own runs a statement for so many rows, every so many seconds."""
+
+        def write(stop: threading.Event) -> None:
+            with self.sql() as writer:
+                due = time.monotonic()
+                while not stop.wait(max(0.0, due - time.monotonic())):
+                    writer.run(statement, [rows])
+                    due += seconds
+
+        with background(write):
+            yield
 
     def _is_drained(self) -> bool:
         try:

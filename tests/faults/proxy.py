@@ -7,6 +7,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit, urlunsplit
@@ -43,7 +44,7 @@ class Proxy:
         self._links: set[Link] = set()
         self._serving: set[asyncio.Task[None]] = set()
         self._delay = 0.0
-        self._flows = asyncio.Event()
+        self._flows, self._healed = asyncio.Event(), asyncio.Event()
         self._flows.set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name=f"proxy of {port}", daemon=True)
@@ -75,11 +76,13 @@ class Proxy:
 
     def delay(self, seconds: float) -> None:
         """What passes comes this much later."""
+        self._do(self._healed.clear)
         self._delay = seconds
 
     def heal(self) -> None:
-        """What was held goes on its way, nothing is delayed, forgotten connections are reset."""
+        """What was held or delayed goes on its way, forgotten connections are reset."""
         self._delay = 0.0
+        self._do(self._healed.set)
         self._do(self._flows.set)
         self._do(lambda: self._abort(lambda link: link.forgotten))
 
@@ -125,7 +128,8 @@ class Proxy:
             while data := await reader.read(CHUNK):
                 await self._flows.wait()
                 if self._delay:
-                    await asyncio.sleep(self._delay)
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(self._healed.wait(), self._delay)
                 if not link.forgotten:
                     writer.write(data)
                     await writer.drain()

@@ -21,6 +21,7 @@ from backend.app.embedded.postgres import Postgres
 from tests.integration.api import V1, Words, is_problem
 from tests.servers import ROOT
 from tests.system import System
+from tests.waiting import until
 
 NO_DATABASE = "postgresql+psycopg2://nobody:nothing@127.0.0.1:1/none"
 NO_BROKER = "amqp://guest:guest@127.0.0.1:1//"
@@ -113,9 +114,7 @@ def test_answers_while_the_database_is_frozen_and_recovers(own_postgres: Postgre
             assert in_time(api, "GET", "/metrics").status_code == 200
 
         # Then it answers again when the server does, and did nothing that it had called a failure
-        deadline = time.monotonic() + 10
-        while api.get(f"{V1}/cities").status_code != 200 and time.monotonic() < deadline:
-            time.sleep(0.1)
+        until(lambda: api.get(f"{V1}/cities").status_code == 200, 10)
         assert api.read("/cities")["items"] == []
         assert in_time(api, "GET", "/health/ready").status_code == 200
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
@@ -72,27 +70,6 @@ def queues(node: RabbitMQ) -> dict[str, dict[str, object]]:
     return {queue["name"]: queue for queue in listed}
 
 
-@contextmanager
-def load(plant: Plant) -> Iterator[None]:
-    """A thousand events a second."""
-    stop = threading.Event()
-
-    def write() -> None:
-        with plant.sql() as writer:
-            due = time.monotonic()
-            while not stop.wait(max(0.0, due - time.monotonic())):
-                writer.run(ADD, [int(EVENTS_A_SECOND * STEP)])
-                due += STEP
-
-    thread = threading.Thread(target=write)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join(30)
-
-
 def seconds_until_flow(plant: Plant, sql: Plain) -> float:
     """From now until a change that is made now is cached."""
     (company,) = sql.column(ADD + " RETURNING id", [1])
@@ -150,7 +127,7 @@ def test_a_killed_leader_costs_no_event_and_less_than_15_seconds(
         if not sql.one("SELECT to_regclass('captured') IS NOT NULL"):
             note_captured(sql)
         leader = next(node for node in nodes if node.node == queues(nodes[0])[queue]["leader"])
-        with load(plant):
+        with plant.writing(ADD, int(EVENTS_A_SECOND * STEP), STEP):
             assert seconds_until_flow(plant, sql) < 5
             assert leader.pid is not None
             spawn.signal_stranger(leader.pid, signal.SIGKILL)

@@ -17,6 +17,7 @@ from backend.app.dashboard.question import Question
 from backend.app.errors import DatabaseAway
 from backend.app.settings import settings
 from tests.integration.test_console_stations import CARRIED, STORED
+from tests.waiting import eventually
 
 Row = tuple[int, str, float, float, int, int, int]
 
@@ -84,8 +85,9 @@ def test_asks_once_for_all_clients(facts: Facts) -> None:
         for stream in streams:
             assert (await hear(stream, "state"))["pipeline"]["state"] == "ok"
         before = len(facts.asked)
-        await asyncio.sleep(0.5)
-        assert 0 < facts.asked[before:].count("stored") <= 11
+        for stream in streams * 10:
+            await hear(stream, "state")
+        assert 10 <= facts.asked[before:].count("stored") <= 11
         one.stop()
 
     asyncio.run(scene())
@@ -144,7 +146,8 @@ def test_names_a_database_that_hangs_and_starts_no_second_question_beside_it(fac
             "state": "standing", "station": "writers", "code": "database_away", "values": None,
             "why": "The database does not answer: no answer in time",
         }  # fmt: skip
-        await asyncio.sleep(0.5)
+        turns = facts.asked.count("runs")
+        await eventually(lambda: facts.asked.count("runs") > turns + 1)
         assert len(waits) == 1
         hangs.set()
         assert (await hear(one.stream(), "state"))["pipeline"]
@@ -177,11 +180,10 @@ def test_rests_when_nobody_looks(facts: Facts, monkeypatch: pytest.MonkeyPatch) 
     async def scene() -> None:
         one = Poller()
         await one.current()
-        await asyncio.sleep(0.4)
+        await eventually(lambda: asyncio.all_tasks() == {asyncio.current_task()}, what="nothing runs any more")
         before = len(facts.asked)
-        await asyncio.sleep(0.3)
-        assert len(facts.asked) == before
         assert (await one.current())["pipeline"]["state"] == "ok"
+        assert len(facts.asked) > before
         one.stop()
 
     asyncio.run(scene())
@@ -213,11 +215,12 @@ def test_takes_so_many_clients_and_no_more() -> None:
 
 def test_a_question_answers_in_time_or_says_that_it_did_not() -> None:
     async def scene() -> None:
-        gate = threading.Event()
-        slow = Question(lambda: gate.wait(5))
+        gate, answers = threading.Event(), iter(["too late", "fresh"])
+        slow = Question(lambda: gate.wait(5) and next(answers))
         assert (await slow(0.05)).failure == "no answer in time"
+        asking = [thread for thread in threading.enumerate() if thread.name.startswith("console ")]
         gate.set()
-        await asyncio.sleep(0.05)
-        assert (await slow(1)).value is True
+        await eventually(lambda: not any(thread.is_alive() for thread in asking))
+        assert (await slow(1)).value == "fresh"
 
     asyncio.run(scene())

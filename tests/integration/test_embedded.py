@@ -6,8 +6,6 @@ import os
 import subprocess
 import sys
 import textwrap
-import time
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -22,6 +20,7 @@ from backend.app.embedded.postgres import Postgres
 from backend.app.embedded.rabbitmq import RabbitMQ
 from events.topology import POLICIES
 from tests.servers import CAREFREE, ROOT, Databases, Vhosts
+from tests.waiting import until
 
 
 def query(dsn: str, statement: str) -> list[tuple[object, ...]]:
@@ -46,13 +45,6 @@ def run_and_die(place: Path, code: str) -> list[str]:
     )
     assert done.returncode == -9, done.stderr
     return done.stdout.split()
-
-
-def wait_until(predicate: Callable[[], bool], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not predicate():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 class TestPostgres:
@@ -154,7 +146,7 @@ class TestRabbitMQ:
             channel.confirm_select()
             channel.queue_declare("kept", durable=True, auto_delete=False, arguments=quorum)
             channel.basic_publish_confirm(amqp.Message("hello", delivery_mode=2), routing_key="kept")
-        wait_until(lambda: b"kept" in written_names_of_quorum_queues(own_rabbitmq), 10)
+        until(lambda: b"kept" in written_names_of_quorum_queues(own_rabbitmq), 10)
         own_rabbitmq.kill()
         own_rabbitmq.start()
         with connected(own_rabbitmq) as connection:

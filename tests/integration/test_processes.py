@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,10 +14,11 @@ import pytest
 from backend.app.embedded import processes, spawn
 from backend.app.embedded.processes import Child, StopRequested, Supervisor, stop_signals
 from tests.servers import ROOT
+from tests.waiting import until
 
-SLEEPS = "import time; print('ready', flush=True); time.sleep(60)"
-IS_DEAF = "import signal, time; signal.signal(15, signal.SIG_IGN); print('ready', flush=True); time.sleep(60)"
-HAS_A_CHILD = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {SLEEPS!r}])"
+WAITS = "import signal; print('ready', flush=True); signal.pause()"
+IS_DEAF = "import signal; signal.signal(15, signal.SIG_IGN); print('ready', flush=True); signal.pause()"
+HAS_A_CHILD = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {WAITS!r}])"
 
 
 @pytest.fixture
@@ -42,15 +42,15 @@ def is_ready(part: Child) -> bool:
 
 
 def tend(supervisor: Supervisor, predicate: Callable[[], bool], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not predicate():
-        assert time.monotonic() < deadline
+    def tended() -> bool:
         supervisor.run_once()
-        time.sleep(0.02)
+        return predicate()
+
+    until(tended, seconds)
 
 
 def test_starts_a_killed_child_again(supervisor: Supervisor, shown: list[str], tmp_path: Path):
-    supervisor.start(child(tmp_path, SLEEPS))
+    supervisor.start(child(tmp_path, WAITS))
     first = supervisor.pids()["part"]
     os.kill(first, signal.SIGKILL)
     tend(supervisor, lambda: supervisor.pids().get("part", first) != first)
@@ -92,7 +92,7 @@ def test_says_when_a_child_failed_that_is_not_started_again(supervisor: Supervis
 def test_tells_of_each_start_and_end(tmp_path: Path):
     changes: list[dict[str, int]] = []
     supervisor = Supervisor(on_change=lambda: changes.append(supervisor.pids()), show=lambda _: None)
-    supervisor.start(child(tmp_path, SLEEPS))
+    supervisor.start(child(tmp_path, WAITS))
     os.kill(supervisor.pids()["part"], signal.SIGKILL)
     tend(supervisor, lambda: len(changes) == 3)
     supervisor.stop()
@@ -108,9 +108,9 @@ def test_shows_only_warnings_and_errors(supervisor: Supervisor, shown: list[str]
 
 def test_lets_all_children_end_in_their_own_way(tmp_path: Path):
     code = (
-        "import signal, sys, time\n"
+        "import signal, sys\n"
         "def end(*_): print('ended well', flush=True); sys.exit()\n"
-        "signal.signal(15, end); print('ready', flush=True); time.sleep(60)"
+        "signal.signal(15, end); print('ready', flush=True); signal.pause()"
     )
     supervisor = Supervisor(show=lambda _: None)
     parts = [child(tmp_path, code, name) for name in ("one", "two")]
@@ -145,11 +145,12 @@ def test_the_first_signal_asks_to_stop_and_a_second_one_to_hurry():
 
 def test_children_end_when_their_owner_is_killed(tmp_path: Path):
     code = (
-        "import os, sys, time, pathlib\n"
+        "import os, sys, pathlib\n"
+        "from tests.waiting import until\n"
         "from backend.app.embedded.processes import Child, Supervisor\n"
-        f"part = Child('part', [sys.executable, '-c', {SLEEPS!r}], log=pathlib.Path(sys.argv[1]) / 'log')\n"
+        f"part = Child('part', [sys.executable, '-c', {WAITS!r}], log=pathlib.Path(sys.argv[1]) / 'log')\n"
         "Supervisor().start(part)\n"
-        "while 'ready' not in part.log.read_text(): time.sleep(0.02)\n"
+        "until(lambda: 'ready' in part.log.read_text())\n"
         "print(part.pid, flush=True); os.kill(os.getpid(), 9)"
     )
     done = subprocess.run(

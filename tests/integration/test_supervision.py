@@ -7,7 +7,6 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from urllib.error import HTTPError
 
@@ -64,30 +63,11 @@ def sql(plant: Plant, proxies: tuple[Proxy, Proxy]) -> Iterator[Plain]:
     assert plant.violations() == []
 
 
-@contextmanager
-def steady_writes(plant: Plant) -> Iterator[None]:
-    """Changes all the time."""
-    stop = threading.Event()
-
-    def write() -> None:
-        with plant.sql() as writer:
-            while not stop.wait(0.02):
-                writer.run(ADD, [5])
-
-    thread = threading.Thread(target=write)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join(30)
-
-
 class TestStop:
     """SIGTERM: within 10 s, and nothing half done."""
 
     def test_in_the_middle_of_work(self, plant: Plant, sql: Plain):
-        with steady_writes(plant):
+        with plant.writing(ADD, 5, 0.02):
             assert too_slow(stop(plant, EVERYTHING)) == {}
 
     @pytest.mark.parametrize("away", ["database", "broker"])
@@ -115,12 +95,14 @@ def stop(plant: Plant, names: Sequence[str]) -> dict[str, float]:
     for process in processes.values():
         process.terminate()
     begin, seconds = time.monotonic(), dict[str, float]()
-    while len(seconds) < len(processes):
-        assert time.monotonic() - begin < 20, f"only {seconds} ended"
+
+    def all_ended() -> bool:
         for name, process in processes.items():
             if name not in seconds and process.poll() is not None:
                 seconds[name] = time.monotonic() - begin
-        time.sleep(0.02)
+        return len(seconds) == len(processes)
+
+    until(all_ended, 20, f"all of {names} end")
     ends = {name: process.returncode for name, process in processes.items()}
     assert set(ends.values()) <= {0, -signal.SIGTERM}, f"{ends}: -15 is how uvicorn says that it was asked to end"
     assert spawn.wait_until_gone(pids, 2), "children end with their process"
@@ -257,7 +239,7 @@ class TestHeld:
         plant.start(["worker-2"])
         try:
             until(lambda: plant.lag() == ZERO and len(plant.children("worker-2")) >= 2, 30, "both are ready")
-            with steady_writes(plant):
+            with plant.writing(ADD, 5, 0.02):
                 until(lambda: workers(sql) == 2, 30, "both work")
                 plant.suspend("worker-2")
                 until(lambda: plant.lag()["queue_messages"] is None, 10, "it is not known what the second one holds")
