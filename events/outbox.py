@@ -15,10 +15,16 @@ from events.sql_files import statements
 
 SQL_FOLDER: Final = Path(__file__).parent / "sql"
 SQL: Final = statements(SQL_FOLDER / "relay.sql")
+CAPTURE_FUNCTIONS: Final = ("capture_inserted", "capture_updated", "capture_deleted", "capture_truncated")
 LEADER_LOCK: Final = 0x6369_7479  # 'city'; the key of the leader's advisory lock
 FLOOR_SECONDS: Final = 1.0  # how often the floor is raised; dead rows of one second are scanned in under 1 ms
 PING_SECONDS: Final = 2.0  # between two pings, well below IDLE_SESSION
 IDLE_SESSION: Final = "10s"  # a leader that is suspended loses its session, and with it the lock, after this
+
+
+def capture_sql() -> str:
+    """Capture's functions and triggers, as text for a driver that takes % for a placeholder."""
+    return (SQL_FOLDER / "capture.sql").read_text(encoding="utf-8").replace("%", "%%")
 
 
 class Row(NamedTuple):

@@ -3,7 +3,7 @@
 -- every column type; old and new rows meet by id, and a changed id counts as a deletion and a creation.
 -- The functions run with their owner's rights: writers of the catalog need no right on the outbox, and cannot put events
 -- into it by themselves. So every function, operator and table is named with its schema, since the search path is the
--- writer's. A fixed path (SET search_path) would cost each write about 3 % more.
+-- writer's. A fixed path (SET search_path) would cost each write more.
 
 CREATE OR REPLACE FUNCTION capture_inserted() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN

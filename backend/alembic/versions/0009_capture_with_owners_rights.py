@@ -2,17 +2,16 @@
 
 from alembic import op
 
-from events.outbox import SQL_FOLDER
+from events.outbox import CAPTURE_FUNCTIONS, capture_sql
 
 revision = "0009"
 down_revision = "0008"
-FUNCTIONS = ("capture_inserted", "capture_updated", "capture_deleted", "capture_truncated")
 
 
 def upgrade() -> None:
-    op.get_bind().exec_driver_sql((SQL_FOLDER / "capture.sql").read_text(encoding="utf-8").replace("%", "%%"))
+    op.get_bind().exec_driver_sql(capture_sql())
 
 
 def downgrade() -> None:
-    for function in FUNCTIONS:
+    for function in CAPTURE_FUNCTIONS:
         op.execute(f"ALTER FUNCTION {function}() SECURITY INVOKER RESET search_path")
