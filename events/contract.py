@@ -36,7 +36,7 @@ LEAST_BIGINT: Final = -(2**63)
 LARGEST_BIGINT: Final = 2**63 - 1
 
 
-class Change(msgspec.Struct, frozen=True):
+class Change(msgspec.Struct, frozen=True, gc=False):
     """What happened to one row; columns as PostgreSQL's row_to_json writes them."""
 
     before: msgspec.Raw = msgspec.Raw(b"null")  # the row, or null when it was created
@@ -44,7 +44,7 @@ class Change(msgspec.Struct, frozen=True):
     changed: list[str] = []  # columns whose value differs; empty unless updated
 
 
-class Event(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=False):
+class Event(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=False, gc=False):
     """One CloudEvent."""
 
     id: str  # UUID, the same at every redelivery and replay
@@ -58,7 +58,7 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
     traceparent: str | None = None  # W3C trace context of the writer
 
 
-class Hint(msgspec.Struct, frozen=True):
+class Hint(msgspec.Struct, frozen=True, gc=False):
     """What a consumer needs of an event: the key to look at again."""
 
     noun: str  # product, company, city

@@ -18,6 +18,7 @@ from celery.schedules import crontab
 from celery.signals import (
     celeryd_init,
     setup_logging,
+    worker_init,
     worker_process_init,
     worker_process_shutdown,
     worker_ready,
@@ -25,7 +26,7 @@ from celery.signals import (
 )
 from kombu import Exchange, Queue
 
-from backend.app import db, exposing, log, metrics, reconnecting, stopping, tracing
+from backend.app import db, exposing, garbage, log, metrics, reconnecting, stopping, tracing
 from backend.app.errors import CitycacheError
 from backend.app.settings import settings
 from backend.app.startup import warn_on_default_passwords
@@ -115,6 +116,7 @@ if not settings().in_process:
 
 
 celeryd_init.connect(reconnecting.own_name)
+worker_init.connect(garbage.collect_seldom)  # before the children are forked, which share what is loaded
 worker_shutting_down.connect(stopping.within_deadline)
 worker_process_init.connect(stopping.with_the_worker)
 

@@ -12,7 +12,7 @@ from typing import Final
 
 import psycopg2.extensions
 
-from backend.app import db, exposing, metrics, tracing
+from backend.app import db, exposing, garbage, metrics, tracing
 from backend.app.errors import Away
 from backend.app.relay_metrics import Counted, Published
 from backend.app.settings import settings
@@ -50,6 +50,7 @@ def run() -> None:
     warn_on_default_passwords(settings())
     exposing.serve(metrics.RELAY)
     tracing.begin("relay")
+    garbage.collect_seldom()
     relay, asked = Relay(connection, to_broker, pace(), away=(Away,), watcher=Counted()), threading.Event()
 
     def stop(number: int, frame: FrameType | None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import sys
@@ -25,7 +24,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from backend.app import db
+from backend.app import db, garbage
 from backend.app.catalog import feed
 from backend.app.errors import BadSetting, CitycacheError
 
@@ -45,7 +44,7 @@ def import_command(file: Path, from_line: int, rate: float | None, as_json: bool
     message says with which --from-line to go on.
     """
     name = "<stdin>" if str(file) == "-" else str(file)
-    gc.freeze()  # what is loaded now stays; looking through it again and again costs a fifth of the import
+    garbage.collect_seldom()  # else looking through what is loaded costs a fifth of the import
     try:
         with _opened(file) as (stream, size), _bar(name, size) as bar:
             db.engine("import", size=1)
