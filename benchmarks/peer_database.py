@@ -1,5 +1,5 @@
 """Peer: the database's own limit. The same events are claimed, patched and deleted with no broker between, by the
-product's own statements: one claim at a time, its keys patched on two connections side by side as the worker does."""
+product's own statements: one claim at a time, the two halves of its lanes patched side by side as the worker does."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from backend.app import db
-from backend.app.caches.keys import Cause, Keys, chunks
+from backend.app.caches.keys import Cause, Keys, in_lower_lanes
 from backend.app.caches.patch import patch
 from backend.app.settings import settings
 from events.outbox import Outbox, Row
 
-SIDE_BY_SIDE: Final = 2
 CAUSE: Final = Cause("peer_database")
 
 
@@ -22,20 +21,24 @@ def apply(until: Callable[[int], bool]) -> None:
     """Apply events until `until(events applied so far)` says so. This process's settings name the database."""
     outbox = Outbox(db.direct("peer"))
     done = 0
-    with ThreadPoolExecutor(SIDE_BY_SIDE) as threads:
+    with ThreadPoolExecutor(2) as threads:
         while not until(done):
             rows = outbox.claim(settings().relay_batch_rows)
             if not rows:
                 time.sleep(0.003)
                 continue
-            list(threads.map(_patch, chunks(_products(rows), settings().batch_keys)))
+            list(threads.map(_patch, _halves(rows)))
             outbox.delete([row.id for row in rows])
             done += len(rows)
     outbox.close()
 
 
-def _products(rows: Sequence[Row]) -> list[int]:
-    return sorted({int(row.subject.partition("/")[2]) for row in rows})
+def _halves(rows: Sequence[Row]) -> list[list[int]]:
+    products = sorted({int(row.subject.partition("/")[2]) for row in rows})
+    lanes = settings().patch_lanes
+    if len(products) <= settings().batch_keys:
+        return [products]
+    return [[key for key in products if in_lower_lanes(key, lanes) is lower] for lower in (True, False)]
 
 
 def _patch(products: Sequence[int]) -> None:

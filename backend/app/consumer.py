@@ -12,7 +12,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 from uuid import uuid4
 
@@ -23,6 +23,7 @@ from kombu.common import ignore_errors
 from kombu.message import Message
 
 from backend.app import metrics, tracing
+from backend.app.caches.keys import in_lower_lanes
 from backend.app.dead_letters import DeadLetter, unreadable
 from backend.app.settings import settings
 from events import contract, foreign, topology
@@ -31,6 +32,7 @@ from events.errors import Malformed
 
 log = logging.getLogger(__name__)
 TASK: Final = "apply_catalog_events"
+ALONE_SECONDS: Final = 0.5  # that a large batch has to itself; one that takes longer is in trouble, and others go on
 SUSPECT_DELIVERIES: Final = 3  # a message that came back this often is applied alone: it may be what kills workers
 HOPELESS_DELIVERIES: Final = 20  # and after this many it is buried; the broker's own limit lies above
 
@@ -43,7 +45,10 @@ class Gathered:
     hints: list[Hint] = field(default_factory=list)
     letters: list[DeadLetter] = field(default_factory=list)
     since: float = field(default_factory=time.time)
-    done: bool = False
+    started: float = 0.0  # monotonic
+    under_way: int = 0  # requests of it that have not ended
+    refused: bool = False  # by one of them
+    requeue: bool = False
     oldest: str | None = None  # times of the events, RFC 3339
     newest: str | None = None
     parent: str | None = None  # trace context of the first recorded message
@@ -59,6 +64,7 @@ class EventConsumer(bootsteps.StartStopStep):
         self._worker: Any = None
         self._channel: Any = None
         self._timer: Any = None
+        self._due = 0.0  # when it fires, monotonic
         self._consumers: list[Any] = []
         self._open = Gathered()  # takes deliveries
         self._closed: deque[Gathered] = deque()  # full, wait for a slot
@@ -151,7 +157,7 @@ class EventConsumer(bootsteps.StartStopStep):
         if times := [hint.time for hint in hints]:
             self._open.oldest = min(self._open.oldest or times[0], *times)
             self._open.newest = max(self._open.newest or times[0], *times)
-        full = len(self._open.hints) >= settings().batch_keys
+        full = len(self._open.hints) >= 2 * settings().batch_keys  # it is patched in halves
         if full or alone:
             self._close_batch()
         self._dispatch_in(0 if full else settings().batch_linger_ms / 1000)
@@ -171,50 +177,68 @@ class EventConsumer(bootsteps.StartStopStep):
 
     def _dispatch_in(self, seconds: float) -> None:
         """Only the hub's timers dispatch: deliveries may come while the worker still starts and has no pool."""
-        if self._timer is None:
-            self._timer = self._worker.timer.call_after(seconds, self._dispatch)
+        due = time.monotonic() + seconds
+        if self._timer is not None:
+            if self._due <= due:
+                return
+            self._timer.cancel()
+        self._timer, self._due = self._worker.timer.call_after(seconds, self._dispatch), due
 
     def _dispatch(self) -> None:
         """Start batches while slots are free; what is left waits for one and grows."""
         self._timer = None
         while len(self._in_flight) < settings().batches_in_flight:
+            if not self._closed and not self._open.tags:
+                return
+            if (seconds := self._seconds_alone()) > 0:
+                self._dispatch_in(seconds)
+                return
             if not self._closed:
                 self._close_batch()
-            if not self._closed:
-                return
             self._start(self._closed.popleft())
 
+    def _seconds_alone(self) -> float:
+        """How long the next batch waits for a large one: beside it, it would wait for its lanes instead of growing."""
+        lanes, now = settings().patch_lanes, time.monotonic()
+        large = [batch for batch in self._in_flight if batch.under_way and len(batch.hints) > lanes]
+        return max((batch.started + ALONE_SECONDS - now for batch in large), default=0.0)
+
     def _start(self, gathered: Gathered) -> None:
+        gathered.started = time.monotonic()
         self._in_flight.append(gathered)
         self._batches += 1
         self._events += len(gathered.hints)
         metrics.WORKER_BATCHES.inc()
         metrics.WORKER_EVENTS.inc(len(gathered.hints))
         self._show_held()
-        channel = self._channel
-        request(
-            self._worker,
-            gathered,
-            lambda *_: self._on_ack(channel, gathered),
-            lambda _log, _errors, requeue=False: self._on_reject(channel, gathered, requeue),
-        )
-
-    def _on_ack(self, channel: Any, gathered: Gathered) -> None:
-        gathered.done = True
-        if channel is self._channel:  # else the connection was lost: the broker delivers again, which is harmless
-            self._release(channel)
+        channel, parts = self._channel, _parts(gathered)
+        gathered.under_way = len(parts)
+        for part in parts:
+            request(
+                self._worker,
+                part,
+                lambda *_: self._on_end(channel, gathered),
+                lambda _log, _errors, requeue=False: self._on_reject(channel, gathered, requeue),
+            )
 
     def _on_reject(self, channel: Any, gathered: Gathered, requeue: bool) -> None:
-        if channel is not self._channel:
+        gathered.refused, gathered.requeue = True, requeue or gathered.requeue
+        self._on_end(channel, gathered)
+
+    def _on_end(self, channel: Any, gathered: Gathered) -> None:
+        """A message may have keys in both halves: it is acknowledged when both are done, or comes back for both."""
+        gathered.under_way -= 1
+        if gathered.under_way or channel is not self._channel:  # with a lost connection the broker delivers again
             return
-        for tag in gathered.tags:
-            channel.basic_reject(tag, requeue=requeue)
-        self._in_flight.remove(gathered)
+        if gathered.refused:
+            for tag in gathered.tags:
+                channel.basic_reject(tag, requeue=gathered.requeue)
+            self._in_flight.remove(gathered)
         self._release(channel)
 
     def _release(self, channel: Any) -> None:
         """Acknowledge what is done, as far as nothing before it is under way, and use the free slots."""
-        while self._in_flight and self._in_flight[0].done:
+        while self._in_flight and not self._in_flight[0].under_way:
             channel.basic_ack(max(self._in_flight.popleft().tags), multiple=True)
         self._show_held()
         self._dispatch_in(0)
@@ -252,6 +276,18 @@ def read_parts(body: bytes | str, content_type: str, headers: dict[str, Any]) ->
         except Malformed as failure:
             letters.append(unreadable(failure, contract.encode_one(event), contract.STRUCTURED, {}))
     return hints, letters
+
+
+def _parts(gathered: Gathered) -> list[Gathered]:
+    """A large batch as two that share no lane, so that neither waits for the other."""
+    if len(gathered.hints) <= settings().batch_keys:
+        return [gathered]
+    halves: tuple[list[Hint], list[Hint]] = ([], [])
+    for hint in gathered.hints:
+        halves[in_lower_lanes(hint.id or 0, settings().patch_lanes)].append(hint)
+    if not all(halves):
+        return [gathered]
+    return [replace(gathered, hints=halves[0]), replace(gathered, hints=halves[1], letters=[])]
 
 
 def request(worker: Any, gathered: Gathered, on_ack: Callable[..., None], on_reject: Callable[..., None]) -> None:

@@ -34,10 +34,22 @@ class Channel:
 
 
 @dataclass
+class Entry:
+    """A timer that is set."""
+
+    call: Callable[[], None]
+    cancelled: bool = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+@dataclass
 class Begun:
     """A batch that the pool has got."""
 
     events: int
+    ids: list[int]
     letters: int
     ack: Callable[[], None]
     reject: Callable[..., None]
@@ -49,9 +61,9 @@ class Step:
     def __init__(self) -> None:
         self.begun: list[Begun] = []
         self.channel = Channel()
-        self._timers: list[Callable[[], None]] = []
+        self._timers: list[Entry] = []
         self._tag = 0
-        timer = SimpleNamespace(call_after=lambda seconds, call: self._timers.append(call) or call)
+        timer = SimpleNamespace(call_after=self._set)
         worker = SimpleNamespace(app=app, timer=timer, strategies={consumer.TASK: self._begin})
         self.step = EventConsumer(worker)
         self.step._worker, self.step._channel = worker, self.channel
@@ -67,14 +79,23 @@ class Step:
     def tick(self) -> None:
         """All timers that are set go off."""
         timers, self._timers = self._timers, []
-        for call in timers:
-            call()
+        for timer in timers:
+            if not timer.cancelled:
+                timer.call()
+
+    def _set(self, seconds: float, call: Callable[[], None]) -> Entry:
+        self._timers.append(Entry(call))
+        return self._timers[-1]
 
     def _begin(self, message: Any, body: Any, ack: Any, reject: Any, callbacks: Any) -> None:
         kwargs = json.loads(message.body)[1]
         self.begun.append(
             Begun(
-                len(kwargs["hints"]), len(kwargs["unreadable"]), lambda: ack(None, None), lambda: reject(None, (), True)
+                len(kwargs["hints"]),
+                [hint[1] for hint in kwargs["hints"]],
+                len(kwargs["unreadable"]),
+                lambda: ack(None, None),
+                lambda: reject(None, (), True),
             )
         )
 
@@ -123,13 +144,61 @@ def test_batches_grow_while_all_slots_are_taken(step: Step) -> None:
 
 
 def test_a_full_batch_is_closed_and_the_next_one_opened(step: Step) -> None:
-    step.deliver(range(8))
-    step.deliver(range(8))
+    for _ in range(3):
+        step.deliver(range(8))
     step.deliver(range(3))
 
     step.tick()
 
-    assert [batch.events for batch in step.begun] == [16, 3]
+    assert [batch.events for batch in step.begun] == [24, 3]
+
+
+def test_a_large_batch_is_patched_in_two_halves_that_share_no_lane(step: Step) -> None:
+    step.deliver(range(24, 40))
+
+    step.tick()
+
+    assert [{key % 64 < 32 for key in batch.ids} for batch in step.begun] == [{False}, {True}]
+    assert sorted(key for batch in step.begun for key in batch.ids) == list(range(24, 40))
+
+
+def test_nothing_is_lost_or_told_twice_when_a_batch_is_halved(step: Step) -> None:
+    step.deliver([*range(24, 40), 2**63])  # the last id is none
+
+    step.tick()
+
+    assert [batch.letters for batch in step.begun] == [1, 0]
+
+
+def test_a_large_batch_has_a_while_for_itself(step: Step) -> None:
+    """Beside it the next one would only wait for its lanes; meanwhile it grows."""
+    step.deliver(range(100))
+    step.tick()
+    first = list(step.begun)
+    step.deliver([1])
+    step.tick()
+    step.deliver([2])
+    step.tick()
+    assert step.begun == first
+
+    for batch in first:
+        batch.ack()
+    step.tick()
+
+    assert [batch.events for batch in step.begun[len(first) :]] == [2]
+
+
+def test_a_large_batch_that_takes_long_holds_up_nobody(step: Step, monkeypatch: pytest.MonkeyPatch) -> None:
+    step.deliver(range(100))
+    step.tick()
+    first = list(step.begun)
+    step.deliver([1])
+    step.tick()
+
+    monkeypatch.setattr(consumer, "ALONE_SECONDS", 0.0)
+    step.tick()
+
+    assert [batch.events for batch in step.begun[len(first) :]] == [1]
 
 
 def test_a_message_that_came_back_often_is_applied_alone(step: Step) -> None:
@@ -194,6 +263,31 @@ def test_a_batch_whose_worker_died_returns_and_those_after_it_are_acknowledged(s
     step.deliver([3])
     step.tick()
     assert len(step.begun) == 3
+
+
+def test_a_halved_batch_is_acknowledged_when_both_halves_are_applied(step: Step) -> None:
+    step.deliver(range(24, 40))
+    step.deliver(range(24, 40))
+    step.tick()
+
+    step.begun[1].ack()
+    assert step.channel.acked == []
+
+    step.begun[0].ack()
+    assert step.channel.acked == [(2, True)]
+
+
+@pytest.mark.parametrize("refused", [0, 1])
+def test_a_halved_batch_of_which_one_half_failed_returns_whole(step: Step, refused: int) -> None:
+    step.deliver(range(24, 40))
+    step.tick()
+
+    for number, half in enumerate(step.begun):
+        assert step.channel.rejected == []
+        half.reject() if number == refused else half.ack()
+
+    assert step.channel.acked == []
+    assert step.channel.rejected == [(1, True)]
 
 
 def test_nothing_is_acknowledged_on_another_connection(step: Step) -> None:

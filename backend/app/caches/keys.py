@@ -33,3 +33,8 @@ def chunks(ids: Sequence[int], size: int) -> Iterator[Sequence[int]]:
     """The ids in runs of at most `size`."""
     for start in range(0, len(ids), size):
         yield ids[start : start + size]
+
+
+def in_lower_lanes(key: int, lanes: int) -> bool:
+    """Whether a key's lane is in the lower half; work on the two halves goes side by side, since neither waits."""
+    return key % lanes < lanes // 2

@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 
 from backend.app import db
 from backend.app.caches import diff
-from backend.app.caches.keys import Cause, Keys, chunks
+from backend.app.caches.keys import Cause, Keys, chunks, in_lower_lanes
 from backend.app.caches.patch import (
     CACHE_TYPES,
     CacheType,
@@ -117,11 +117,9 @@ def _mend(
     """Look again at the keys of a window, in two halves side by side: they share no lane, so neither waits."""
     settled = settle(moment.instant)
     done.settled = done.settled and settled
-    half = settings().patch_lanes // 2
-    halves = [keys]
-    if half and len(keys) > 2 * settings().rebuild_chunk_keys:
-        lanes = settings().patch_lanes
-        halves = [[key for key in keys if (key % lanes < half) is lower] for lower in (True, False)]
+    lanes, halves = settings().patch_lanes, [keys]
+    if len(keys) > 2 * settings().rebuild_chunk_keys:
+        halves = [[key for key in keys if in_lower_lanes(key, lanes) is lower] for lower in (True, False)]
     reports = Lock()
 
     def tell(part: Sequence[int], patched: Patched, untouched: set[int]) -> None:
