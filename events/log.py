@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
 import amqp
@@ -28,16 +28,23 @@ MARKER: Final = "application/x-citycache-marker"  # content type of messages tha
 PREFETCH: Final = 400  # messages on their way; half of them are acknowledged at a time
 REPLICA_SECONDS: Final = 5.0  # for a node that has just started to get its replica of the log
 REPLICA_POLL_SECONDS: Final = 0.1
+READ_AHEAD: Final = 8_192  # bytes; each part of a frame is cut off what was read, so much more would cost more
+DRAIN_SECONDS: Final = 1.0  # between two looks at heartbeats and deadlines
 SILENCE_SECONDS: Final = 15.0  # without any message before the marker the stream counts as stalled
 
 
-@dataclass(frozen=True)
-class Logged:
+class Logged(NamedTuple):
     """One message of the log."""
 
     offset: int
     events: list[Event | Malformed]
-    published_at: float  # seconds since the epoch, whole; 0.0 when the publisher did not say
+    timestamp: Any  # as the AMQP client gives it
+
+    @property
+    def published_at(self) -> float:
+        """Seconds since the epoch, whole; 0.0 when the publisher did not say."""
+        stamp = self.timestamp
+        return stamp.replace(tzinfo=UTC).timestamp() if isinstance(stamp, datetime) else float(stamp or 0)
 
 
 @dataclass(frozen=True)
@@ -99,6 +106,7 @@ class Log:
         """Stay where the log can be read: not every node of a cluster has it, and one that has just started not yet."""
         deadline = time.monotonic() + REPLICA_SECONDS
         while True:
+            _read_ahead(self._connection)
             try:
                 with self._reading("next", deque()):
                     return
@@ -136,30 +144,33 @@ class Log:
     def _until_marker(
         self, channel: Any, received: deque[Any], start: int | datetime | str, marker: str
     ) -> Iterator[Logged]:
-        unacknowledged, checked, offset = 0, not isinstance(start, int), -1
-        while True:
-            self._await(received)
-            message = received.popleft()
-            offset = int(message.headers.get("x-stream-offset", offset + 1))  # none where headers cannot be read
-            if not checked:
-                checked = True
-                if isinstance(start, int) and offset > start:
-                    raise LogTooShort(f"the log begins at offset {offset}; offset {start} is not there any more")
-            unacknowledged += 1
-            if unacknowledged >= PREFETCH // 2:
-                channel.basic_ack(message.delivery_tag, multiple=True)
-                unacknowledged = 0
-            if message.properties.get("content_type") == MARKER:
-                if message.properties.get("message_id") == marker:
-                    return
-            elif not isinstance(start, int) or offset >= start:
-                yield _logged(offset, message)
+        unacknowledged, offset = 0, -1
+        first = start if isinstance(start, int) else None
+        is_checked = first is None
+        with _transport(self._connection).having_timeout(DRAIN_SECONDS):  # else it is set and unset for each message
+            while True:
+                self._await(received)
+                message = received.popleft()
+                offset = int(message.headers.get("x-stream-offset", offset + 1))  # none where headers cannot be read
+                if not is_checked:
+                    is_checked = True
+                    if first is not None and offset > first:
+                        raise LogTooShort(f"the log begins at offset {offset}; offset {first} is not there any more")
+                unacknowledged += 1
+                if unacknowledged >= PREFETCH // 2:
+                    channel.basic_ack(message.delivery_tag, multiple=True)
+                    unacknowledged = 0
+                if message.properties.get("content_type") == MARKER:
+                    if message.properties.get("message_id") == marker:
+                        return
+                elif first is None or offset >= first:
+                    yield _logged(offset, message)
 
     def _await(self, received: deque[Any]) -> None:
         deadline = time.monotonic() + SILENCE_SECONDS
         while not received:
             try:
-                self._connection.drain_events(timeout=1.0)
+                self._connection.drain_events(timeout=DRAIN_SECONDS)
             except TimeoutError:
                 self._connection.heartbeat_check()
             if not received and time.monotonic() > deadline:
@@ -175,10 +186,21 @@ def _start(start: datetime | str) -> Any:
     return start.astimezone(UTC).replace(tzinfo=None) if isinstance(start, datetime) else start
 
 
+def _read_ahead(connection: Connection) -> None:
+    """Ask the socket for more than a frame's next part: py-amqp asks nine times a message, and keeps what is over."""
+    transport = _transport(connection)
+    receive = transport._quick_recv
+    transport._quick_recv = lambda size: receive(max(size, READ_AHEAD))
+
+
+def _transport(connection: Connection) -> Any:
+    """The AMQP client's own transport."""
+    return connection.connection.transport
+
+
 def _logged(offset: int, message: Any) -> Logged:
     properties = message.properties
     body = message.body if isinstance(message.body, (bytes, str)) else bytes(message.body)
-    stamp = properties.get("timestamp")
-    published = stamp.replace(tzinfo=UTC).timestamp() if isinstance(stamp, datetime) else float(stamp or 0)
     headers = properties.get("application_headers") or {}
-    return Logged(offset, list(contract.decode(body, properties.get("content_type") or "", headers)), published)
+    events = list(contract.decode(body, properties.get("content_type") or "", headers))
+    return Logged(offset, events, properties.get("timestamp"))

@@ -36,7 +36,9 @@ log = logging.getLogger(__name__)
 SQL: Final = statements(Path(__file__).with_name("replay.sql"))
 TASK: Final = "replay_events"
 MOST_KEYS: Final = 200_000  # gathered before they are patched; bounds memory and what a checkpoint holds
-CHECKPOINT_SECONDS: Final = 1.0
+CHECKPOINT_SECONDS: Final = 1.0  # between two checkpoints
+CHECKPOINT_SHARE: Final = 0.05  # of the time at most; a checkpoint costs more the more keys have been gathered
+KEPT_IN: Final = {"product": "products", "company": "companies", "city": "cities"}
 NO_LOG: Final = (
     "there is no log to replay from on the in-process transport: what is missing is RabbitMQ with its stream"
     " catalog.events.log; install rabbitmq-server and start again, or set CELERY_BROKER_URL"
@@ -72,10 +74,11 @@ class Request:
             raise Unprocessable("since lies after until")
         return request
 
-    def wants(self, event: Event, published_at: float) -> bool:
+    def wants(self, event: Event, logged: Logged) -> bool:
         """Whether the event lies in the asked range; one written before `since` but published after it does."""
         if self.since is None and self.until is None:
             return True
+        published_at = logged.published_at
         at = _written_at(event, published_at)
         if self.until is not None and at > self.until.timestamp():
             return False
@@ -131,7 +134,7 @@ class Replay:
                 continue  # the updater has buried it when it came first
             try:
                 hint = contract.hint(event)
-                if not request.wants(event, logged.published_at):
+                if not request.wants(event, logged):
                     continue
             except Malformed:
                 continue
@@ -141,7 +144,7 @@ class Replay:
             if hint.id is None:
                 self.truncated = True
             else:
-                {"product": self.products, "company": self.companies, "city": self.cities}[hint.noun].add(hint.id)
+                getattr(self, KEPT_IN[hint.noun]).add(hint.id)
         self.next_offset = logged.offset + 1
 
     def result(self) -> dict[str, Any]:
@@ -195,15 +198,16 @@ class _Run:
         _save(self._task_id, replay)
         start, is_fresh = self._start(), replay.next_offset is None
         self._end = self._log.end()
-        saved = time.monotonic()
+        save_at = time.monotonic() + CHECKPOINT_SECONDS
         for logged in self._log.read(start, replay.marker, mark=is_fresh):
             replay.take(logged, self._request)
             if replay.gathered >= MOST_KEYS and not self._request.dry_run:
                 self._patch()
-            if time.monotonic() - saved >= CHECKPOINT_SECONDS:
-                saved = time.monotonic()
+            if (began := time.monotonic()) >= save_at:
                 _save(self._task_id, replay)
                 self._report(self._progress(logged.offset))
+                ended = time.monotonic()
+                save_at = ended + max(CHECKPOINT_SECONDS, (ended - began) / CHECKPOINT_SHARE)
         if self._request.dry_run:
             return {**self._replay.result(), "keys": replay.gathered, **self._dry_run()}
         self._patch()
