@@ -57,7 +57,16 @@ def run(connection: psycopg2.extensions.connection, sql: str, parameters: dict[s
 def fill(dsn: str, size: Size) -> None:
     """Fill a migrated, empty database, whose caches are right afterwards. This process's settings must name it."""
     with connect(dsn) as connection:
-        for name in ("quiet", "cities", "companies", "products", "cached_products", "cached_companies", "sequences"):
+        for name in (
+            "quiet",
+            "cities",
+            "companies",
+            "products",
+            "cached_products",
+            "cached_companies",
+            "sequences",
+            "numbers",
+        ):
             run(connection, SQL[name], size.as_parameters() if "%(" in SQL[name] else None)
         recount()
         run(connection, "VACUUM (ANALYZE)")
@@ -74,7 +83,7 @@ def recount() -> None:
 
 
 def change(connection: psycopg2.extensions.connection, size: Size, rows: int) -> int:
-    """Change about `rows` products in one transaction; how many it were."""
+    """Change `rows` products in one transaction; how many it were."""
     with connection.cursor() as cursor:
         cursor.execute(SQL["change"], {**size.as_parameters(), "rows": rows})
         return cursor.rowcount

@@ -23,8 +23,8 @@ QUEUES: Final = (
     topology.UPDATER.name, topology.LOG_NAME, topology.DEAD_LETTERS.name, topology.PATCHES, topology.MAINTENANCE,
 )  # fmt: skip
 SETTINGS: Final = {  # durable, and sized as on a server of its own; fsync and synchronous_commit stay on
-    "shared_buffers": "1GB",
-    "effective_cache_size": "4GB",
+    "shared_buffers": "4GB",
+    "effective_cache_size": "12GB",
     "maintenance_work_mem": "512MB",
     "max_wal_size": "8GB",
     "checkpoint_timeout": "15min",

@@ -33,8 +33,8 @@ def figure(bench: Bench) -> Table:
     size = Size(bench.pick(1_000_000, 50_000))
     runs: dict[str, Callable[[], float]] = {
         KOMBU: partial(_kombu, bench, bench.pick(100_000, 10_000)),
-        DRAIN: partial(drained, bench, size, bench.pick(200_000, 30_000)),
-        STEADY: partial(_steady, bench, size, bench.pick(20.0, 3.0)),
+        DRAIN: partial(_drained, bench, size, bench.pick(200_000, 30_000)),
+        STEADY: partial(steady, bench, size, bench.pick(20.0, 3.0)),
         DRAIN_LIMIT: partial(_drain_limit, bench, size, bench.pick(200_000, 30_000)),
         STEADY_LIMIT: partial(_steady_limit, bench, size, bench.pick(20.0, 3.0)),
         TASKS: partial(_tasks, bench, size, bench.pick(10_000, 500)),
@@ -64,7 +64,7 @@ def _told(bench: Bench, name: str, run: Callable[[], float]) -> float:
     return result
 
 
-def drained(bench: Bench, size: Size, events: int) -> float:
+def _drained(bench: Bench, size: Size, events: int) -> float:
     """Events a second of a backlog, from the moment that the relay leads; the caches are proven right afterwards."""
     with bench.servers.catalog(size) as dsn:
         waiting = pile_up(dsn, size, events)
@@ -75,11 +75,12 @@ def drained(bench: Bench, size: Size, events: int) -> float:
     return waiting / seconds
 
 
-def _steady(bench: Bench, size: Size, seconds: float) -> float:
+def steady(bench: Bench, size: Size, seconds: float, warm: float = WARM_SECONDS) -> float:
+    """Events a second of a stream as fast as can be, after `warm` seconds; the caches are proven right afterwards."""
     with bench.servers.catalog(size) as dsn:
         with pipeline(bench.servers, dsn) as started, connect(dsn) as connection:
             with writer(dsn, size, partial(started.applied, connection)) as written:
-                time.sleep(WARM_SECONDS)
+                time.sleep(warm)
                 rate = _rate(partial(started.applied, connection), seconds)
             started.drain(sum(written), 120)
         _must_agree(dsn)

@@ -30,14 +30,17 @@ SELECT company_id, city_id FROM company_city_truth ORDER BY company_id
 -- name: sequences
 SELECT setval(pg_get_serial_sequence(name, 'id'), 1000000000) FROM unnest(ARRAY['cities', 'companies', 'products']) AS name
 
+-- name: numbers
+-- Which product is changed next, see `change`.
+CREATE SEQUENCE bench_changes
+
 -- name: change
--- Changes about `rows` random products in one transaction; each change shows in the mapping: half go to another
--- company, a quarter come or go, a quarter turn from product into service or back.
+-- Changes `rows` products in one transaction, none of them again before all others have been; each change shows in the
+-- mapping: half go to another company, a quarter come or go, a quarter turn from product into service or back.
 WITH picked AS MATERIALIZED (
-    SELECT DISTINCT ON (id) id, company_id, what
-      FROM (SELECT 1 + floor(%(products)s * random())::bigint AS id,
-                   1 + floor(%(companies)s * power(random(), 2))::bigint AS company_id, random() AS what
-              FROM generate_series(1, %(rows)s)) AS draw
+    SELECT 1 + nextval('bench_changes') * 7919 %% %(products)s AS id,
+           1 + floor(%(companies)s * power(random(), 2))::bigint AS company_id, random() AS what
+      FROM generate_series(1, %(rows)s)
 )
 UPDATE products
    SET company_id = CASE WHEN what < 0.5 THEN picked.company_id ELSE products.company_id END,
