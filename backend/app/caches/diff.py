@@ -75,10 +75,10 @@ def moment(connection: Connection) -> Moment:
     return Moment(*_all(connection, "moment")[0])
 
 
-def untouched(connection: Connection, what: str, ids: Sequence[int], since: Moment) -> set[int]:
-    """Those of the keys ('products' or 'companies') that nobody has written since, in cache or catalog."""
+def touched(connection: Connection, what: str, ids: Sequence[int], since: Moment) -> set[int]:
+    """Those of the keys ('products' or 'companies') that somebody has written since, in cache or catalog."""
     xids = {"next_xid": since.next_xid, "running_xids": list(since.running_xids)}
-    return {row[0] for row in _all(connection, f"untouched_{what}", ids=list(ids), **xids)}
+    return {row[0] for row in _all(connection, f"touched_{what}", ids=list(ids), **xids)}
 
 
 def compare(connection: Connection, what: str, after: int = BIGINT_MIN, until: int = BIGINT_MAX) -> Difference:

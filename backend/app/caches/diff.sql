@@ -110,38 +110,46 @@ SELECT count(*) FROM (
         UNION ALL SELECT city_id, 'company', -1 FROM company_city_mapping WHERE company_id = ANY(%(companies)s::bigint[])
     ) AS step GROUP BY city_id, kind HAVING sum(one) <> 0) AS moved
 
--- name: untouched_products
--- Those of the keys that nobody has written since a snapshot was taken, neither in the cache nor in the catalog, and that
--- no wide patch waits for. Transactions are compared by age, which knows how their numbers wrap.
-WITH keys AS MATERIALIZED (
-    SELECT key.product_id, product.company_id, cached.company_id AS cached_company_id,
-           ARRAY[cached.xmin, removed.xmin, product.xmin, company.xmin] AS writers
-      FROM unnest(%(ids)s::bigint[]) AS key (product_id)
-      LEFT JOIN product_city_mapping AS cached ON cached.product_id = key.product_id
-      LEFT JOIN removed_keys AS removed ON removed.noun = 'product' AND removed.id = key.product_id
-      LEFT JOIN products AS product ON product.id = key.product_id
-      LEFT JOIN companies AS company ON company.id = product.company_id
-)
+-- name: touched_products
+-- Those of the keys that somebody has written since a snapshot was taken, in the cache or in the catalog, or that a wide
+-- patch waits for. Transactions are compared by age, which knows how their numbers wrap.
+SELECT product.id
+  FROM products AS product JOIN companies AS company ON company.id = product.company_id
+ WHERE product.id = ANY(%(ids)s::bigint[])
+   AND ((age(product.xmin) <= age(%(next_xid)s::xid) OR product.xmin = ANY(%(running_xids)s::xid[]))
+        OR (age(company.xmin) <= age(%(next_xid)s::xid) OR company.xmin = ANY(%(running_xids)s::xid[]))
+        OR company.id IN (SELECT company_id FROM wide_patches))
+UNION ALL
 SELECT product_id
-  FROM keys
- WHERE NOT EXISTS (SELECT FROM unnest(writers) AS xid
-                    WHERE age(xid) <= age(%(next_xid)s::xid) OR xid = ANY (%(running_xids)s::xid[]))
-   AND NOT EXISTS (SELECT FROM wide_patches
-                    WHERE wide_patches.company_id IN (0, keys.company_id, keys.cached_company_id))
+  FROM product_city_mapping AS cached
+ WHERE product_id = ANY(%(ids)s::bigint[])
+   AND ((age(cached.xmin) <= age(%(next_xid)s::xid) OR cached.xmin = ANY(%(running_xids)s::xid[]))
+        OR company_id IN (SELECT company_id FROM wide_patches))
+UNION ALL
+SELECT id
+  FROM removed_keys AS removed
+ WHERE noun = 'product' AND id = ANY(%(ids)s::bigint[])
+   AND (age(removed.xmin) <= age(%(next_xid)s::xid) OR removed.xmin = ANY(%(running_xids)s::xid[]))
+UNION ALL
+SELECT unnest(%(ids)s::bigint[]) WHERE EXISTS (SELECT FROM wide_patches WHERE company_id = 0)
 
--- name: untouched_companies
-WITH keys AS MATERIALIZED (
-    SELECT key.company_id, ARRAY[cached.xmin, removed.xmin, company.xmin] AS writers
-      FROM unnest(%(ids)s::bigint[]) AS key (company_id)
-      LEFT JOIN company_city_mapping AS cached ON cached.company_id = key.company_id
-      LEFT JOIN removed_keys AS removed ON removed.noun = 'company' AND removed.id = key.company_id
-      LEFT JOIN companies AS company ON company.id = key.company_id
-)
+-- name: touched_companies
+SELECT id
+  FROM companies AS company
+ WHERE id = ANY(%(ids)s::bigint[])
+   AND (age(company.xmin) <= age(%(next_xid)s::xid) OR company.xmin = ANY(%(running_xids)s::xid[]))
+UNION ALL
 SELECT company_id
-  FROM keys
- WHERE NOT EXISTS (SELECT FROM unnest(writers) AS xid
-                    WHERE age(xid) <= age(%(next_xid)s::xid) OR xid = ANY (%(running_xids)s::xid[]))
-   AND NOT EXISTS (SELECT FROM wide_patches WHERE wide_patches.company_id = 0)
+  FROM company_city_mapping AS cached
+ WHERE company_id = ANY(%(ids)s::bigint[])
+   AND (age(cached.xmin) <= age(%(next_xid)s::xid) OR cached.xmin = ANY(%(running_xids)s::xid[]))
+UNION ALL
+SELECT id
+  FROM removed_keys AS removed
+ WHERE noun = 'company' AND id = ANY(%(ids)s::bigint[])
+   AND (age(removed.xmin) <= age(%(next_xid)s::xid) OR removed.xmin = ANY(%(running_xids)s::xid[]))
+UNION ALL
+SELECT unnest(%(ids)s::bigint[]) WHERE EXISTS (SELECT FROM wide_patches WHERE company_id = 0)
 
 -- name: moment
 -- The instant of a snapshot, and the transactions whose writes are newer: all from next_xid on, and those running.

@@ -12,12 +12,10 @@ SELECT current_setting('transaction_isolation'), nextval('patches_id_seq'), coun
 -- name: patch_companies
 -- Make the mapping of these companies equal to the truth; answer the changed ids, each with the patch it had before,
 -- and the difference for each city.
-WITH keys AS MATERIALIZED (
-    SELECT company_id FROM unnest(%(companies)s::bigint[]) AS company_id
-), wanted AS MATERIALIZED (
-    SELECT company_id, truth.city_id FROM keys JOIN company_city_truth AS truth USING (company_id)
+WITH wanted AS MATERIALIZED (
+    SELECT company_id, city_id FROM company_city_truth WHERE company_id = ANY(%(companies)s::bigint[])
 ), cached AS MATERIALIZED (
-    SELECT company_id, mapping.city_id, mapping.patch_id FROM keys JOIN company_city_mapping AS mapping USING (company_id)
+    SELECT company_id, city_id, patch_id FROM company_city_mapping WHERE company_id = ANY(%(companies)s::bigint[])
 ), changed AS MATERIALIZED (
     SELECT company_id, cached.city_id AS old_city_id, wanted.city_id AS new_city_id, cached.patch_id AS previous_id
       FROM wanted FULL JOIN cached USING (company_id)
@@ -47,13 +45,11 @@ SELECT (SELECT ARRAY[array_agg(company_id), array_agg(previous_id)] FROM changed
 
 -- name: patch_products
 -- The same for products and services.
-WITH keys AS MATERIALIZED (
-    SELECT product_id FROM unnest(%(products)s::bigint[]) AS product_id
-), wanted AS MATERIALIZED (
-    SELECT product_id, truth.city_id, truth.company_id, truth.kind FROM keys JOIN product_city_truth AS truth USING (product_id)
+WITH wanted AS MATERIALIZED (
+    SELECT product_id, city_id, company_id, kind FROM product_city_truth WHERE product_id = ANY(%(products)s::bigint[])
 ), cached AS MATERIALIZED (
-    SELECT product_id, mapping.city_id, mapping.company_id, mapping.kind, mapping.patch_id
-      FROM keys JOIN product_city_mapping AS mapping USING (product_id)
+    SELECT product_id, city_id, company_id, kind, patch_id
+      FROM product_city_mapping WHERE product_id = ANY(%(products)s::bigint[])
 ), changed AS MATERIALIZED (
     SELECT product_id, wanted.company_id,
            cached.city_id AS old_city_id, cached.kind AS old_kind, wanted.city_id AS new_city_id, wanted.kind AS new_kind,

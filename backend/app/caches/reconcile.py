@@ -122,9 +122,9 @@ def _mend(
         halves = [[key for key in keys if in_lower_lanes(key, lanes) is lower] for lower in (True, False)]
     reports = Lock()
 
-    def tell(part: Sequence[int], patched: Patched, untouched: set[int]) -> None:
+    def tell(part: Sequence[int], patched: Patched, touched: set[int]) -> None:
         with reports:
-            drifted = [key for key in (*patched.products, *patched.companies) if key in untouched]
+            drifted = [key for key in (*patched.products, *patched.companies) if key not in touched]
             done.patched += patched.rows
             done.drift += len(drifted)
             done.delayed += len(part) - len(drifted)
@@ -149,9 +149,9 @@ def _patch_chunks(
     for part in chunks(keys, settings().rebuild_chunk_keys):
         with db.transaction() as connection:
             lock(connection, Keys(**{what: part}))
-            untouched = diff.untouched(connection, what, part, since) if since else set()
+            touched = diff.touched(connection, what, part, since) if since else set(part)
             patched = patch(connection, Keys(**{what: part}), cause)
-        tell(part, patched, untouched)
+        tell(part, patched, touched)
 
 
 @dataclass(frozen=True)
