@@ -32,6 +32,7 @@ from events.errors import Malformed
 
 log = logging.getLogger(__name__)
 TASK: Final = "apply_catalog_events"
+KEYS_A_LANE: Final = 4  # from which on a batch counts as large: it leaves hardly a lane to others
 ALONE_SECONDS: Final = 0.5  # that a large batch has to itself; one that takes longer is in trouble, and others go on
 SUSPECT_DELIVERIES: Final = 3  # a message that came back this often is applied alone: it may be what kills workers
 HOPELESS_DELIVERIES: Final = 20  # and after this many it is buried; the broker's own limit lies above
@@ -199,8 +200,8 @@ class EventConsumer(bootsteps.StartStopStep):
 
     def _seconds_alone(self) -> float:
         """How long the next batch waits for a large one: beside it, it would wait for its lanes instead of growing."""
-        lanes, now = settings().patch_lanes, time.monotonic()
-        large = [batch for batch in self._in_flight if batch.under_way and len(batch.hints) > lanes]
+        least, now = KEYS_A_LANE * settings().patch_lanes, time.monotonic()
+        large = [batch for batch in self._in_flight if batch.under_way and len(batch.hints) > least]
         return max((batch.started + ALONE_SECONDS - now for batch in large), default=0.0)
 
     def _start(self, gathered: Gathered) -> None:

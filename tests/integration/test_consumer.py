@@ -172,7 +172,7 @@ def test_nothing_is_lost_or_told_twice_when_a_batch_is_halved(step: Step) -> Non
 
 def test_a_large_batch_has_a_while_for_itself(step: Step) -> None:
     """Beside it the next one would only wait for its lanes; meanwhile it grows."""
-    step.deliver(range(100))
+    step.deliver(range(300))
     step.tick()
     first = list(step.begun)
     step.deliver([1])
@@ -189,7 +189,7 @@ def test_a_large_batch_has_a_while_for_itself(step: Step) -> None:
 
 
 def test_a_large_batch_that_takes_long_holds_up_nobody(step: Step, monkeypatch: pytest.MonkeyPatch) -> None:
-    step.deliver(range(100))
+    step.deliver(range(300))
     step.tick()
     first = list(step.begun)
     step.deliver([1])
