@@ -31,12 +31,14 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     patch_lanes: Annotated[int, Field(ge=1, le=4096)] = 64  # keys of one lane are patched one after the other
-    batch_keys: Annotated[int, Field(ge=1, le=50_000)] = 2_000  # most distinct keys of one event batch
+    batch_keys: Annotated[int, Field(ge=1, le=50_000)] = (
+        2_000  # most keys of events that one transaction patches; a batch has two
+    )
     batch_linger_ms: Annotated[float, Field(ge=0, le=1000)] = 2.0  # how long a lone event waits for company
     batches_in_flight: Annotated[int, Field(ge=1, le=64)] = 2  # event batches a worker patches side by side
     event_prefetch: Annotated[int, Field(ge=1, le=65_535)] = 1_000  # unacknowledged messages a worker may hold
     wide_patch_keys: Annotated[int, Field(ge=1)] = 1_000  # a company with more products is patched apart
-    rebuild_chunk_keys: Annotated[int, Field(ge=1)] = 5_000  # keys that a rebuild patches in one transaction
+    rebuild_chunk_keys: Annotated[int, Field(ge=1)] = 5_000  # most keys that a rebuild patches in one transaction
     drift_grace_seconds: Annotated[float, Field(ge=0, le=600)] = 5.0  # how long a rebuild waits for events under way
     stall_seconds: Annotated[float, Field(gt=0, le=3600)] = 30.0  # events that stand still so long: not ready
     relay_batch_rows: Annotated[int, Field(ge=1, le=100_000)] = 4_000  # outbox rows of one claim

@@ -6,6 +6,7 @@ drift: before the keys of a difference are patched, the pipeline is given time t
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from sqlalchemy import Connection
 
 from backend.app import db
 from backend.app.caches import diff
-from backend.app.caches.keys import Cause, Keys, chunks, in_lower_lanes
+from backend.app.caches.keys import Cause, Keys, in_lower_lanes
 from backend.app.caches.patch import (
     CACHE_TYPES,
     CacheType,
@@ -32,6 +33,8 @@ from backend.app.caches.patch import (
 from backend.app.settings import settings
 
 FIRST_KEYS = 20  # of those that had drifted, named in the result
+FIRST_CHUNK = 1_000  # keys
+CHUNK_SECONDS = 0.06  # for which a chunk holds its lanes: events of their keys wait that long
 WINDOW_ROWS = 2_000_000  # rows compared in one snapshot; it bounds memory and how long vacuum is held back
 Settle = Callable[[datetime], bool]  # waits until what was committed before this instant is applied; False: not proven
 Progress = Callable[[dict[str, Any]], None]
@@ -145,13 +148,19 @@ def _patch_chunks(
     tell: Callable[[Sequence[int], Patched, set[int]], None],
 ) -> None:
     """What has drifted differed at the diff's moment, has been written by nobody since, and differs still, although
-    the pipeline has passed that moment. A row that was written since may have an event on its way."""
-    for part in chunks(keys, settings().rebuild_chunk_keys):
+    the pipeline has passed that moment. A row that was written since may have an event on its way. Scattered keys take
+    longer than neighbours, so the size of a chunk follows from how long the one before took."""
+    most, start = settings().rebuild_chunk_keys, 0
+    size = min(FIRST_CHUNK, most)
+    while part := keys[start : start + size]:
+        start += len(part)
         with db.transaction() as connection:
             lock(connection, Keys(**{what: part}))
+            began = time.monotonic()
             touched = diff.touched(connection, what, part, since) if since else set(part)
             patched = patch(connection, Keys(**{what: part}), cause)
         tell(part, patched, touched)
+        size = max(1, min(most, 2 * size, int(size * CHUNK_SECONDS / (time.monotonic() - began))))
 
 
 @dataclass(frozen=True)
