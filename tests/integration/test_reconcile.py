@@ -76,6 +76,22 @@ def test_fills_empty_caches(plain: Plain) -> None:
     assert right(plain)
 
 
+@pytest.mark.parametrize(
+    ("seconds", "chunks"), [(1_000.0, [20, 40, 80, 60]), (0.0, [20, *[1] * 180])], ids=["fast", "slow"]
+)
+def test_chunks_follow_from_how_long_they_hold_their_lanes(
+    plain: Plain, monkeypatch: pytest.MonkeyPatch, seconds: float, chunks: list[int]
+) -> None:
+    monkeypatch.setattr(reconcile, "FIRST_CHUNK", 20)
+    monkeypatch.setattr(reconcile, "CHUNK_SECONDS", seconds)
+    reconcile.empty()
+
+    reconcile.rebuild("products", CAUSE)
+
+    sizes = plain.all("SELECT count(*) FROM product_city_mapping GROUP BY patch_id ORDER BY patch_id")
+    assert [size for (size,) in sizes] == chunks
+
+
 def test_says_how_many_rows_are_missing_extra_and_different(plain: Plain) -> None:
     plain.run("DELETE FROM product_city_mapping WHERE product_id <= 7")
     plain.run("INSERT INTO product_city_mapping (product_id, city_id, company_id, kind) VALUES (901, 1, 1, 'product')")
