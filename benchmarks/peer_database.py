@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from backend.app import db
-from backend.app.caches.keys import Cause, Keys, in_lower_lanes
+from backend.app.caches.keys import Cause, Keys, lane_halves
 from backend.app.caches.patch import patch
 from backend.app.settings import settings
 from events.outbox import Outbox, Row
@@ -27,18 +27,17 @@ def apply(until: Callable[[int], bool]) -> None:
             if not rows:
                 time.sleep(0.003)
                 continue
-            list(threads.map(_patch, _halves(rows)))
+            list(threads.map(_patch, _parts(rows)))
             outbox.delete([row.id for row in rows])
             done += len(rows)
     outbox.close()
 
 
-def _halves(rows: Sequence[Row]) -> list[list[int]]:
+def _parts(rows: Sequence[Row]) -> Sequence[list[int]]:
     products = sorted({int(row.subject.partition("/")[2]) for row in rows})
-    lanes = settings().patch_lanes
     if len(products) <= settings().batch_keys:
         return [products]
-    return [[key for key in products if in_lower_lanes(key, lanes) is lower] for lower in (True, False)]
+    return lane_halves(products, int, settings().patch_lanes)
 
 
 def _patch(products: Sequence[int]) -> None:

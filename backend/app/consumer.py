@@ -23,7 +23,7 @@ from kombu.common import ignore_errors
 from kombu.message import Message
 
 from backend.app import metrics, tracing
-from backend.app.caches.keys import in_lower_lanes
+from backend.app.caches.keys import lane_halves
 from backend.app.dead_letters import DeadLetter, unreadable
 from backend.app.settings import settings
 from events import contract, foreign, topology
@@ -283,9 +283,7 @@ def _parts(gathered: Gathered) -> list[Gathered]:
     """A large batch as two that share no lane, so that neither waits for the other."""
     if len(gathered.hints) <= settings().batch_keys:
         return [gathered]
-    halves: tuple[list[Hint], list[Hint]] = ([], [])
-    for hint in gathered.hints:
-        halves[in_lower_lanes(hint.id or 0, settings().patch_lanes)].append(hint)
+    halves = lane_halves(gathered.hints, lambda hint: hint.id or 0, settings().patch_lanes)
     if not all(halves):
         return [gathered]
     return [replace(gathered, hints=halves[0]), replace(gathered, hints=halves[1], letters=[])]

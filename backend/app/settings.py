@@ -31,9 +31,7 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     patch_lanes: Annotated[int, Field(ge=1, le=4096)] = 64  # keys of one lane are patched one after the other
-    batch_keys: Annotated[int, Field(ge=1, le=50_000)] = (
-        2_000  # most keys of events that one transaction patches; a batch has two
-    )
+    batch_keys: Annotated[int, Field(ge=1, le=50_000)] = 2_000  # most keys of one patch of events; a full batch has two
     batch_linger_ms: Annotated[float, Field(ge=0, le=1000)] = 2.0  # how long a lone event waits for company
     batches_in_flight: Annotated[int, Field(ge=1, le=64)] = 2  # event batches a worker patches side by side
     event_prefetch: Annotated[int, Field(ge=1, le=65_535)] = 1_000  # unacknowledged messages a worker may hold

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 from uuid import UUID
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,9 @@ def chunks(ids: Sequence[int], size: int) -> Iterator[Sequence[int]]:
         yield ids[start : start + size]
 
 
-def in_lower_lanes(key: int, lanes: int) -> bool:
-    """Whether a key's lane is in the lower half; work on the two halves goes side by side, since neither waits."""
-    return key % lanes < lanes // 2
+def lane_halves(items: Iterable[T], key: Callable[[T], int], lanes: int) -> tuple[list[T], list[T]]:
+    """The items by the half of the lanes that their key is in; patches of the two go side by side, as neither waits."""
+    halves: tuple[list[T], list[T]] = ([], [])
+    for item in items:
+        halves[key(item) % lanes < lanes // 2].append(item)
+    return halves

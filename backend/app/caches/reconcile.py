@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 
 from backend.app import db
 from backend.app.caches import diff
-from backend.app.caches.keys import Cause, Keys, in_lower_lanes
+from backend.app.caches.keys import Cause, Keys, lane_halves
 from backend.app.caches.patch import (
     CACHE_TYPES,
     CacheType,
@@ -120,9 +120,9 @@ def _mend(
     """Look again at the keys of a window, in two halves side by side: they share no lane, so neither waits."""
     settled = settle(moment.instant)
     done.settled = done.settled and settled
-    lanes, halves = settings().patch_lanes, [keys]
+    halves: Sequence[Sequence[int]] = [keys]
     if len(keys) > 2 * settings().rebuild_chunk_keys:
-        halves = [[key for key in keys if in_lower_lanes(key, lanes) is lower] for lower in (True, False)]
+        halves = lane_halves(keys, int, settings().patch_lanes)
     reports = Lock()
 
     def tell(part: Sequence[int], patched: Patched, touched: set[int]) -> None:
