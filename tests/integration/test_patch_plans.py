@@ -77,6 +77,10 @@ KEYED: dict[str, tuple[str, dict[str, Any]]] = {
     "differing_companies": (diff.SQL["differing_companies"], {"ids": KEYS}),
     "touched_products": (diff.SQL["touched_products"], {"ids": KEYS, "next_xid": "1000", "running_xids": []}),
     "touched_companies": (diff.SQL["touched_companies"], {"ids": KEYS, "next_xid": "1000", "running_xids": []}),
+    "touched_elsewhere": (
+        diff.SQL["touched_elsewhere"],
+        {"noun": "product", "ids": KEYS, "next_xid": "1000", "running_xids": []},
+    ),
     "product_rows": (diff.SQL["product_rows"], {"ids": KEYS[:5]}),
     "company_rows": (diff.SQL["company_rows"], {"ids": KEYS[:5]}),
     "product_newest": (explain.SQL["product_newest"], {"id": 7}),

@@ -27,6 +27,7 @@ TABLES: Final = {  # what is compared → the table it is kept in
     "counts": "city_counts",
     "active": "active_cities_cache",
 }
+_NOUNS: Final = {"products": "product", "companies": "company"}
 _ROWS: Final = {"products": "product_rows", "companies": "company_rows", "counts": "count_rows"}
 
 
@@ -77,8 +78,10 @@ def moment(connection: Connection) -> Moment:
 
 def touched(connection: Connection, what: str, ids: Sequence[int], since: Moment) -> set[int]:
     """Those of the keys ('products' or 'companies') that somebody has written since, in cache or catalog."""
-    xids = {"next_xid": since.next_xid, "running_xids": list(since.running_xids)}
-    return {row[0] for row in _all(connection, f"touched_{what}", ids=list(ids), **xids)}
+    asked = {"ids": list(ids), "next_xid": since.next_xid, "running_xids": list(since.running_xids)}
+    rows = _all(connection, f"touched_{what}", **asked)
+    rows += _all(connection, "touched_elsewhere", noun=_NOUNS[what], **asked)
+    return {row[0] for row in rows}
 
 
 def compare(connection: Connection, what: str, after: int = BIGINT_MIN, until: int = BIGINT_MAX) -> Difference:

@@ -111,8 +111,8 @@ SELECT count(*) FROM (
     ) AS step GROUP BY city_id, kind HAVING sum(one) <> 0) AS moved
 
 -- name: touched_products
--- Those of the keys that somebody has written since a snapshot was taken, in the cache or in the catalog, or that a wide
--- patch waits for. Transactions are compared by age, which knows how their numbers wrap.
+-- Those of the keys that somebody has written since a snapshot was taken, in the catalog or in the cache, or that the wide
+-- patch of a company waits for. Transactions are compared by age, which knows how their numbers wrap.
 SELECT product.id
   FROM products AS product JOIN companies AS company ON company.id = product.company_id
  WHERE product.id = ANY(%(ids)s::bigint[])
@@ -125,13 +125,6 @@ SELECT product_id
  WHERE product_id = ANY(%(ids)s::bigint[])
    AND ((age(cached.xmin) <= age(%(next_xid)s::xid) OR cached.xmin = ANY(%(running_xids)s::xid[]))
         OR company_id IN (SELECT company_id FROM wide_patches))
-UNION ALL
-SELECT id
-  FROM removed_keys AS removed
- WHERE noun = 'product' AND id = ANY(%(ids)s::bigint[])
-   AND (age(removed.xmin) <= age(%(next_xid)s::xid) OR removed.xmin = ANY(%(running_xids)s::xid[]))
-UNION ALL
-SELECT unnest(%(ids)s::bigint[]) WHERE EXISTS (SELECT FROM wide_patches WHERE company_id = 0)
 
 -- name: touched_companies
 SELECT id
@@ -143,10 +136,12 @@ SELECT company_id
   FROM company_city_mapping AS cached
  WHERE company_id = ANY(%(ids)s::bigint[])
    AND (age(cached.xmin) <= age(%(next_xid)s::xid) OR cached.xmin = ANY(%(running_xids)s::xid[]))
-UNION ALL
+
+-- name: touched_elsewhere
+-- Those taken out of the cache since then, and all of them while the wide patch of everything waits.
 SELECT id
   FROM removed_keys AS removed
- WHERE noun = 'company' AND id = ANY(%(ids)s::bigint[])
+ WHERE noun = %(noun)s AND id = ANY(%(ids)s::bigint[])
    AND (age(removed.xmin) <= age(%(next_xid)s::xid) OR removed.xmin = ANY(%(running_xids)s::xid[]))
 UNION ALL
 SELECT unnest(%(ids)s::bigint[]) WHERE EXISTS (SELECT FROM wide_patches WHERE company_id = 0)
