@@ -116,9 +116,8 @@ class Scrambler:
             topology.declare(connection.channel())
 
     def _run(self) -> None:
-        with Connection(self._broker) as connection:
-            channel = connection.channel()
-            channel.confirm_select()
+        with Connection(self._broker, transport_options={"confirm_publish": True}) as connection:
+            channel = connection.channel()  # publishes and waits for the broker: a closing channel may lose the rest
             while self._take(channel) or not self._end.is_set():
                 self._dice.shuffle(self._held)
                 keep = self._dice.randint(0, 3000)
