@@ -9,8 +9,8 @@ older than the lock and a write could be missed for ever, so such a transaction 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -25,7 +25,6 @@ LOCK_CLASS: Final = 0x70617463  # 'patc': first half of the keys of the lanes' a
 RECOUNT_LANE: Final = -1
 CacheType = Literal["products", "companies"]
 CACHE_TYPES: Final[tuple[CacheType, ...]] = ("companies", "products")
-Previous = dict[int, int | None]  # changed id → the patch that wrote its row before; None: it had none
 
 
 @dataclass(frozen=True)
@@ -55,6 +54,14 @@ class Patched:
 
 
 @dataclass(frozen=True)
+class Changed:
+    """Mapping rows that a patch changed."""
+
+    ids: Sequence[int] = ()
+    previous: Mapping[int, int] = field(default_factory=dict)  # id → the patch that wrote its row before, if it had one
+
+
+@dataclass(frozen=True)
 class Recounted:
     """What a recount found and added, by city."""
 
@@ -72,11 +79,9 @@ def patch(connection: Connection, keys: Keys, cause: Cause) -> Patched:
     products = _patch_products(connection, keys.products, patch_id, moves)
     for city in _counted_cities(connection, keys.cities):
         moves[city] += Moved()
-    if companies or products:
-        previous = {f"company/{key}": before for key, before in companies.items()}
-        previous.update({f"product/{key}": before for key, before in products.items()})
-        _record(connection, patch_id, previous, cause)
-    return Patched(list(products), list(companies), _move(connection, moves, patch_id))
+    if companies.ids or products.ids:
+        _record(connection, patch_id, {"company": companies, "product": products}, cause)
+    return Patched(products.ids, companies.ids, _move(connection, moves, patch_id))
 
 
 def lock(connection: Connection, keys: Keys) -> int:
@@ -116,33 +121,35 @@ def clear(connection: Connection) -> tuple[int, int, int]:
     return removed[0], removed[1], removed[2]
 
 
-def _patch_companies(connection: Connection, ids: Sequence[int], patch_id: int, moves: dict[int, Moved]) -> Previous:
+def _patch_companies(connection: Connection, ids: Sequence[int], patch_id: int, moves: dict[int, Moved]) -> Changed:
     if not ids:
-        return {}
-    changed, cities, companies = _all(connection, "patch_companies", companies=list(ids), patch_id=patch_id)[0]
-    for city, moved in zip(cities, companies, strict=True):
+        return Changed()
+    row = _all(connection, "patch_companies", companies=list(ids), patch_id=patch_id)[0]
+    for city, moved in zip(*row[3:], strict=True):
         moves[city] += Moved(companies=moved)
-    return dict(zip(*changed, strict=True))
+    return Changed(row[0], dict(zip(*row[1:3], strict=True)))
 
 
-def _patch_products(connection: Connection, ids: Sequence[int], patch_id: int, moves: dict[int, Moved]) -> Previous:
+def _patch_products(connection: Connection, ids: Sequence[int], patch_id: int, moves: dict[int, Moved]) -> Changed:
     if not ids:
-        return {}
+        return Changed()
     row = _all(connection, "patch_products", products=list(ids), patch_id=patch_id)[0]
-    for city, products, services in zip(*row[1:], strict=True):
+    for city, products, services in zip(*row[3:], strict=True):
         moves[city] += Moved(products, services)
-    return dict(zip(*row[0], strict=True))
+    return Changed(row[0], dict(zip(*row[1:3], strict=True)))
 
 
 def _counted_cities(connection: Connection, cities: Sequence[int]) -> list[int]:
     return [row[0] for row in _all(connection, "counted_cities", cities=list(cities))] if cities else []
 
 
-def _record(connection: Connection, patch_id: int, previous: dict[str, int | None], cause: Cause) -> None:
+def _record(connection: Connection, patch_id: int, changed: Mapping[str, Changed], cause: Cause) -> None:
     """Keep the event of each changed subject and the patch that it had before; a lone event asked for all of them."""
-    subjects = [subject for subject, before in previous.items() if before is not None or subject in cause.events]
-    if len(cause.events) == 1:
-        subjects += cause.events.keys() - previous.keys()
+    previous = {f"{noun}/{key}": before for noun, rows in changed.items() for key, before in rows.previous.items()}
+    asked = set(cause.events)
+    if len(asked) > 1:
+        asked &= {f"{noun}/{key}" for noun, rows in changed.items() for key in rows.ids}
+    subjects = list(asked | previous.keys())
     _all(
         connection,
         "record",
@@ -229,7 +236,9 @@ def _all(connection: Connection, name: str, **parameters: Any) -> list[Any]:
 
 def as_array(value: Any) -> Any:
     """Lists as PostgreSQL array texts: its parser reads one literal far faster than thousands of values."""
-    return "{" + ",".join(map(_element, value)) + "}" if isinstance(value, list) else value
+    if not isinstance(value, list):
+        return value
+    return "{" + ",".join(map(str if set(map(type, value)) == {int} else _element, value)) + "}"
 
 
 def _element(value: int | str | None) -> str:

@@ -39,7 +39,9 @@ WITH wanted AS MATERIALIZED (
      GROUP BY city_id
     HAVING sum(one) <> 0
 )
-SELECT (SELECT ARRAY[array_agg(company_id), array_agg(previous_id)] FROM changed),
+SELECT ARRAY(SELECT company_id FROM changed),
+       ARRAY(SELECT company_id FROM changed WHERE previous_id IS NOT NULL),
+       ARRAY(SELECT previous_id FROM changed WHERE previous_id IS NOT NULL),
        coalesce(array_agg(city_id), '{}'), coalesce(array_agg(companies), '{}')
   FROM moved
 
@@ -78,7 +80,9 @@ WITH wanted AS MATERIALIZED (
      WHERE city_id IS NOT NULL
      GROUP BY city_id
 )
-SELECT (SELECT ARRAY[array_agg(product_id), array_agg(previous_id)] FROM changed),
+SELECT ARRAY(SELECT product_id FROM changed),
+       ARRAY(SELECT product_id FROM changed WHERE previous_id IS NOT NULL),
+       ARRAY(SELECT previous_id FROM changed WHERE previous_id IS NOT NULL),
        coalesce(array_agg(city_id), '{}'), coalesce(array_agg(products), '{}'), coalesce(array_agg(services), '{}')
   FROM moved
  WHERE products <> 0 OR services <> 0

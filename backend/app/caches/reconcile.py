@@ -155,6 +155,7 @@ def _patch_chunks(
     while part := keys[start : start + size]:
         start += len(part)
         with db.transaction() as connection:
+            connection.exec_driver_sql("SET LOCAL synchronous_commit = off")  # the end of the run flushes it all
             lock(connection, Keys(**{what: part}))
             began = time.monotonic()
             touched = diff.touched(connection, what, part, since) if since else set(part)
