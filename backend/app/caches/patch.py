@@ -146,10 +146,9 @@ def _counted_cities(connection: Connection, cities: Sequence[int]) -> list[int]:
 def _record(connection: Connection, patch_id: int, changed: Mapping[str, Changed], cause: Cause) -> None:
     """Keep the event of each changed subject and the patch that it had before; a lone event asked for all of them."""
     previous = {f"{noun}/{key}": before for noun, rows in changed.items() for key, before in rows.previous.items()}
-    asked = set(cause.events)
-    if len(asked) > 1:
-        asked &= {f"{noun}/{key}" for noun, rows in changed.items() for key in rows.ids}
-    subjects = list(asked | previous.keys())
+    new = (f"{noun}/{key}" for noun, rows in changed.items() for key in rows.ids if key not in rows.previous)
+    asked = new if len(cause.events) > 1 else cause.events
+    subjects = [*previous, *(subject for subject in asked if subject in cause.events and subject not in previous)]
     _all(
         connection,
         "record",
