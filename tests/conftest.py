@@ -12,7 +12,7 @@ from backend.app import db, settings
 from backend.app.embedded.errors import ServerMissing
 from backend.app.embedded.postgres import Postgres
 from backend.app.embedded.rabbitmq import RabbitMQ
-from tests.servers import CAREFREE, Databases, Vhosts
+from tests.servers import CAREFREE, Databases, Vhosts, migrate
 from tests.system import System
 
 
@@ -83,6 +83,14 @@ def configured(database: str, broker: str, monkeypatch: pytest.MonkeyPatch) -> I
 def configured_database(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """This process's settings name the test's database; there is no broker."""
     yield from _configured(monkeypatch, DATABASE_URL=database)
+
+
+@pytest.fixture
+def configured_own(own_postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> Iterator[Postgres]:
+    """This process's settings name the test's own server, which has the newest schema; there is no broker."""
+    migrate(own_postgres.url)
+    for _ in _configured(monkeypatch, DATABASE_URL=own_postgres.url):
+        yield own_postgres
 
 
 @pytest.fixture

@@ -201,18 +201,12 @@ def test_does_a_transaction_again_that_met_another_writer(plain: Plain, database
 
 
 def test_says_where_to_go_on_when_the_database_goes_away(
-    own_postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+    configured_own: Postgres,
 ) -> None:
-    # Given a feed in transactions of 10 lines
-    monkeypatch.setenv("DATABASE_URL", own_postgres.url)
-    db.settings.cache_clear()
-    db.dispose()
-    db.migrate()
-
-    # When the server dies after the second one
+    # Given a feed in transactions of 10 lines; when the server dies after the second one
     def kill(read: int, lines: int) -> None:
         if lines == 20:
-            own_postgres.kill()
+            configured_own.kill()
 
     feed = cities(50)
     with pytest.raises(Interrupted) as caught:
@@ -220,14 +214,10 @@ def test_says_where_to_go_on_when_the_database_goes_away(
 
     # Then the first two are kept and the third is where to go on
     assert caught.value.next_line == 21
-    own_postgres.start()
-    monkeypatch.setenv("DATABASE_URL", own_postgres.url)
-    db.settings.cache_clear()
+    configured_own.start()
     db.dispose()
     play(*feed, from_line=21)
-    assert Plain(own_postgres.url).one("SELECT count(*) FROM cities") == 50
-    db.dispose()
-    db.settings.cache_clear()
+    assert Plain(configured_own.url).one("SELECT count(*) FROM cities") == 50
 
 
 def test_asks_what_became_of_a_commit_without_an_answer(plain: Plain, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,6 @@ from backend.app.embedded.postgres import Postgres
 from backend.app.tasks import ledger
 from tests import catalogs, oracle
 from tests.plain import Plain
-from tests.servers import migrate
 from tests.waiting import until
 
 CAUSE = Cause("test")
@@ -338,15 +337,10 @@ def test_may_be_killed_at_any_point_and_every_snapshot_agrees(
 
 
 @pytest.mark.parametrize("ended", [True, False])
-def test_what_a_run_says_is_done_survives_the_death_of_the_database(
-    own_postgres: Postgres, monkeypatch: pytest.MonkeyPatch, ended: bool
-) -> None:
+def test_what_a_run_says_is_done_survives_the_death_of_the_database(configured_own: Postgres, ended: bool) -> None:
     """Chunks are committed without waiting for the disk: the end of their run waits for all of them."""
-    migrate(own_postgres.url)
-    monkeypatch.setenv("DATABASE_URL", own_postgres.url)
-    own.settings.cache_clear()
     run = str(uuid4())
-    with Plain(own_postgres.url) as plain:
+    with Plain(configured_own.url) as plain:
         catalogs.many(plain, cities=5, companies=20, products=200)
         plain.run("ALTER SYSTEM SET wal_writer_delay = '10s'")  # so that nobody else brings commits to the disk
         plain.run("SELECT pg_reload_conf()")
@@ -356,18 +350,17 @@ def test_what_a_run_says_is_done_survives_the_death_of_the_database(
         if ended:
             ledger.finish(run, "SUCCESS")
 
-    own_postgres.kill()
-    own_postgres.start()
+    configured_own.kill()
+    configured_own.start()
     db.dispose()
 
-    with Plain(own_postgres.url) as plain:
+    with Plain(configured_own.url) as plain:
         assert oracle.snapshot_violations(plain) == []
         if ended:
             assert plain.one("SELECT state FROM task_runs WHERE task_id = %s", [run]) == "SUCCESS"
         else:
             rebuild_all()
         assert right(plain)
-    db.dispose()
 
 
 def test_a_dry_run_writes_nothing_and_shows_rows_before_and_after(plain: Plain) -> None:
