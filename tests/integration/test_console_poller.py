@@ -14,8 +14,10 @@ import pytest
 from backend.app.dashboard import audience, cities, poller, state
 from backend.app.dashboard.poller import Poller
 from backend.app.dashboard.question import Question
+from backend.app.dashboard.readings import BrokerReader
 from backend.app.errors import DatabaseAway
 from backend.app.settings import settings
+from events import publisher
 from tests.integration.test_console_stations import CARRIED, STORED
 from tests.waiting import eventually
 
@@ -224,3 +226,18 @@ def test_a_question_answers_in_time_or_says_that_it_did_not() -> None:
         assert (await slow(1)).value == "fresh"
 
     asyncio.run(scene())
+
+
+def test_a_connection_that_ended_while_nobody_looked_is_no_fault_of_the_broker(
+    configured: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publisher, "HEARTBEAT_SECONDS", 1)  # the broker ends a connection that is silent for two of it
+    reader = BrokerReader()
+    assert not reader().queue_exists
+    kept = reader._connection
+
+    time.sleep(5)
+    assert not reader().queue_exists
+
+    assert reader._connection is not kept
+    reader.close()

@@ -68,20 +68,26 @@ def stored() -> Stored:
 
 
 class BrokerReader:
-    """Asks on one connection that it keeps; a lost one is made anew at the next question."""
+    """Asks on one connection that it keeps.
+
+    It may have ended while nobody looked, which tells nothing about the broker: then a new one is asked at once.
+    """
 
     def __init__(self) -> None:
         self._connection: Any = None
 
     def __call__(self) -> Carried:
         """Ask the broker, then its workers. Raises BrokerAway."""
+        kept = self._connection is not None
         try:
-            if self._connection is None:
+            if not kept:
                 url = settings().celery_broker_url
                 self._connection = connect(url, "console", read_timeout=2, write_timeout=2)
             return self._ask()
         except (BrokerGone, *LOST) as failure:
             self.close()
+            if kept:
+                return self()
             raise BrokerAway(f"the broker is away: {failure}") from failure
 
     def close(self) -> None:
