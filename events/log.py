@@ -18,7 +18,7 @@ from uuid import uuid4
 import amqp
 from kombu import Connection
 
-from events import contract, topology
+from events import contract, times, topology
 from events.contract import Event
 from events.errors import BrokerGone, LogTooShort, Malformed
 from events.publisher import LOST, connect, move_on
@@ -77,8 +77,8 @@ class Log:
     def beginning(self) -> Beginning:
         """The first message of the log that carries events."""
         for logged in self.read("first", new_marker(), mark=True):
-            times = [event.time for event in logged.events if isinstance(event, Event)]
-            return Beginning(logged.offset, min(times, default=None))
+            written = (event.time for event in logged.events if isinstance(event, Event))
+            return Beginning(logged.offset, times.earliest(written))
         return Beginning(0, None)
 
     def end(self) -> int:

@@ -12,7 +12,7 @@ from kombu.exceptions import KombuError
 
 from backend.app.errors import BrokerAway
 from backend.app.settings import settings
-from events import tls, topology
+from events import times, tls, topology
 from events.errors import BrokerGone
 from events.publisher import LOST, connect
 
@@ -31,7 +31,7 @@ class Waiting:
 
     ready: int  # in the queue
     held: int  # taken by workers, not yet applied
-    oldest_held: str | None  # time of the oldest event that a worker holds
+    oldest_held: str | None  # time of the oldest event that a worker holds; None: of one of them it is unknown
     newest_held: str | None
     silent: int = 0  # workers that did not say what they hold: suspended, or lost and not yet noticed by the broker
     is_known: bool = True  # False: there may be more
@@ -62,15 +62,15 @@ def waiting(
         return Waiting(0, 0, None, None)
     ready, consumers = found
     held = _held(consumers, url, reply_seconds) if consumers else []
-    oldest = [worker["oldest"] for worker in held if worker["oldest"]]
-    newest = [worker["newest"] for worker in held if worker["newest"]]
+    oldest = times.earliest(worker["oldest"] for worker in held if worker["messages"])
+    newest = times.latest(worker["newest"] for worker in held)
     messages = sum(worker["messages"] for worker in held)
     silent = max(0, consumers - len(held))
     if held and silent and (workers := connected()) is not None:
         silent = min(silent, max(0, workers - len(held)))
     # A queue whose leader is being elected, as after a restart of the broker, says that it has neither.
     is_known = not silent and (consumers > 0 or ready > 0)
-    return Waiting(ready, messages, min(oldest, default=None), max(newest, default=None), silent, is_known)
+    return Waiting(ready, messages, oldest, newest, silent, is_known)
 
 
 class _Enough(Exception):

@@ -26,7 +26,7 @@ from backend.app import metrics, tracing
 from backend.app.caches.keys import lane_halves
 from backend.app.dead_letters import DeadLetter, unreadable
 from backend.app.settings import settings
-from events import contract, foreign, topology
+from events import contract, foreign, times, topology
 from events.contract import Hint
 from events.errors import Malformed
 
@@ -50,9 +50,15 @@ class Gathered:
     under_way: int = 0  # requests of it that have not ended
     refused: bool = False  # by one of them
     requeue: bool = False
-    oldest: str | None = None  # times of the events, RFC 3339
+    oldest: str | None = None  # time of the oldest event, RFC 3339; None: not known of all of them
     newest: str | None = None
     parent: str | None = None  # trace context of the first recorded message
+
+    def take_times(self, texts: list[str]) -> None:
+        """The times of one more message's events."""
+        is_first = len(self.tags) == 1
+        self.oldest = times.earliest(texts if is_first else [self.oldest, *texts])
+        self.newest = times.latest([self.newest, *texts])
 
 
 class EventConsumer(bootsteps.StartStopStep):
@@ -105,10 +111,9 @@ class EventConsumer(bootsteps.StartStopStep):
     def held(self) -> dict[str, Any]:
         """What this worker has taken from the queue and not yet acknowledged."""
         batches = [*self._in_flight, *self._closed, self._open]
-        oldest = [batch.oldest for batch in batches if batch.oldest]
-        newest = [batch.newest for batch in batches if batch.newest]
         messages = sum(len(batch.tags) for batch in batches)
-        return {"messages": messages, "oldest": min(oldest, default=None), "newest": max(newest, default=None)}
+        oldest = times.earliest(batch.oldest for batch in batches if batch.tags)
+        return {"messages": messages, "oldest": oldest, "newest": times.latest(batch.newest for batch in batches)}
 
     def info(self, worker: Any) -> dict[str, Any]:  # type: ignore[override]
         """Shown by `celery inspect stats`."""
@@ -155,9 +160,7 @@ class EventConsumer(bootsteps.StartStopStep):
         self._open.tags.append(message.delivery_tag)
         self._open.hints += hints
         self._open.letters += letters
-        if times := [hint.time for hint in hints]:
-            self._open.oldest = min(self._open.oldest or times[0], *times)
-            self._open.newest = max(self._open.newest or times[0], *times)
+        self._open.take_times([hint.time for hint in hints])
         full = len(self._open.hints) >= 2 * settings().batch_keys  # it is patched in halves
         if full or alone:
             self._close_batch()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 from typing import Final
+
+from events import times
 
 BOUNDS: Final = (
     1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 700, 1_000, 2_000, 5_000, 10_000, 60_000,
@@ -15,23 +16,21 @@ BOUNDS: Final = (
 SAMPLE: Final = 200  # events of one batch that are looked at
 
 
-def histogram(times: Sequence[str], now: float | None = None) -> list[int]:
-    """Events by time since they were written; `times` are RFC 3339. Of a large batch a sample stands for all."""
-    return measured(times, now)[0]
+def histogram(texts: Sequence[str], now: float | None = None) -> list[int]:
+    """Events by time since they were written; `texts` are RFC 3339. Of a large batch a sample stands for all."""
+    return measured(texts, now)[0]
 
 
-def measured(times: Sequence[str], now: float | None = None) -> tuple[list[int], float]:
+def measured(texts: Sequence[str], now: float | None = None) -> tuple[list[int], float]:
     """The histogram, and the sum of all its times in seconds."""
     now = time.time() if now is None else now
     counts, seconds = [0] * (len(BOUNDS) + 1), 0.0
-    step = max(1, len(times) // SAMPLE)
-    for at in times[::step]:
-        try:
-            milliseconds = (now - datetime.fromisoformat(at).timestamp()) * 1000
-        except ValueError:
-            continue
-        counts[bisect_left(BOUNDS, milliseconds)] += step
-        seconds += step * max(0.0, milliseconds) / 1000
+    step = max(1, len(texts) // SAMPLE)
+    for text in texts[::step]:
+        at = times.seconds(text, now)
+        if at is not None:
+            counts[bisect_left(BOUNDS, (now - at) * 1000)] += step
+            seconds += step * (now - at)
     return counts, seconds
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from typing import Any, Final
 
 import psycopg2.extensions
 
 from backend.app import broker
 from backend.app.errors import BrokerAway
+from events import times
 from events.outbox import SQL as OUTBOX_SQL
 
 WIDE_SQL: Final = (
@@ -70,7 +70,6 @@ def cursor_query(connection: psycopg2.extensions.connection) -> Callable[[str], 
 
 
 def _age(event_time: str) -> float:
-    try:
-        return max(0.0, time.time() - datetime.fromisoformat(event_time).timestamp())
-    except (TypeError, ValueError):
-        return 0.0
+    now = time.time()
+    at = times.seconds(event_time, now)
+    return 0.0 if at is None else now - at

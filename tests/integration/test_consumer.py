@@ -68,11 +68,15 @@ class Step:
         self.step = EventConsumer(worker)
         self.step._worker, self.step._channel = worker, self.channel
 
-    def deliver(self, ids: range | list[int], headers: dict[str, Any] | None = None) -> int:
+    def deliver(self, ids: range | list[int], headers: dict[str, Any] | None = None, time: str = TIME) -> int:
         """A message with an event for each id arrives; its delivery tag."""
+        return self.receive(body(*ids, time=time), headers or {})
+
+    def receive(self, body: bytes, headers: dict[str, Any]) -> int:
+        """A message arrives; its delivery tag."""
         self._tag += 1
         self.step._on_event(
-            SimpleNamespace(body=body(*ids), content_type=contract.BATCH, headers=headers or {}, delivery_tag=self._tag)
+            SimpleNamespace(body=body, content_type=contract.BATCH, headers=headers, delivery_tag=self._tag)
         )
         return self._tag
 
@@ -100,9 +104,9 @@ class Step:
         )
 
 
-def body(*ids: int) -> bytes:
+def body(*ids: int, time: str = TIME) -> bytes:
     return contract.encode(
-        contract.event(f"e{n}", "catalog.product.updated", f"product/{n}", TIME, None, "{}", None) for n in ids
+        contract.event(f"e{n}", "catalog.product.updated", f"product/{n}", time, None, "{}", None) for n in ids
     )
 
 
@@ -310,6 +314,24 @@ def test_says_what_it_holds(step: Step) -> None:
     held = step.step.held()
     assert held["messages"] == 2
     assert held["oldest"] == held["newest"] == TIME
+
+
+def test_says_how_old_what_it_holds_is_in_whatever_zone_its_publishers_write(step: Step) -> None:
+    for time in ("2026-11-24T11:30:00+03:00", TIME, "2026-11-24T09:00:00Z"):
+        step.deliver([1], time=time)
+
+    held = step.step.held()
+    assert held["oldest"] == "2026-11-24T08:30:00.000000Z"
+    assert held["newest"] == TIME
+
+
+def test_an_event_of_unknown_age_may_be_the_oldest_of_all(step: Step) -> None:
+    step.deliver([1])
+    step.deliver([2], time="the day before yesterday")
+    step.deliver([3])
+
+    held = step.step.held()
+    assert (held["oldest"], held["newest"]) == (None, TIME)
 
 
 # Reading

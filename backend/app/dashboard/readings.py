@@ -12,7 +12,7 @@ from amqp.exceptions import NotFound
 from backend.app import db, latency
 from backend.app.errors import BrokerAway
 from backend.app.settings import settings
-from events import topology
+from events import times, topology
 from events.errors import BrokerGone
 from events.outbox import LEADER_LOCK
 from events.publisher import LOST, connect
@@ -101,11 +101,11 @@ class BrokerReader:
         found = self._declared(topology.UPDATER.name)
         ready, consumers = found or (0, 0)
         held = self._held(consumers) if consumers else {}
-        oldest = [worker["oldest"] for worker in held.values() if worker["oldest"]]
-        newest = [worker["newest"] for worker in held.values() if worker["newest"]]
+        oldest = times.earliest(worker["oldest"] for worker in held.values() if worker["messages"])
+        newest = times.latest(worker["newest"] for worker in held.values())
         return Carried(
             found is not None, ready, consumers, tuple(sorted(held)), sum(one["messages"] for one in held.values()),
-            min(oldest, default=None), max(newest, default=None),
+            oldest, newest,
         )  # fmt: skip
 
     def _declared(self, queue: str) -> tuple[int, int] | None:

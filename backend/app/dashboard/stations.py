@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
 from typing import Any, Final, Literal
 
 from backend.app.api.probe import Answer
 from backend.app.dashboard.readings import WINDOW_SECONDS, Carried, Stored
 from backend.app.dashboard.trend import Rates
+from events import times
 
 State = Literal["ok", "slow", "standing", "unknown"]
 SLOW_SECONDS: Final = 2.0  # at rest an event is through in milliseconds
@@ -170,7 +170,5 @@ def _rounded(value: Any) -> Any:
 
 
 def _age(now: float, event_time: str | None) -> float | None:
-    try:
-        return max(0.0, now - datetime.fromisoformat(event_time).timestamp()) if event_time else None
-    except ValueError:  # another publisher's idea of a time
-        return None
+    at = times.seconds(event_time, now)
+    return None if at is None else now - at

@@ -23,6 +23,7 @@ from backend.app.caches.keys import Cause, Keys
 from backend.app.dead_letters import DeadLetter
 from backend.app.errors import Away
 from backend.app.tasks import ledger
+from events import times
 from events.contract import Hint
 
 log = logging.getLogger(__name__)
@@ -46,13 +47,13 @@ def apply_batch(batch: Batch, task_id: str) -> dict[str, Any]:
     started_at, began = time.time(), time.perf_counter()
     measured = ([0] * (len(latency.BOUNDS) + 1), 0.0)
     result: dict[str, Any] = {"events": len(batch.hints), "unreadable": len(batch.unreadable)}
-    times = [hint.time for hint in batch.hints]
-    result |= {"oldest_event": min(times, default=None), "newest_event": max(times, default=None)}
+    written = [hint.time for hint in batch.hints]
+    result |= {"oldest_event": times.earliest(written), "newest_event": times.latest(written)}
 
     def record(connection: Connection, buried: Sequence[DeadLetter], numbers: dict[str, Any]) -> None:
         nonlocal measured
         dead_letters.bury(connection, [*batch.unreadable, *buried], task_id)
-        measured = latency.measured(times)
+        measured = latency.measured(written)
         told = result | numbers | {"latency": measured[0], "sample": _sample(batch.hints)}
         ledger.insert_finished(connection, task_id, TASK, "event", told, batch.received_at, started_at)
 

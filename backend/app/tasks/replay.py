@@ -26,7 +26,7 @@ from backend.app.celery_app import app
 from backend.app.errors import BrokerAway, Refused, Unprocessable
 from backend.app.settings import settings
 from backend.app.tasks.task import PATIENCE_SECONDS, LedgerTask, flight
-from events import contract
+from events import contract, times
 from events.contract import Event
 from events.errors import BrokerGone, LogTooShort, Malformed
 from events.log import Log, Logged, new_marker
@@ -87,11 +87,8 @@ class Request:
 
 def _written_at(event: Event, published_at: float) -> float:
     """Seconds since the epoch; another publisher may write its times in a way that says nothing: then the message's."""
-    try:
-        at = datetime.fromisoformat(event.time)
-    except ValueError:
-        return published_at
-    return at.timestamp() if at.tzinfo else published_at
+    at = times.seconds(event.time)
+    return published_at if at is None else at
 
 
 def _instant(name: str, text: str | None) -> datetime | None:
@@ -228,8 +225,8 @@ class _Run:
         if (
             since is not None
             and beginning.offset > 0
-            and beginning.time
-            and since < datetime.fromisoformat(beginning.time)
+            and (oldest := times.seconds(beginning.time)) is not None
+            and since.timestamp() < oldest
         ):
             raise LogTooShort(f"{has}; {since.isoformat()} lies before that. Replay since then, or rebuild")
         return offset if offset is not None else since if since is not None else "first"

@@ -14,6 +14,7 @@ from typing import Final
 from backend.app import broker, db
 from backend.app.errors import BrokerAway
 from backend.app.settings import settings
+from events import times
 
 POLL_SECONDS: Final = 0.05
 
@@ -61,7 +62,5 @@ def _connected_workers() -> int:
 
 
 def _is_before(event_time: str, instant: datetime) -> bool:
-    try:
-        return datetime.fromisoformat(event_time) <= instant
-    except (TypeError, ValueError):  # another publisher's idea of a time: take it for an old event
-        return True
+    at = times.seconds(event_time)
+    return at is None or at <= instant.timestamp()  # another publisher's idea of a time: take it for an old event
