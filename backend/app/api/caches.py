@@ -60,7 +60,8 @@ def get_active_cities(cache_type: Literal["products", "companies"], request: Req
     """Cities that have anything at all, and totals."""
     with database.transaction() as connection:
         row = reads.active_cities(connection, cache_type)
-    return answer(request, response, ActiveCities(**row), row["last_updated"], by_date=True)
+        unwritten_at = row.pop("unwritten_at")
+    return answer(request, response, ActiveCities(**row), row["last_updated"], unwritten_at)
 
 
 @router.get("/explain/product/{row_id}", response_model=Explanation)

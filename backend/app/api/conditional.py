@@ -16,16 +16,24 @@ Validated: Final[dict[int | str, dict[str, Any]]] = {304: {"description": "The c
 
 
 def answer(
-    request: Request, response: Response, body: BaseModel, changed: datetime | None, by_date: bool = False
+    request: Request,
+    response: Response,
+    body: BaseModel,
+    changed: datetime | None,
+    unwritten_at: datetime | None = None,
 ) -> Response:
-    """The body with its validators, or 304. `by_date`: whether If-Modified-Since alone is enough."""
+    """The body with its validators, or 304.
+
+    `unwritten_at`: an instant, by the clock that dated the change, from before which no later change can be dated.
+    Without one If-Modified-Since is not honored: a transaction may have dated what it has yet to commit.
+    """
     content = body.model_dump_json().encode()
     etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
     headers = {**response.headers, "ETag": etag, "Cache-Control": "no-cache"}
     headers.pop("content-length", None)
     if changed is not None:
-        headers["Last-Modified"] = format_datetime(_as_http_date(changed), usegmt=True)
-    if _has_it(request, etag, changed if by_date else None):
+        headers["Last-Modified"] = format_datetime(_as_http_date(changed, unwritten_at), usegmt=True)
+    if _has_it(request, etag, changed if unwritten_at is not None else None):
         return Response(status_code=304, headers=headers)
     return Response(content, headers=headers, media_type="application/json")
 
@@ -41,10 +49,10 @@ def _has_it(request: Request, etag: str, changed: datetime | None) -> bool:
         return False
 
 
-def _as_http_date(changed: datetime) -> datetime:
-    """Rounded up once the second is over; while it runs, rounded down, so that the client asks again."""
+def _as_http_date(changed: datetime, unwritten_at: datetime | None) -> datetime:
+    """Rounded up once the second is over and no other change can be of it; else down, so that the client asks again."""
     instant = changed.astimezone(UTC)
-    seconds = math.ceil(instant.timestamp())
-    if datetime.fromtimestamp(seconds, UTC) + SETTLED <= datetime.now(UTC):
-        return datetime.fromtimestamp(seconds, UTC)
+    rounded = datetime.fromtimestamp(math.ceil(instant.timestamp()), UTC)
+    if unwritten_at is not None and rounded + SETTLED <= unwritten_at:
+        return rounded
     return instant.replace(microsecond=0)

@@ -105,8 +105,9 @@ SELECT city_id
 -- name: move_counts
 -- Differences commute, so patches of one city may come in any order. Rows are locked in ascending city id.
 -- A difference of zero makes a row that is missing, and only locks one that is there: that is not answered.
-INSERT INTO city_counts (city_id, products_count, services_count, companies_count, patch_ids)
-SELECT city_id, products, services, companies, %(patch_ids)s::bigint[]
+-- Times are read under the row's lock and never go back: a transaction's begin may lie before a change that it waited for.
+INSERT INTO city_counts (city_id, products_count, services_count, companies_count, patch_ids, updated_at)
+SELECT city_id, products, services, companies, %(patch_ids)s::bigint[], clock_timestamp()
   FROM unnest(%(cities)s::bigint[], %(products)s::bigint[], %(services)s::bigint[], %(companies)s::bigint[])
        AS moved (city_id, products, services, companies)
  ORDER BY city_id
@@ -115,7 +116,7 @@ ON CONFLICT (city_id) DO UPDATE
        services_count = city_counts.services_count + excluded.services_count,
        companies_count = city_counts.companies_count + excluded.companies_count,
        patch_ids = (excluded.patch_ids || city_counts.patch_ids)[1:10],
-       updated_at = now()
+       updated_at = greatest(clock_timestamp(), city_counts.updated_at + interval '1 microsecond')
  WHERE excluded.products_count <> 0 OR excluded.services_count <> 0 OR excluded.companies_count <> 0
 RETURNING city_id, products_count, services_count, companies_count
 
@@ -145,7 +146,7 @@ ON CONFLICT (cache_type) DO UPDATE
                    ORDER BY 1) AS city (city_id)),
        total_companies = active_cities_cache.total_companies + excluded.total_companies,
        total_products = active_cities_cache.total_products + excluded.total_products,
-       last_updated = now()
+       last_updated = greatest(clock_timestamp(), active_cities_cache.last_updated + interval '1 microsecond')
 
 -- name: move_totals
 -- The same when no city entered or left.
@@ -154,7 +155,7 @@ VALUES ('companies', %(companies)s, %(products)s), ('products', %(companies)s, %
 ON CONFLICT (cache_type) DO UPDATE
    SET total_companies = active_cities_cache.total_companies + excluded.total_companies,
        total_products = active_cities_cache.total_products + excluded.total_products,
-       last_updated = now()
+       last_updated = greatest(clock_timestamp(), active_cities_cache.last_updated + interval '1 microsecond')
 
 -- name: miscounts
 -- What must be added to each city's counts to equal its mappings. One statement, so one snapshot; patches move
@@ -197,7 +198,8 @@ SELECT %(cache_type)s,
           FROM city_counts) AS counted
 ON CONFLICT (cache_type) DO UPDATE
    SET active_city_ids = excluded.active_city_ids, total_cities = excluded.total_cities,
-       total_companies = excluded.total_companies, total_products = excluded.total_products, last_updated = now()
+       total_companies = excluded.total_companies, total_products = excluded.total_products,
+       last_updated = greatest(clock_timestamp(), active.last_updated + interval '1 microsecond')
  WHERE (active.active_city_ids, active.total_cities, active.total_companies, active.total_products)
        IS DISTINCT FROM
        (excluded.active_city_ids, excluded.total_cities, excluded.total_companies, excluded.total_products)
@@ -210,7 +212,8 @@ SELECT cache_type FROM active_cities_cache ORDER BY cache_type FOR UPDATE
 -- After lock_totals: both rows carry both totals, so mending a mapping row that had drifted moved those of its
 -- neighbour's row away from the counts as well.
 UPDATE active_cities_cache AS active
-   SET total_companies = counted.companies, total_products = counted.products, last_updated = now()
+   SET total_companies = counted.companies, total_products = counted.products,
+       last_updated = greatest(clock_timestamp(), active.last_updated + interval '1 microsecond')
   FROM (SELECT coalesce(sum(companies_count), 0) AS companies, coalesce(sum(products_count + services_count), 0) AS products
           FROM city_counts) AS counted
  WHERE (active.total_companies, active.total_products) IS DISTINCT FROM (counted.companies, counted.products)
@@ -224,4 +227,5 @@ SELECT (SELECT count(*) FROM no_products), (SELECT count(*) FROM no_companies), 
 -- name: clear_active
 INSERT INTO active_cities_cache (cache_type) VALUES ('companies'), ('products')
 ON CONFLICT (cache_type) DO UPDATE
-   SET active_city_ids = '{}', total_cities = 0, total_companies = 0, total_products = 0, last_updated = now()
+   SET active_city_ids = '{}', total_cities = 0, total_companies = 0, total_products = 0,
+       last_updated = greatest(clock_timestamp(), active_cities_cache.last_updated + interval '1 microsecond')

@@ -22,6 +22,10 @@ SELECT mapping.company_id, company.external_id, company.name, mapping.created_at
  LIMIT %(limit)s
 
 -- name: active_cities
-SELECT cache_type, active_city_ids, total_cities, total_companies, total_products, last_updated
+-- `unwritten_at`: until when nobody had begun to write the row anew, so that whatever is written later is dated later;
+-- none while a transaction may be under way that has dated what it will commit.
+SELECT cache_type, active_city_ids, total_cities, total_companies, total_products, last_updated,
+       CASE WHEN xmax::text = '0' OR age(xmax) > age((pg_snapshot_xmin(pg_current_snapshot())::text::bigint & 4294967295)::text::xid)
+            THEN statement_timestamp() END AS unwritten_at
   FROM active_cities_cache
  WHERE cache_type = %(cache_type)s

@@ -57,7 +57,8 @@ UPDATE cities
 
 -- name: update_company
 UPDATE companies
-   SET city_id = fresh.city_id, name = fresh.name, is_active = fresh.is_active, updated_at = now()
+   SET city_id = fresh.city_id, name = fresh.name, is_active = fresh.is_active,
+       updated_at = greatest(clock_timestamp(), companies.updated_at + interval '1 microsecond')
   FROM unnest(%(ids)s::bigint[], %(parent)s::bigint[], %(name)s::text[], %(is_active)s::boolean[])
        AS fresh (id, city_id, name, is_active)
  WHERE companies.id = fresh.id
@@ -65,7 +66,8 @@ UPDATE companies
 
 -- name: update_product
 UPDATE products
-   SET company_id = fresh.company_id, name = fresh.name, kind = fresh.kind, is_active = fresh.is_active, updated_at = now()
+   SET company_id = fresh.company_id, name = fresh.name, kind = fresh.kind, is_active = fresh.is_active,
+       updated_at = greatest(clock_timestamp(), products.updated_at + interval '1 microsecond')
   FROM unnest(%(ids)s::bigint[], %(parent)s::bigint[], %(name)s::text[], %(kind)s::text[], %(is_active)s::boolean[])
        AS fresh (id, company_id, name, kind, is_active)
  WHERE products.id = fresh.id

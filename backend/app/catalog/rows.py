@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any, Final
 
 import psycopg2.errors
@@ -70,13 +71,18 @@ def change(connection: Connection, table: Table, row_id: int, values: Row) -> Ro
     if not values:
         return find(connection, table, row_id)
     differs = or_(*(table.c[name].is_distinct_from(value) for name, value in values.items()))
-    touched = {"updated_at": func.now()} if "updated_at" in table.c else {}
+    touched = {"updated_at": _now_or_later(table.c.updated_at)} if "updated_at" in table.c else {}
     statement = update(table).where(table.c.id == row_id, differs).values(**values, **touched).returning(table)
     try:
         changed = connection.execute(statement).mappings().first()
     except IntegrityError as failure:
         raise _explained(failure, table, values) from failure
     return dict(changed) if changed is not None else find(connection, table, row_id)
+
+
+def _now_or_later(before: Any) -> Any:
+    """The time under the row's lock; it never goes back, as the begin of a transaction that waited would."""
+    return func.greatest(func.clock_timestamp(), before + timedelta(microseconds=1))
 
 
 def remove(connection: Connection, table: Table, row_id: int) -> None:
