@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from backend.app import dead_letters
+from backend.app.requeue import Chosen
 from backend.app.requeue import requeue as send_again
 
 
@@ -44,9 +45,9 @@ def reasons(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(found, default=str))
         return
-    table = Table("letters", "kind", "reason", "last")
+    table = Table("letters", "kind", "group", "reason", "last")
     for line in found:
-        table.add_row(str(line["letters"]), line["kind"], line["reason"][:200], str(line["last"]))
+        table.add_row(str(line["letters"]), line["kind"], line["group"], line["reason"][:200], str(line["last"]))
     Console().print(table)
 
 
@@ -54,12 +55,15 @@ def reasons(as_json: bool) -> None:
 @click.argument("ids", nargs=-1, type=int)
 @click.option("--reason", default=None, help="All open ones with this reason.")
 @click.option("--kind", type=click.Choice(dead_letters.KINDS), default=None, help="All open ones of this kind.")
+@click.option("--group", default=None, help="All open ones of this group, as `reasons` names it.")
 @click.option("--all", "everything", is_flag=True, help="All open ones.")
 @click.option("--json", "as_json", is_flag=True, help="For scripts.")
-def requeue(ids: tuple[int, ...], reason: str | None, kind: str | None, everything: bool, as_json: bool) -> None:
-    """Send them again: by id, by reason, by kind, or all."""
-    if not (ids or reason or kind or everything):
-        raise click.UsageError("say which: ids, --reason, --kind or --all")
-    sent = send_again(list(ids) or None, kind, reason)
+def requeue(
+    ids: tuple[int, ...], reason: str | None, kind: str | None, group: str | None, everything: bool, as_json: bool
+) -> None:
+    """Send them again: by id, by reason, by kind, by group, or all."""
+    if not (ids or reason or kind or group or everything):
+        raise click.UsageError("say which: ids, --reason, --kind, --group or --all")
+    sent = send_again(Chosen(list(ids) or None, kind, reason, group))
     click.echo(json.dumps({"requeued": sent}) if as_json else f"{sent} dead letters were sent again.")
     sys.exit(0)

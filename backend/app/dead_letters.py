@@ -7,10 +7,13 @@ only the way in for messages that the broker itself gave up on; the worker moves
 from __future__ import annotations
 
 import base64
+import codecs
 import json
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Literal
 from uuid import UUID
@@ -41,6 +44,11 @@ SQL: Final = statements(Path(__file__).with_suffix(".sql"))
 KINDS: Final = ("unreadable", "unknown_type", "failed", "undeliverable")
 Kind = Literal["unreadable", "unknown_type", "failed", "undeliverable"]
 MOST_PAYLOAD: Final = 256 * 1024  # characters kept of a payload
+MOST_REASON: Final = 500  # characters; lists show it, and people read it
+MOST_NAME: Final = 255  # characters of a subject, an id, a type
+MOST_HEADERS: Final = 50
+MOST_HEADER: Final = 500  # characters of a header's value
+CUT: Final = "x-citycache-body-cut"  # header of a letter that keeps only the beginning of its message's body
 
 
 class DeadLetterRow(Base):
@@ -92,14 +100,17 @@ class DeadLetter:
     attempts: int = 1
 
 
-def unreadable(failure: Malformed, body: bytes | str, content_type: str, headers: Mapping[str, Any]) -> DeadLetter:
-    """A message, or the part of it, that is not an event of the contract."""
+def unreadable(
+    failure: Malformed, body: bytes | str, content_type: str, headers: Mapping[str, Any], most: int = MOST_PAYLOAD
+) -> DeadLetter:
+    """A message, or the part of it, that is not an event of the contract; at most `most` characters of it are kept."""
     kind: Kind = "unknown_type" if isinstance(failure, UnknownType) else "unreadable"
-    payload, encoding = _text(body)
-    simple = (str, int, float, bool)
-    plain = {str(name): value for name, value in headers.items() if isinstance(value, simple)}
-    return DeadLetter(
-        kind, str(failure), content_type=content_type, headers=plain, payload=payload, payload_encoding=encoding
+    payload, encoding, is_whole = _text(body, most)
+    plain = _plain(headers) if is_whole else {**_plain(headers), CUT: f"{len(body)} bytes"}
+    return bounded(
+        DeadLetter(
+            kind, str(failure), content_type=content_type, headers=plain, payload=payload, payload_encoding=encoding
+        )
     )
 
 
@@ -107,20 +118,39 @@ def failed(hint: Hint, failure: Exception, attempts: int) -> DeadLetter:
     """A key whose patch fails by itself."""
     subject = hint.noun if hint.id is None else f"{hint.noun}/{hint.id}"
     sentence = str(getattr(failure, "orig", None) or failure).strip().splitlines()
-    return DeadLetter(
-        "failed",
-        f"the patch of {subject} fails: {sentence[0] if sentence else type(failure).__name__}",
-        subject=subject,
-        event_id=hint.event_id,
-        payload=json.dumps({"id": hint.event_id, "subject": subject, "time": hint.time}),
-        attempts=attempts,
+    event_id, at = shortened(hint.event_id, MOST_NAME), shortened(hint.time, MOST_NAME)
+    return bounded(
+        DeadLetter(
+            "failed",
+            f"the patch of {subject} fails: {sentence[0] if sentence else type(failure).__name__}",
+            subject=subject,
+            event_id=event_id,
+            payload=json.dumps({"id": event_id, "subject": subject, "time": at}),
+            attempts=attempts,
+        )
     )
+
+
+def bounded(letter: DeadLetter) -> DeadLetter:
+    """The letter with texts of a length that lists, indexes and addresses bear."""
+    names = {name: shortened(getattr(letter, name), MOST_NAME) for name in ("subject", "event_id", "event_type")}
+    return replace(
+        letter,
+        reason=shortened(letter.reason, MOST_REASON),
+        content_type=shortened(letter.content_type, MOST_NAME),
+        **names,
+    )
+
+
+def bare(letter: DeadLetter) -> DeadLetter:
+    """Only what was wrong, without a byte that somebody else has written."""
+    return DeadLetter(letter.kind, "it was wrong in a way that cannot be kept", attempts=letter.attempts)
 
 
 def bury(connection: Connection, letters: Sequence[DeadLetter], task_id: str | None) -> None:
     """Keep dead letters, in the caller's transaction."""
     if letters:
-        parameters = {"letters": _storable([asdict(letter) for letter in letters]), "task_id": task_id}
+        parameters = {"letters": _storable([asdict(bounded(letter)) for letter in letters]), "task_id": task_id}
         connection.exec_driver_sql(SQL["bury"], parameters)
 
 
@@ -132,18 +162,23 @@ def close_patched(connection: Connection, hints: Sequence[Hint], task_id: str) -
 
 
 def listed(
-    state: str = "open", kind: str | None = None, reason: str | None = None, limit: int = 50, before: int | None = None
+    state: str = "open",
+    kind: str | None = None,
+    reason: str | None = None,
+    group: str | None = None,
+    limit: int = 50,
+    before: int | None = None,
 ) -> list[dict[str, Any]]:
-    """Letters, newest first; `state` is open, closed or all."""
-    parameters = {"state": state, "kind": kind, "reason": reason, "limit": limit, "before": before}
+    """Letters, newest first; `state` is open, closed or all, `group` names one kind and reason as `reasons` does."""
+    parameters = {"state": state, "kind": kind, "reason": reason, "group": group, "limit": limit, "before": before}
     with db.transaction() as connection:
         return [dict(row) for row in connection.exec_driver_sql(SQL["listed"], parameters).mappings()]
 
 
 def reasons() -> list[dict[str, Any]]:
-    """Open letters by kind and reason, the most frequent first."""
+    """Open letters by kind and reason, the most frequent first; `group` is a short name of the two."""
     with db.transaction() as connection:
-        names = ("kind", "reason", "letters", "first", "last")
+        names = ("kind", "reason", "group", "letters", "first", "last")
         return [dict(zip(names, row, strict=True)) for row in connection.exec_driver_sql(SQL["reasons"])]
 
 
@@ -153,16 +188,43 @@ def prune(days: float, rows: int = 20_000) -> int:
         return connection.exec_driver_sql(SQL["prune"], {"days": days, "rows": rows}).rowcount
 
 
+def open_letters(connection: Connection, most: int = 10_000) -> int:
+    """How many are open; counts no further than `most`, so it costs little however many there are."""
+    return int(connection.exec_driver_sql(SQL["open_letters"], {"most": most}).scalar_one())
+
+
 def _storable(letters: list[dict[str, Any]]) -> str:
     """JSON that PostgreSQL takes: no NUL and no lone half of a surrogate pair, which foreign headers may hold."""
     whole = json.dumps(letters, ensure_ascii=False).encode("utf-8", "replace").decode()
     return whole.replace("\\u0000", "\\ufffd")
 
 
-def _text(body: bytes | str) -> tuple[str, str]:
+def shortened(text: Any, most: int) -> Any:
+    """A text of at most so many characters, which says when it was cut; anything else as it is."""
+    if not isinstance(text, str) or len(text) <= most:
+        return text
+    note = f"… (cut, of {len(text)} characters)"
+    return text[: most - len(note)] + note
+
+
+def _plain(headers: Mapping[str, Any]) -> dict[str, Any]:
+    """Headers that are a text, a number or a truth, the first ones; JSON knows no infinity."""
+    named = {str(name)[:MOST_NAME]: value for name, value in headers.items() if isinstance(value, (str, int, float))}
+    named.pop(CUT, None)
+    return {name: _finite(shortened(value, MOST_HEADER)) for name, value in islice(named.items(), MOST_HEADERS)}
+
+
+def _finite(value: Any) -> Any:
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _text(body: bytes | str, most: int) -> tuple[str, str, bool]:
+    """What is kept of a body, its encoding, and whether that is all of it."""
     if isinstance(body, str):
-        return body[:MOST_PAYLOAD], "utf-8"
+        return body[:most], "utf-8", len(body) <= most
+    part = body[: 4 * most]  # a character has at most four bytes
     try:
-        return body.decode()[:MOST_PAYLOAD], "utf-8"
+        text = codecs.getincrementaldecoder("utf-8")().decode(part, len(part) == len(body))
+        return text[:most], "utf-8", len(text) <= most and len(part) == len(body)
     except UnicodeDecodeError:
-        return base64.b64encode(body[: MOST_PAYLOAD // 2]).decode(), "base64"
+        return base64.b64encode(body[: most // 2]).decode(), "base64", len(body) <= most // 2

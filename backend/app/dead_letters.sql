@@ -16,37 +16,52 @@ UPDATE dead_letters
  WHERE closed_at IS NULL AND subject = ANY(%(subjects)s::text[])
 
 -- name: listed
-SELECT id, kind, reason, subject, event_id, event_type, content_type, headers, payload, payload_encoding, attempts,
-       task_id, buried_at, requeued_at, closed_at, closed_because, closed_by
+SELECT id, kind, left(reason, 500) AS reason, subject, event_id, event_type, content_type, headers, payload,
+       payload_encoding, attempts, task_id, buried_at, requeued_at, closed_at, closed_because, closed_by
   FROM dead_letters
  WHERE (%(state)s = 'all' OR (closed_at IS NULL) = (%(state)s = 'open'))
    AND (%(kind)s::text IS NULL OR kind = %(kind)s)
    AND (%(reason)s::text IS NULL OR reason = %(reason)s)
+   AND (%(group)s::text IS NULL OR md5(kind || ':' || reason) = %(group)s)
    AND (%(before)s::bigint IS NULL OR id < %(before)s)
  ORDER BY id DESC
  LIMIT %(limit)s
 
 -- name: reasons
-SELECT kind, reason, count(*), min(buried_at), max(buried_at)
+SELECT kind, left(reason, 500), md5(kind || ':' || reason), count(*), min(buried_at), max(buried_at)
   FROM dead_letters WHERE closed_at IS NULL GROUP BY kind, reason ORDER BY count(*) DESC LIMIT 100
 
--- name: take
--- Letters to send again; requeueing closes them, and whatever fails again is buried anew.
-SELECT id, kind, reason, subject, event_id, event_type, content_type, headers, payload, payload_encoding, attempts
-  FROM dead_letters
+-- name: open_letters
+SELECT count(*) FROM (SELECT FROM dead_letters WHERE closed_at IS NULL LIMIT %(most)s) AS letter
+
+-- name: claim
+-- Letters to send again, oldest first. A claim holds no lock: who claims sends without a transaction, then marks what
+-- was sent. A claim whose process died before that ends by itself. What has only the beginning of its message stays.
+WITH claimed AS (
+SELECT id FROM dead_letters
  WHERE closed_at IS NULL
+   AND (requeued_at IS NULL OR requeued_at < clock_timestamp() - %(seconds)s * interval '1 second')
+   AND NOT coalesce(headers ? 'x-citycache-body-cut', false)
    AND (%(ids)s::bigint[] IS NULL OR id = ANY(%(ids)s::bigint[]))
    AND (%(kind)s::text IS NULL OR kind = %(kind)s)
    AND (%(reason)s::text IS NULL OR reason = %(reason)s)
+   AND (%(group)s::text IS NULL OR md5(kind || ':' || reason) = %(group)s)
    AND id > %(after)s
  ORDER BY id
  LIMIT %(limit)s
    FOR UPDATE SKIP LOCKED
+)
+UPDATE dead_letters AS letter SET requeued_at = clock_timestamp()
+  FROM claimed WHERE letter.id = claimed.id
+RETURNING letter.id, kind, subject, event_id, content_type, headers, payload, payload_encoding
 
--- name: requeued
-UPDATE dead_letters
-   SET requeued_at = clock_timestamp(), closed_at = clock_timestamp(), closed_because = 'requeued'
- WHERE id = ANY(%(ids)s::bigint[])
+-- name: sent
+-- One that a patch has closed meanwhile says so already.
+UPDATE dead_letters SET closed_at = clock_timestamp(), closed_because = 'requeued'
+ WHERE id = ANY(%(ids)s::bigint[]) AND closed_at IS NULL
+
+-- name: unclaim
+UPDATE dead_letters SET requeued_at = NULL WHERE id = ANY(%(ids)s::bigint[]) AND closed_at IS NULL
 
 -- name: prune
 DELETE FROM dead_letters WHERE id IN (

@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import json
 import time
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from operator import itemgetter
+from typing import Any, Final, Literal
 from uuid import uuid4
 
 import amqp
@@ -20,14 +22,29 @@ from events import contract, topology
 from events.errors import BrokerGone
 from events.publisher import LOST, connect
 
-PART: Final = 500  # letters of one transaction
+PART: Final = 50  # letters of one claim; each may have 256 kB
+CLAIM_SECONDS: Final = 60.0  # after which a letter that was claimed and never marked may be sent by another
+CONFIRM_SECONDS: Final = 5.0
+Send = Callable[[dict[str, Any]], None]
 
 
-def requeue(ids: Sequence[int] | None = None, kind: str | None = None, reason: str | None = None) -> int:
-    """Send open letters again, all that match; how many. Raises BrokerAway or DatabaseAway, and then what was not
-    sent stays open. What cannot be applied this time either is buried anew."""
+@dataclass(frozen=True)
+class Chosen:
+    """Which open letters: all that match what is not None."""
+
+    ids: Sequence[int] | None = None
+    kind: str | None = None
+    reason: str | None = None
+    group: str | None = None  # one kind and reason, as `dead_letters.reasons` names them
+
+
+def requeue(chosen: Chosen) -> int:
+    """Send open letters again; how many. Raises BrokerAway or DatabaseAway, and then what was not sent stays open.
+
+    What cannot be applied this time either is buried anew.
+    """
     if settings().in_process:
-        return _each_part(ids, kind, reason, _apply)
+        return _send_all(chosen, _apply)
     try:
         connection = connect(settings().celery_broker_url, "requeue", read_timeout=5, write_timeout=5)
     except BrokerGone as failure:
@@ -35,32 +52,45 @@ def requeue(ids: Sequence[int] | None = None, kind: str | None = None, reason: s
     try:
         channel: Any = connection.channel()
         channel.confirm_select()
-        return _each_part(ids, kind, reason, lambda letter: _publish(channel, letter))
+        return _send_all(chosen, lambda letter: _publish(channel, letter))
     except LOST as failure:
         raise BrokerAway(f"the broker is away: {failure!r}") from failure
     finally:
         connection.collect(socket_timeout=1)
 
 
-def _each_part(ids: Sequence[int] | None, kind: str | None, reason: str | None, send: Any) -> int:
+def _send_all(chosen: Chosen, send: Send) -> int:
+    """No transaction is open while something is sent: it may be a patch that closes the very letter."""
     sent, after = 0, 0
-    while True:
+    while letters := _claim(chosen, after):
+        _send_part(letters, send)
+        sent, after = sent + len(letters), letters[-1]["id"]
+    return sent
+
+
+def _send_part(letters: Sequence[dict[str, Any]], send: Send) -> None:
+    sent: list[int] = []
+    try:
+        for letter in letters:
+            send(letter)
+            sent.append(letter["id"])
+    finally:
+        _mark("sent", sent)
+        _mark("unclaim", [letter["id"] for letter in letters[len(sent) :]])
+
+
+def _claim(chosen: Chosen, after: int) -> list[dict[str, Any]]:
+    ids = None if chosen.ids is None else as_array(list(chosen.ids))
+    parameters = asdict(chosen) | {"ids": ids, "after": after, "limit": PART, "seconds": CLAIM_SECONDS}
+    with db.transaction() as connection:
+        rows = [dict(row) for row in connection.exec_driver_sql(SQL["claim"], parameters).mappings()]
+    return sorted(rows, key=itemgetter("id"))
+
+
+def _mark(how: Literal["sent", "unclaim"], ids: list[int]) -> None:
+    if ids:
         with db.transaction() as connection:
-            parameters = {
-                "ids": as_array(list(ids)) if ids is not None else None,
-                "kind": kind,
-                "reason": reason,
-                "after": after,
-                "limit": PART,
-            }
-            letters = [dict(row) for row in connection.exec_driver_sql(SQL["take"], parameters).mappings()]
-            if not letters:
-                return sent
-            for letter in letters:
-                send(letter)
-            taken = [letter["id"] for letter in letters]
-            connection.exec_driver_sql(SQL["requeued"], {"ids": as_array(taken)})
-        sent, after = sent + len(taken), taken[-1]
+            connection.exec_driver_sql(SQL[how], {"ids": as_array(ids)})
 
 
 def _message(letter: dict[str, Any]) -> tuple[bytes, str, dict[str, Any]]:
@@ -87,7 +117,9 @@ def _publish(channel: Any, letter: dict[str, Any]) -> None:
     message = amqp.Message(
         body, content_type=content_type, application_headers=headers, delivery_mode=2, message_id=str(uuid4())
     )
-    channel.basic_publish_confirm(message, exchange="", routing_key=topology.UPDATER.name, confirm_timeout=5)
+    channel.basic_publish_confirm(
+        message, exchange="", routing_key=topology.UPDATER.name, confirm_timeout=CONFIRM_SECONDS
+    )
 
 
 def _apply(letter: dict[str, Any]) -> None:

@@ -69,6 +69,7 @@ class Reason(BaseModel):
 
     kind: str
     reason: str
+    group: str = Field(description="names this kind and reason where one asks for its letters")
     letters: int
     first: datetime
     last: datetime

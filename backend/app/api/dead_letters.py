@@ -15,7 +15,7 @@ from backend.app.api.paging import BIGINT_MAX
 from backend.app.api.problems import documented
 from backend.app.api.security import GUARDED, KEYS
 from backend.app.api.values import Body, Reference
-from backend.app.requeue import requeue
+from backend.app.requeue import Chosen, requeue
 
 router = APIRouter(
     prefix="/events/dead-letters",
@@ -25,6 +25,7 @@ router = APIRouter(
 )
 Kind = Literal["unreadable", "unknown_type", "failed", "undeliverable"]
 Reason = Annotated[str, Field(min_length=1, max_length=2000, pattern=r"^[^\x00]+$")]
+GROUP = r"^[0-9a-f]{32}$"  # one kind and reason; short enough for an address, whatever the reason says
 
 
 class DeadLetter(BaseModel):
@@ -57,17 +58,18 @@ class DeadLetters(BaseModel):
 
 
 class Requeue(Body):
-    """Which open letters to send again: some ids, those of a kind, of a reason or of both, or all."""
+    """Which open letters to send again: some ids, those of a kind, of a reason, of a group or of all these, or all."""
 
     ids: Annotated[list[Reference], Field(min_length=1, max_length=10_000)] | None = None
     kind: Kind | None = None
     reason: Reason | None = None
+    group: Annotated[str, Field(pattern=GROUP)] | None = None
     all: bool = False
 
     @model_validator(mode="after")
     def _one_choice(self) -> Requeue:
-        if [self.ids is not None, bool(self.kind or self.reason), self.all].count(True) != 1:
-            raise ValueError("give ids, or kind and reason, or all")
+        if [self.ids is not None, bool(self.kind or self.reason or self.group), self.all].count(True) != 1:
+            raise ValueError("give ids, or kind, reason and group, or all")
         return self
 
 
@@ -84,12 +86,13 @@ def list_dead_letters(
     state: Literal["open", "closed", "all"] = "open",
     kind: Kind | None = None,
     reason: Annotated[str | None, Query(min_length=1, max_length=2000, pattern=r"^[^\x00]+$")] = None,
+    group: Annotated[str | None, Query(pattern=GROUP, description="One kind and reason, as /reasons names it.")] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
     before: Annotated[int | None, Query(ge=0, le=BIGINT_MAX, description="A letter's id: older ones.")] = None,
 ) -> Any:
     """Dead letters with payload, reason, key and time, newest first."""
     database.prepare()
-    found = dead_letters.listed(state, kind, reason, limit + 1, before)
+    found = dead_letters.listed(state, kind, reason, group, limit + 1, before)
     following = None
     if len(found) > limit:
         url = request.url.include_query_params(before=found[limit - 1]["id"], limit=limit)
@@ -100,6 +103,6 @@ def list_dead_letters(
 
 @router.post("/requeue", status_code=202, response_model=Requeued)
 def requeue_dead_letters(chosen: Requeue) -> Any:
-    """Send letters again: by id, by kind or reason, or all open ones."""
+    """Send letters again: by id, by kind, reason or group, or all open ones."""
     database.prepare()
-    return {"requeued": requeue(chosen.ids, chosen.kind, chosen.reason)}
+    return {"requeued": requeue(Chosen(chosen.ids, chosen.kind, chosen.reason, chosen.group))}

@@ -77,7 +77,7 @@ function drawReasons() {
     el("p", { class: "quote" }, found.reason),
     el("div", { class: "buttons start" },
       el("button", { type: "button", onclick: () => look(found) }, t("letters.look")),
-      el("button", { type: "button", onclick: () => requeue({ kind: found.kind, reason: found.reason }) }, t("letters.requeue")))));
+      el("button", { type: "button", onclick: () => requeue({ group: found.group }) }, t("letters.requeue")))));
   fill($("letters-body"), [el("ul", { class: "plain" }, ...items)], JSON.stringify([reasons, t("letters.look")]));
 }
 
@@ -87,7 +87,7 @@ async function look(found) {
   $("letters-list").replaceChildren();
   open($("letters-dialog"));
   try {
-    const query = new URLSearchParams({ kind: found.kind, reason: found.reason, limit: "20" });
+    const query = new URLSearchParams({ group: found.group, limit: "20" });
     const { items } = await guarded("GET", `events/dead-letters?${query}`);
     $("letters-list").replaceChildren(...items.map(letter));
   } catch (problem) {
