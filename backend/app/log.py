@@ -1,4 +1,7 @@
-"""Log lines, as text for people or as JSON for collectors; no line shows a password or an API key."""
+"""Log lines, as text for people or as JSON for collectors; no line shows a password or an API key.
+
+What others have sent may be in any line: it is cut before anything is looked for in it, and cannot begin a line.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +21,17 @@ from backend.app.settings import Settings, settings
 
 MASK: Final = "***"
 SHORTEST_SECRET: Final = 6  # a shorter one would mask half of the words of a line
-_IN_URL: Final = re.compile(r"([a-z][a-z0-9+.-]*://[^\s:/@]*):[^\s/@]+@", re.IGNORECASE)
+LONGEST: Final = 32_768  # characters of a text that is logged or masked; the rest is cut
+LONGEST_SECRET: Final = 1_024  # characters that are looked at beyond the cut, so that no half of a secret stays there
+_IN_URL: Final = re.compile(r"(://[^\s:/@]{0,255}):[^\s/@]{1,1023}@")
 _NAMED: Final = re.compile(
-    r"\b(api[_-]?key|x-api-key|password|passwd|authorization|token)(['\"]?\s*[=:]\s*['\"]?)(bearer\s+)?[^\s&'\",;]+",
+    r"\b(api[_-]?key|x-api-key|password|passwd|authorization|token)"
+    r"(['\"]?\s{0,8}[=:]\s{0,8}['\"]?)(bearer\s{1,8})?[^\s&'\",;]+",
     re.IGNORECASE,
 )
+_CONTROLS: Final = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\t\n"}
+_CONTROLS_IN_JSON: Final = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
+_CONTINUED: Final = "\n    "  # lines of one record after its first: none of them looks like a record of its own
 _OWN: Final = frozenset(vars(logging.LogRecord("", 0, "", 0, "", (), None))) | {
     "message",
     "asctime",
@@ -49,12 +58,16 @@ def configure(form: str = "text", level: str = "INFO") -> None:
 
 
 def masked(text: str) -> str:
-    """The text without passwords in URLs, values of things named like secrets, and this process's own secrets."""
-    return without_own(_NAMED.sub(rf"\1\2\3{MASK}", _IN_URL.sub(rf"\1:{MASK}@", text)))
+    """The text, at most LONGEST characters of it, without passwords in URLs, values of things named like secrets, and
+    this process's own secrets."""
+    if len(text) <= LONGEST:
+        return _masked(text)
+    seen = _masked(text[: LONGEST + LONGEST_SECRET])
+    return f"{seen[:-LONGEST_SECRET]}… (cut: {len(text):,} characters)"
 
 
-def without_own(text: str) -> str:
-    """The text without this process's own passwords and keys."""
+def _masked(text: str) -> str:
+    text = _NAMED.sub(rf"\1\2\3{MASK}", _IN_URL.sub(rf"\1:{MASK}@", text))
     for secret in _secrets(settings()):
         text = text.replace(secret, MASK)
     return text
@@ -67,7 +80,8 @@ class TextLines(logging.Formatter):
         """One record; a traceback follows on lines of its own."""
         fields = "".join(f" {name}={value}" for name, value in _fields(record).items())
         line = f"{_instant(record)} {record.levelname} {record.name}: {record.getMessage()}{fields}"
-        return masked("\n".join([line, *_traceback(self, record)]))
+        told = "\n".join(map(masked, [line, *_traceback(self, record)]))
+        return _encodable(told.translate(_CONTROLS).replace("\n", _CONTINUED))
 
 
 class JsonLines(logging.Formatter):
@@ -84,7 +98,8 @@ class JsonLines(logging.Formatter):
         }
         if trace := _traceback(self, record):
             entry["traceback"] = "\n".join(trace)
-        return json.dumps({name: _masked_value(value) for name, value in entry.items()}, ensure_ascii=False)
+        told = json.dumps({name: _masked_value(value) for name, value in entry.items()}, ensure_ascii=False)
+        return _encodable(told.translate(_CONTROLS_IN_JSON))
 
 
 def _instant(record: logging.LogRecord) -> str:
@@ -97,6 +112,11 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
 
 def _masked_value(value: Any) -> Any:
     return value if isinstance(value, (int, float, bool, type(None))) else masked(str(value))
+
+
+def _encodable(text: str) -> str:
+    """With lone surrogates written out: a stream refuses them, and the line would be lost."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _traceback(formatter: logging.Formatter, record: logging.LogRecord) -> list[str]:

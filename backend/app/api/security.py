@@ -19,7 +19,7 @@ from backend.app.api.journal import Journal
 from backend.app.api.problems import documented, problem
 from backend.app.audit import Entry
 from backend.app.keys import Role
-from backend.app.log import masked
+from backend.app.log import LONGEST_SECRET, masked
 from backend.app.settings import settings
 
 SAFE: Final = ("GET", "HEAD", "OPTIONS")
@@ -139,7 +139,8 @@ def _entry(scope: Scope, status: int, detail: str | None) -> Entry:
 
 def _clean(text: str) -> str:
     """What PostgreSQL takes, and no secret that somebody has put into an address."""
-    return masked(text.encode("utf-8", "replace").decode().replace("\0", "\ufffd"))[:LONGEST_PATH]
+    cut = text[: LONGEST_PATH + LONGEST_SECRET]
+    return masked(cut.encode("utf-8", "replace").decode().replace("\0", "\ufffd"))[:LONGEST_PATH]
 
 
 def _shown(headers: Headers) -> bytes:
