@@ -97,3 +97,27 @@ def test_says_in_the_documentation_which_endpoints_need_the_key(locked: Client) 
                 marked.add((method.upper(), re.sub(r"\{.*?\}", "1", path).removeprefix(V1)))
                 assert {"401", "403", "503"} <= set(operation["responses"])
     assert set(GUARDED) <= marked
+
+
+GUESSES = (
+    "/nowhere/{0}",
+    "/celery/tasks/{0}",
+    "/caches/explain/product/{0}",
+    "/cities/{0}",
+    "/products?{0}=1&kind={0}",
+)
+
+
+def test_a_guessed_secret_comes_back_like_any_other_word(locked: Client) -> None:
+    for path in GUESSES:
+        for method in ("GET", "POST"):
+            asked = {word: V1 + path.format(word) for word in (KEY, KEY[::-1])}
+            answers = {word: locked.request(method, asked[word], headers={"X-API-Key": KEY}) for word in asked}
+            assert len({answer.text.replace(word, "") for word, answer in answers.items()}) == 1, (method, path)
+
+
+def test_problems_are_short_whatever_was_sent(locked: Client) -> None:
+    for path in (f"/{'é' * 300}/{'x' * 5_000}", f"/cities?after={'y' * 5_000}&sort={'z' * 5_000}"):
+        answer = locked.get(V1 + path)
+        assert answer.status_code in (404, 414, 422)
+        assert len(answer.content) < 8_000

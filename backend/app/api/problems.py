@@ -1,4 +1,8 @@
-"""Errors as RFC 9457 problem details, whatever raised them; nothing leaves the API as plain text or as a bare 500."""
+"""Errors as RFC 9457 problem details, whatever raised them; nothing leaves the API as plain text or as a bare 500.
+
+What the asker sent comes back as it was, cut where it is long: masking it would tell who guesses a secret that the
+guess was right. Masked are texts of servers and drivers alone, in which the asker has no say.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
+from itertools import islice
 from typing import Any, Final
 
 import psycopg2
@@ -20,11 +25,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from backend.app import db
 from backend.app.catalog.rows import UnknownParent
 from backend.app.errors import Away, BadSetting, CitycacheError, Conflict, NotFound, Refused, Unprocessable
-from backend.app.log import without_own
+from backend.app.log import masked
 from events.errors import EventError
 
 log = logging.getLogger(__name__)
 MEDIA_TYPE: Final = "application/problem+json"
+MOST_ERRORS: Final = 50  # fields of one answer
+LONGEST_DETAIL: Final = 2_000  # characters of a detail
+LONGEST_INSTANCE: Final = 500  # characters of a path, method or field name that is shown
 RETRY_AFTER: Final = {"Retry-After": "1"}
 BROKER_FAILURES: Final = ("kombu.exceptions.OperationalError", "amqp.exceptions.")  # by name: the API imports neither
 STATUSES: Final[dict[type[CitycacheError], int]] = {
@@ -35,6 +43,7 @@ STATUSES: Final[dict[type[CitycacheError], int]] = {
     Away: 503,
     BadSetting: 503,
 }
+OURS: Final = (Away, BadSetting)  # their texts come from servers and settings, not from the request
 
 
 class FieldError(BaseModel):
@@ -73,8 +82,8 @@ def problem(
     found = Problem(
         title=HTTPStatus(status).phrase,
         status=status,
-        detail=without_own(detail),
-        instance=without_own(path) or None,
+        detail=_shown(detail, LONGEST_DETAIL),
+        instance=_shown(path, LONGEST_INSTANCE) or None,
         errors=list(errors or ()) or None,
     )
     body = json.dumps(found.model_dump(exclude_none=True)).encode()
@@ -86,7 +95,8 @@ def respond(failure: Exception, path: str) -> Response:
     """The problem that an exception is; one that nobody expected is logged and becomes a 500 without its text."""
     for kind, status in STATUSES.items():
         if isinstance(failure, kind):
-            return problem(status, str(failure), path, _errors(failure))
+            told = masked(str(failure)) if isinstance(failure, OURS) else str(failure)
+            return problem(status, told, path, _errors(failure))
     if _is_away(failure):
         log.warning("a server is away: %s: %s", type(failure).__name__, failure)
         return problem(503, "a server that is needed did not answer in time", path)
@@ -100,15 +110,14 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     def http(request: Request, failure: HTTPException) -> Response:
         phrase = HTTPStatus(failure.status_code).phrase
-        sentence = (
-            failure.detail if failure.detail != phrase else f"{request.method} {request.url.path}: {phrase.lower()}"
-        )
+        asked = f"{_shown(request.method, 20)} {_shown(request.url.path, LONGEST_INSTANCE)}"
+        sentence = failure.detail if failure.detail != phrase else f"{asked}: {phrase.lower()}"
         status = 422 if failure.status_code == 400 else failure.status_code  # a body that cannot even be parsed
         return problem(status, sentence, request.url.path, headers=failure.headers)
 
     @app.exception_handler(RequestValidationError)
     def invalid(request: Request, failure: RequestValidationError) -> Response:
-        errors = [_field_error(error) for error in failure.errors()]
+        errors = [_field_error(error) for error in islice(failure.errors(), MOST_ERRORS)]
         detail = "; ".join(f"{'.'.join(map(str, error.loc))}: {error.msg}" for error in errors[:5])
         return problem(422, detail, request.url.path, errors)
 
@@ -150,12 +159,14 @@ def _errors(failure: CitycacheError) -> list[FieldError]:
 
 def _field_error(error: Mapping[str, Any]) -> FieldError:
     """Without the input itself: it may be huge, secret, or no valid text."""
-    loc = [part if isinstance(part, int) else _printable(str(part)) for part in error.get("loc", ())]
-    return FieldError(loc=loc, msg=_printable(str(error.get("msg"))), type=str(error.get("type")))
+    loc = [part if isinstance(part, int) else _shown(str(part), LONGEST_INSTANCE) for part in error.get("loc", ())]
+    return FieldError(loc=loc, msg=_shown(str(error.get("msg")), LONGEST_DETAIL), type=str(error.get("type")))
 
 
-def _printable(text: str) -> str:
-    return text.encode("utf-8", "replace").decode()
+def _shown(text: str, most: int) -> str:
+    """What JSON can carry of it, and no more than so many characters."""
+    cut = text if len(text) <= most else text[: most - 1] + "…"
+    return cut.encode("utf-8", "replace").decode()
 
 
 def _is_away(failure: BaseException) -> bool:
