@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -11,13 +12,13 @@ import psycopg2
 import psycopg2.extensions
 
 from events.errors import LeaderLost
+from events.floor import Floor
 from events.sql_files import statements
 
 SQL_FOLDER: Final = Path(__file__).parent / "sql"
 SQL: Final = statements(SQL_FOLDER / "relay.sql")
 CAPTURE_FUNCTIONS: Final = ("capture_inserted", "capture_updated", "capture_deleted", "capture_truncated")
 LEADER_LOCK: Final = 0x6369_7479  # 'city'; the key of the leader's advisory lock
-FLOOR_SECONDS: Final = 1.0  # how often the floor is raised; dead rows of one second are scanned in under 1 ms
 PING_SECONDS: Final = 2.0  # between two pings, well below IDLE_SESSION
 IDLE_SESSION: Final = "10s"  # a leader that is suspended loses its session, and with it the lock, after this
 
@@ -51,39 +52,36 @@ class Lag:
 class Outbox:
     """Claims and deletes on one connection of its own, which also holds the leader lock.
 
-    Rows are claimed in the order of their ids, from all rows that are visible: ids do not follow the order of
-    commits, so there is no 'last seen' id. The floor below which no row can appear any more is proven instead:
-    once every transaction that ran when id N was handed out has ended, and no row up to N is visible, N is a floor.
-    It keeps the claim fast over dead index entries that an old snapshot elsewhere keeps alive.
+    Rows are claimed in the order of their ids, from all that are visible above the proven floor: see floor.py.
     """
 
-    def __init__(self, connection: psycopg2.extensions.connection) -> None:
+    def __init__(
+        self, connection: psycopg2.extensions.connection, on_floor_reset: Callable[[], None] = lambda: None
+    ) -> None:
+        """`on_floor_reset` hears that a row was found where none could be."""
         self._connection = connection
-        self._floor = 0
-        self._horizon: tuple[int, int] | None = None  # (id, transaction): see _raise_floor
-        self._checked = self._spoke = time.monotonic()
+        self._spoke = time.monotonic()
+        self.floor = Floor(self._ask, on_floor_reset)
 
     def lead(self) -> bool:
         """Try to become the leader; False when another relay leads. Raises LeaderLost when the server is gone."""
-        if not self._one("try_lead", lock=LEADER_LOCK):
+        if not self._ask("try_lead", lock=LEADER_LOCK)[0][0]:
             return False
         self._run(f"SET idle_session_timeout = '{IDLE_SESSION}'", {})
         return True
 
     def claim(self, rows: int) -> list[Row]:
         """Up to `rows` oldest rows. They stay in the table until deleted."""
-        claimed = [Row(*row) for row in self._run(SQL["claim"], {"floor": self._floor, "rows": rows})]
-        if time.monotonic() - self._checked >= FLOOR_SECONDS:
-            self._raise_floor(claimed)
-        return claimed
+        self.floor.tend()
+        return [Row(*row) for row in self._ask("claim", floor=self.floor.id, rows=rows)]
 
     def delete(self, ids: list[int]) -> None:
         """Delete delivered rows."""
-        self._run(SQL["delete"], {"ids": ids})
+        self._ask("delete", ids=ids)
 
     def lag(self) -> Lag:
         """How many rows wait and for how long."""
-        rows, seconds = self._run(SQL["lag"], {})[0]
+        rows, seconds = self._ask("lag")[0]
         return Lag(rows, seconds)
 
     def ping(self) -> None:
@@ -95,21 +93,8 @@ class Outbox:
         """Give up the connection and with it the leader lock."""
         self._connection.close()
 
-    def _raise_floor(self, claimed: list[Row]) -> None:
-        self._checked = time.monotonic()
-        last = self._one("last_id")
-        if last < self._floor:  # the sequence was set back by hand
-            self._floor, self._horizon = 0, None
-            return
-        if self._horizon and self._one("oldest_transaction") >= self._horizon[1]:
-            below = self._run(SQL["claim"], {"floor": self._floor, "rows": 1})
-            self._floor = min(self._horizon[0], below[0][0] - 1) if below else self._horizon[0]
-            self._horizon = None
-        if not self._horizon:
-            self._horizon = (last, self._one("newest_transaction"))
-
-    def _one(self, name: str, **parameters: Any) -> Any:
-        return self._run(SQL[name], parameters)[0][0]
+    def _ask(self, name: str, **parameters: Any) -> list[Any]:
+        return self._run(SQL[name], parameters)
 
     def _run(self, sql: str, parameters: dict[str, Any]) -> list[Any]:
         self._spoke = time.monotonic()

@@ -70,6 +70,9 @@ class Watcher:
     def failed(self, failure: BaseException) -> None:
         """A server is lost; the relay will try again."""
 
+    def floor_reset(self) -> None:
+        """A row was found below the outbox's floor, where none can be unless somebody set the sequence back."""
+
 
 def run_once(outbox: Outbox, deliverer: Deliverer, rows: int) -> Relayed:
     """Claim, deliver, delete. No transaction is open while the broker is waited for."""
@@ -124,7 +127,7 @@ class Relay:
             self._watcher.failed(failure)
 
     def _lead_and_relay(self) -> None:
-        outbox = Outbox(self._connect())
+        outbox = Outbox(self._connect(), self._watcher.floor_reset)
         try:
             if not self._await_lead(outbox):
                 return

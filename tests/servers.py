@@ -25,6 +25,7 @@ CAREFREE = {
     "fsync": "off",
     "synchronous_commit": "off",
     "full_page_writes": "off",
+    "max_prepared_transactions": "100",
 }  # survives no power cut, needs not
 
 

@@ -66,6 +66,10 @@ RELAY_MESSAGES = Counter(
 RELAY_FAILURES = Counter(
     "citycache_relay_failures", "Rounds that a lost server ended, by the kind of the error", ("error",), registry=RELAY
 )
+RELAY_FLOOR_RESETS = Counter(
+    "citycache_relay_floor_resets",
+    "Rows found below the outbox's floor, where none can be unless its sequence was set back", registry=RELAY,
+)  # fmt: skip
 RELAY_CONFIRM_SECONDS = Histogram(
     "citycache_relay_confirm_seconds", "From the first message of a round to the confirm of its last one",
     buckets=MILLISECONDS, registry=RELAY,

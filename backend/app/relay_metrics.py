@@ -35,6 +35,10 @@ class Counted(Watcher):
         """A lost server, by the name of the error, which is one of a few."""
         metrics.RELAY_FAILURES.labels(type(failure).__name__).inc()
 
+    def floor_reset(self) -> None:
+        """A row stood below the floor."""
+        metrics.RELAY_FLOOR_RESETS.inc()
+
 
 class Published(publisher.Watcher):
     """Counts messages; one with traced events gets a span, from its sending to the end of its delivery."""

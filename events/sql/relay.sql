@@ -3,7 +3,7 @@
 SELECT pg_try_advisory_lock(%(lock)s)
 
 -- name: claim
--- The oldest rows above the floor. The floor only spares the scan of dead index entries, see outbox.Claims.
+-- The oldest rows above the floor, which only spares the scan of dead index entries: see floor.py.
 SELECT id, event_id::text, type, subject, to_char(occurred_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
        before::text, after::text, traceparent
   FROM event_outbox
@@ -17,11 +17,22 @@ DELETE FROM event_outbox WHERE id = ANY(%(ids)s::bigint[])
 -- name: last_id
 SELECT coalesce(pg_sequence_last_value(pg_get_serial_sequence('event_outbox', 'id')::regclass), 0)
 
--- name: newest_transaction
-SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint
+-- name: next_transaction
+-- A number for this transaction, which is above those of all that write already.
+SELECT pg_current_xact_id()::text
 
--- name: oldest_transaction
-SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint
+-- name: settled
+-- Whether all transactions before this one have ended, and then the lowest row up to `last`, all in one snapshot.
+WITH ended AS (
+    SELECT pg_snapshot_xmin(pg_current_snapshot()) >= %(transaction)s::xid8 AS all_before
+)
+SELECT all_before,
+       CASE WHEN all_before THEN (SELECT min(id) FROM event_outbox WHERE id > %(floor)s AND id <= %(last)s) END
+  FROM ended
+
+-- name: below
+-- The lowest row that no claim would find.
+SELECT min(id) FROM event_outbox WHERE id <= %(floor)s
 
 -- name: lag
 SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(occurred_at)), 0)::float8 FROM event_outbox

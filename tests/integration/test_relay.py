@@ -122,7 +122,7 @@ def test_a_row_that_was_committed_late_is_delivered_although_later_ids_went_befo
     plain: Plain, outbox: Outbox, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ids don't follow the order of commits. The floor must not pass a transaction that is still open."""
-    monkeypatch.setattr("events.outbox.FLOOR_SECONDS", 0.0)
+    monkeypatch.setattr("events.floor.RAISE_SECONDS", 0.0)
     delivered = Delivered()
     with Plain(database, autocommit=False) as slow:
         slow.run("INSERT INTO products (id, company_id, name) VALUES (1, 1, 'slow')")
@@ -140,7 +140,7 @@ def test_a_row_that_was_committed_late_is_delivered_although_later_ids_went_befo
 def test_the_floor_rises_past_what_is_gone_and_never_past_what_waits(
     plain: Plain, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("events.outbox.FLOOR_SECONDS", 0.0)
+    monkeypatch.setattr("events.floor.RAISE_SECONDS", 0.0)
 
     def refuse_the_second(rows: Sequence[Row]) -> list[int]:
         return [row.id for row in rows if row.subject != "product/2"]
@@ -149,19 +149,19 @@ def test_the_floor_rises_past_what_is_gone_and_never_past_what_waits(
     for _ in range(5):
         run_once(outbox, Delivered(refuse_the_second), rows=10)
     waits = plain.one("SELECT id FROM event_outbox")
-    assert 0 < outbox._floor < waits
+    assert 0 < outbox.floor.id < waits
 
     for _ in range(5):
         run_once(outbox, Delivered(), rows=10)
-    assert outbox._floor >= waits
+    assert outbox.floor.id >= waits
 
 
 def test_a_sequence_that_was_set_back_is_noticed(plain: Plain, outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("events.outbox.FLOOR_SECONDS", 0.0)
+    monkeypatch.setattr("events.floor.RAISE_SECONDS", 0.0)
     add(plain, *range(1, 10))
     for _ in range(5):
         run_once(outbox, Delivered(), rows=10)
-    assert outbox._floor > 0
+    assert outbox.floor.id > 0
 
     plain.run("ALTER TABLE event_outbox ALTER COLUMN id RESTART WITH 1")
     add(plain, 50)
@@ -175,7 +175,7 @@ def test_a_sequence_that_was_set_back_is_noticed(plain: Plain, outbox: Outbox, m
 def test_the_claim_stays_fast_over_dead_rows_that_an_old_snapshot_keeps(
     plain: Plain, outbox: Outbox, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("events.outbox.FLOOR_SECONDS", 0.0)
+    monkeypatch.setattr("events.floor.RAISE_SECONDS", 0.0)
     with Plain(database, autocommit=False) as old:
         old.connection.set_session(isolation_level="REPEATABLE READ")
         old.one("SELECT count(*) FROM event_outbox")
@@ -191,7 +191,7 @@ def test_the_claim_stays_fast_over_dead_rows_that_an_old_snapshot_keeps(
 
 def _pages_of_a_claim(plain: Plain, outbox: Outbox) -> int:
     answer = plain.one(
-        f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {SQL['claim']}", {"floor": outbox._floor, "rows": 4000}
+        f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {SQL['claim']}", {"floor": outbox.floor.id, "rows": 4000}
     )
     return int(answer[0]["Plan"]["Shared Hit Blocks"]) + int(answer[0]["Plan"]["Shared Read Blocks"])
 
