@@ -30,7 +30,8 @@ class Settings(BaseSettings):
     log_format: Literal["text", "json"] = "text"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
-    patch_lanes: Annotated[int, Field(ge=1, le=4096)] = 64  # keys of one lane are patched one after the other
+    patch_lanes: Annotated[int, Field(ge=1, le=1024)] = 64  # keys of one lane are patched one after the other; three
+    # times as many locks may be held at once, and PostgreSQL has room for some 6,400
     batch_keys: Annotated[int, Field(ge=1, le=50_000)] = 2_000  # most keys of one patch of events; a full batch has two
     batch_linger_ms: Annotated[float, Field(ge=0, le=1000)] = 2.0  # how long a lone event waits for company
     batches_in_flight: Annotated[int, Field(ge=1, le=64)] = 2  # event batches a worker patches side by side

@@ -92,13 +92,20 @@ def lock(connection: Connection, keys: Keys) -> int:
 
 
 def recount(connection: Connection) -> Recounted:
-    """Count the mappings of every city and add what its counts lack."""
+    """Count the mappings of every city and add what its counts lack.
+
+    Cities that differ are looked at again in their lanes: until then they may come or go with their rows.
+    """
     _lock_lanes(connection, {RECOUNT_LANE})
-    wrong = _all(connection, "miscounts")
+    suspects = _all(connection, "miscounts", cities=None)
+    if not suspects:
+        return Recounted(_count(connection), (), (), ())
+    cities = [row[0] for row in suspects]
+    lock(connection, Keys(cities=cities))
+    wrong = _all(connection, "miscounts", cities=cities)
     _move(connection, {row[0]: Moved(row[1], row[2], row[3]) for row in wrong})
-    checked = wrong[0][6] if wrong else _count(connection)
     extra, missing = [row[0] for row in wrong if row[4]], [row[0] for row in wrong if row[5]]
-    return Recounted(checked, missing, extra, [row[0] for row in wrong if not row[4] and not row[5]])
+    return Recounted(suspects[0][6], missing, extra, [row[0] for row in wrong if not row[4] and not row[5]])
 
 
 def repair_active(connection: Connection, cache_type: CacheType) -> bool:
@@ -115,7 +122,8 @@ def repair_totals(connection: Connection) -> None:
 
 def clear(connection: Connection) -> tuple[int, int, int]:
     """Empty the caches; rows removed from product mapping, company mapping and counts."""
-    _lock_lanes(connection, {RECOUNT_LANE, *range(3 * settings().patch_lanes)})
+    _lock_lanes(connection, {RECOUNT_LANE})
+    _all(connection, "lock_tables")
     removed = _all(connection, "clear")[0]
     _all(connection, "clear_active")
     return removed[0], removed[1], removed[2]

@@ -4,7 +4,7 @@
 
 -- name: lock_lanes
 -- One patch at a time a lane. What follows reads after the lock and sees every write that could have woken it.
--- The recount has a lane of its own: two recounts, or one beside a clearing, would add a difference twice.
+-- Recounts have a lane of their own, below all others: two of them, or one beside a clearing, would add a difference twice.
 -- Answers the isolation, and the number of the patch that comes now, larger than those before it in its lanes.
 SELECT current_setting('transaction_isolation'), nextval('patches_id_seq'), count(pg_advisory_xact_lock(%(lock_class)s, lane))
   FROM unnest(%(lanes)s::int[]) AS lane
@@ -158,25 +158,33 @@ ON CONFLICT (cache_type) DO UPDATE
        last_updated = greatest(clock_timestamp(), active_cities_cache.last_updated + interval '1 microsecond')
 
 -- name: miscounts
--- What must be added to each city's counts to equal its mappings. One statement, so one snapshot; patches move
--- mappings and counts together, so the difference stays right while they go on.
+-- What must be added to each city's counts to equal its mappings, of all cities or of these. One statement, so one
+-- snapshot; patches move mappings and counts together, so the difference stays right while they go on. Whether a city
+-- must have a row does not: that is asked again once the city's lane is taken.
 WITH goods AS (
     SELECT city_id, count(*) FILTER (WHERE kind <> 'service') AS products, count(*) FILTER (WHERE kind = 'service') AS services
-      FROM product_city_mapping GROUP BY city_id
+      FROM product_city_mapping
+     WHERE %(cities)s::bigint[] IS NULL OR city_id = ANY(%(cities)s::bigint[])
+     GROUP BY city_id
 ), sellers AS (
-    SELECT city_id, count(*) AS companies FROM company_city_mapping GROUP BY city_id
+    SELECT city_id, count(*) AS companies
+      FROM company_city_mapping
+     WHERE %(cities)s::bigint[] IS NULL OR city_id = ANY(%(cities)s::bigint[])
+     GROUP BY city_id
 ), right_counts AS (
     SELECT city_id, coalesce(products, 0) AS products, coalesce(services, 0) AS services, coalesce(companies, 0) AS companies
-      FROM (SELECT id AS city_id FROM cities) AS city
+      FROM (SELECT id AS city_id FROM cities WHERE %(cities)s::bigint[] IS NULL OR id = ANY(%(cities)s::bigint[])) AS city
       FULL JOIN goods USING (city_id)
       FULL JOIN sellers USING (city_id)
+), counted AS (
+    SELECT * FROM city_counts WHERE %(cities)s::bigint[] IS NULL OR city_id = ANY(%(cities)s::bigint[])
 ), compared AS (
     SELECT city_id,
            wanted.city_id IS NULL AS extra, counted.city_id IS NULL AS missing,
            coalesce(wanted.products, 0) - coalesce(counted.products_count, 0) AS products,
            coalesce(wanted.services, 0) - coalesce(counted.services_count, 0) AS services,
            coalesce(wanted.companies, 0) - coalesce(counted.companies_count, 0) AS companies
-      FROM right_counts AS wanted FULL JOIN city_counts AS counted USING (city_id)
+      FROM right_counts AS wanted FULL JOIN counted USING (city_id)
 )
 SELECT city_id, products, services, companies, extra, missing, (SELECT count(*) FROM right_counts)
   FROM compared
@@ -217,6 +225,11 @@ UPDATE active_cities_cache AS active
   FROM (SELECT coalesce(sum(companies_count), 0) AS companies, coalesce(sum(products_count + services_count), 0) AS products
           FROM city_counts) AS counted
  WHERE (active.total_companies, active.total_products) IS DISTINCT FROM (counted.companies, counted.products)
+
+-- name: lock_tables
+-- No writer beside a clearing, nor who locks rows, but all readers: one lock a table, in the order in which patches write
+-- them, however many lanes there are.
+LOCK TABLE company_city_mapping, product_city_mapping, city_counts, active_cities_cache IN EXCLUSIVE MODE
 
 -- name: clear
 WITH no_products AS (DELETE FROM product_city_mapping RETURNING 1),
