@@ -106,6 +106,16 @@ def is_away(failure: BaseException) -> bool:
     )
 
 
+def took_too_long(failure: BaseException | None) -> bool:
+    """Whether the failure, or what caused it, is the server ending a statement at its deadline."""
+    while failure is not None:
+        origin = failure.orig if isinstance(failure, DBAPIError) else failure
+        if isinstance(origin, psycopg2.errors.QueryCanceled):
+            return True
+        failure = failure.__cause__
+    return False
+
+
 def _first_line(failure: BaseException) -> str:
     origin = failure.orig if isinstance(failure, DBAPIError) else failure
     return (str(origin).strip() or type(origin).__name__).splitlines()[0]

@@ -9,9 +9,10 @@ import pytest
 
 from backend.app import db
 from backend.app import settings as own
-from backend.app.caches import reconcile
+from backend.app.caches import diff, reconcile
 from backend.app.caches.apply import apply
 from backend.app.caches.keys import Cause, Keys
+from backend.app.observing import findings as findings_module
 from backend.app.observing import history, nines
 from backend.app.observing.auditor import Auditor
 from tests import catalogs, oracle
@@ -177,20 +178,38 @@ def test_counts_and_active_cities_give_no_alarm_while_the_mappings_move(plain: P
     assert findings(plain) == []
 
 
-def test_the_nines_fall_with_wrong_rows_and_rise_again(plain: Plain) -> None:
+def test_the_nines_fall_with_wrong_rows_and_stay_until_their_window_has_passed(plain: Plain) -> None:
+    # Given right caches that have been compared
     auditor = Auditor(passed=lambda instant: True)
     looked_twice(auditor, plain)
     before = nines.levels()["all"]["hour"]
+    assert before["wrong"] == 0
+
+    # When rows go wrong, are found and mended
     plain.run("DELETE FROM product_city_mapping WHERE product_id <= 50")
     until(lambda: (rounds(auditor, 1), right(plain))[1], 20)
     fallen = nines.levels()["all"]["hour"]
-    looked_twice(auditor, plain)
-    looked_twice(auditor, plain)
-    risen = nines.levels()["all"]["hour"]
-    assert before["wrong"] == 0
     assert fallen["wrong"] >= 50
     assert fallen["nines"] < before["nines"]
-    assert fallen["nines"] < risen["nines"]
+
+    # Then comparing right rows again and again does not dilute them
+    for _ in range(3):
+        looked_twice(auditor, plain)
+        assert nines.levels()["all"]["hour"]["nines"] <= fallen["nines"]
+
+    # And they rise when the window has passed, in that window only
+    plain.run("UPDATE audit_minutes SET minute = minute - interval '2 hours'")
+    looked_twice(auditor, plain)
+    assert nines.levels()["all"]["hour"]["wrong"] == 0
+    assert nines.levels()["all"]["hour"]["nines"] > fallen["nines"]
+    assert nines.levels()["all"]["day"]["nines"] <= fallen["nines"]
+
+
+@pytest.mark.parametrize("checked", [10, 200, 3_000, 10_000_000])
+def test_a_single_wrong_row_lowers_the_nines_of_any_sample(checked: int) -> None:
+    levels = [nines.level(checked, wrong, checked).nines for wrong in (0, 1, 2, 5)]
+    assert levels == sorted(levels, reverse=True)
+    assert len(set(levels)) == len(levels)
 
 
 @pytest.mark.parametrize(("checked", "wrong", "claimed"), [(0, 0, 0.0), (300, 0, 2.0), (3_000_000, 0, 6.0)])
@@ -199,9 +218,97 @@ def test_never_claims_more_than_the_sample_supports(checked: int, wrong: int, cl
 
 
 def test_wrong_rows_count_by_their_share() -> None:
-    assert nines.level(1_000_000, 100).nines == pytest.approx(4.0)
+    assert nines.level(1_000_000, 100).nines == pytest.approx(4.0, abs=0.1)
     assert nines.level(1_000, 1_000).nines == 0.0
     assert math.isfinite(nines.level(1, 1).nines)
+
+
+def test_a_row_that_stays_wrong_counts_in_every_window(plain: Plain) -> None:
+    plain.run("INSERT INTO audit_findings (cache, key, side) VALUES ('products', '7', 'extra')")
+    plain.run("INSERT INTO audit_minutes (minute, cache, checked) VALUES (now(), 'products', 100)")
+    assert nines.levels()["all"]["hour"]["wrong"] == 1
+    plain.run("UPDATE audit_findings SET repaired_at = now()")
+    assert nines.levels()["all"]["hour"]["wrong"] == 0
+
+
+def test_a_row_that_cannot_be_mended_is_one_open_finding_and_keeps_no_other_one_wrong(plain: Plain) -> None:
+    # Given a product whose mapping nobody can write, among others that are wrong
+    plain.run("DELETE FROM product_city_mapping WHERE product_id IN (7, 8, 9)")
+    plain.run("ALTER TABLE product_city_mapping ADD CONSTRAINT cursed CHECK (product_id <> 8)")
+    auditor = Auditor(passed=lambda instant: True)
+
+    # When the auditor comes by again and again
+    until(lambda: (rounds(auditor, 1), len(findings(plain)) >= 3)[1], 20)
+    looked_twice(auditor, plain)
+
+    # Then it is written down once and stays open, and the others are mended
+    total = "SELECT key, repaired_at IS NULL FROM audit_findings WHERE cache = 'products' ORDER BY key"
+    assert plain.all(total) == [("7", False), ("8", True), ("9", False)]
+    assert plain.one("SELECT count(*) FROM product_city_mapping WHERE product_id IN (7, 9)") == 2
+
+    # And it closes as soon as it can be mended
+    plain.run("ALTER TABLE product_city_mapping DROP CONSTRAINT cursed")
+    until(lambda: (rounds(auditor, 1), not any(still for _, still in plain.all(total)))[1], 20)
+    assert right(plain)
+
+
+def test_a_finding_that_others_mend_closes(plain: Plain) -> None:
+    for cache in ("products", "counts"):
+        plain.run("INSERT INTO audit_findings (cache, key, side) VALUES (%s, '2', 'different')", (cache,))
+    auditor = Auditor(passed=lambda instant: True)
+    open_ = "SELECT count(*) FROM audit_findings WHERE repaired_at IS NULL"
+    until(lambda: (rounds(auditor, 1), plain.one(open_) == 0)[1], 20)
+
+
+def test_a_comparison_that_takes_too_long_makes_its_window_smaller_and_forgets_nothing(
+    plain: Plain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given an auditor with a suspect, in a catalog too slow for a window of this size
+    auditor = Auditor(passed=lambda instant: False)
+    plain.run("UPDATE products SET is_active = false WHERE id = 9")
+    until(lambda: (rounds(auditor, 1), auditor.suspects)[1], 10)
+    rows = "FROM product_city_mapping WHERE product_id > %(after)s AND product_id <= %(until)s"
+    slow = f"SELECT pg_sleep(count(*) / 250.0) {rows}; {diff.SQL['products']}"
+    monkeypatch.setitem(diff.SQL, "products", slow)
+    monkeypatch.setattr(findings_module, "LONGER", "SET LOCAL statement_timeout = '150ms'")
+    monkeypatch.setattr("backend.app.observing.auditor.LEAST_IDS", 10)
+    sweep = auditor._sweeps[0]
+    sweep.ids, begun = 200, sweep.began
+
+    # Then it comes round nevertheless, and has not forgotten the suspect
+    until(lambda: (rounds(auditor, 1), sweep.began != begun and sweep.after != diff.BIGINT_MIN)[1], 30)
+    assert sweep.ids < 200
+    assert ("products", 9) in auditor.suspects
+
+
+def test_a_step_that_fails_keeps_no_other_step_from_its_turn(plain: Plain, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(findings_module.SQL, "changed_lately", "SELECT 1 / 0")
+    plain.run("DELETE FROM product_city_mapping WHERE product_id = 7")
+    auditor = Auditor(passed=lambda instant: True)
+    until(lambda: (rounds(auditor, 1), ("products", "7", "missing") in findings(plain))[1], 20)
+
+
+def test_tells_what_a_wrong_count_was_and_should_be_without_counting_the_catalog(plain: Plain) -> None:
+    plain.run("UPDATE city_counts SET services_count = services_count + 7 WHERE city_id = 2")
+    auditor = Auditor(passed=lambda instant: True)
+    until(lambda: (rounds(auditor, 1), findings(plain))[1], 20)
+    cached, wanted = plain.all("SELECT cached, wanted FROM audit_findings")[0]
+    assert cached["services_count"] == wanted["services_count"] + 7
+    assert cached.keys() == wanted.keys()
+
+
+@pytest.mark.parametrize("tampering", ["missing", "extra"])
+def test_finds_rows_of_cities_without_anything(plain: Plain, tampering: str) -> None:
+    plain.run("INSERT INTO cities (id, name) VALUES (77, 'empty')")
+    apply(Keys((), (), [77]), CAUSE)
+    if tampering == "missing":
+        plain.run("DELETE FROM city_counts WHERE city_id = 77")
+    else:
+        plain.run("INSERT INTO city_counts (city_id) VALUES (88)")
+    auditor = Auditor(passed=lambda instant: True)
+    until(lambda: (rounds(auditor, 1), findings(plain))[1], 20)
+    assert findings(plain) == [("counts", "77" if tampering == "missing" else "88", tampering)]
+    assert right(plain)
 
 
 def test_old_history_goes_and_young_history_stays(plain: Plain) -> None:

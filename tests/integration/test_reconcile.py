@@ -241,6 +241,97 @@ def test_products_that_wait_for_a_wide_patch_are_delay_and_not_drift(plain: Plai
     assert found.delayed == found.patched - of_company_4 > 0
 
 
+def test_a_write_in_a_savepoint_that_was_open_at_the_diff_is_delay_and_not_drift(plain: Plain, database: str) -> None:
+    """Snapshots do not list the numbers of subtransactions, and rows carry them."""
+    plain.run("UPDATE products SET is_active = false WHERE id IN (10, 11)")
+    with Plain(database, autocommit=False) as writer:
+        for statement in ("SAVEPOINT a", "UPDATE products SET name = 'x' WHERE id = 10", "RELEASE a"):
+            writer.run(statement)
+        for statement in ("SAVEPOINT b", "UPDATE companies SET name = 'x' WHERE id = 1"):
+            writer.run(statement)
+
+        def it_commits(instant: datetime) -> bool:
+            writer.commit()
+            return True
+
+        found = reconcile.rebuild("products", CAUSE, settle=it_commits)
+
+    assert (found.extra, found.patched, found.drift, found.delayed) == (2, 2, 1, 1)
+    assert found.keys == [11]
+
+
+def test_a_row_whose_source_is_deleted_after_the_diff_is_delay_and_not_drift(plain: Plain) -> None:
+    plain.run("UPDATE products SET kind = 'service' WHERE id IN (11, 12)")
+    plain.run("UPDATE company_city_mapping SET city_id = 99 WHERE company_id IN (3, 4)")
+
+    def deleted(instant: datetime) -> bool:
+        plain.run("DELETE FROM products WHERE id = 11 OR company_id = 3")
+        plain.run("DELETE FROM companies WHERE id = 3")
+        return True
+
+    products = reconcile.rebuild("products", CAUSE, settle=deleted)
+    companies = reconcile.rebuild("companies", CAUSE, settle=lambda instant: True)
+
+    assert products.keys == [12]
+    assert sorted(companies.keys) == [3, 4]  # nobody has written the catalog since this one's diff
+
+
+def test_a_write_between_a_patch_and_what_it_found_is_never_drift(
+    plain: Plain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes after the lanes are locked, and before the truth is read."""
+    plain.run("UPDATE product_city_mapping SET city_id = 99 WHERE product_id IN (10, 11)")
+    locked = reconcile.lock
+
+    def lock_and_write(connection: Any, keys: Keys) -> int:
+        number = locked(connection, keys)
+        plain.run("UPDATE products SET kind = 'service' WHERE id = 10")
+        return number
+
+    monkeypatch.setattr(reconcile, "lock", lock_and_write)
+    assert reconcile.rebuild("products", CAUSE).keys == [11]
+
+
+@pytest.mark.parametrize(
+    "change", ["INSERT INTO cities (id, name) VALUES (6, 'new')", "DELETE FROM cities WHERE id = 5"]
+)
+def test_a_city_whose_event_is_under_way_is_delay_and_not_drift(plain: Plain, change: str) -> None:
+    plain.run("UPDATE companies SET city_id = 1 WHERE city_id = 5")
+    rebuild_all()
+    plain.run(change)
+
+    found = reconcile.rebuild_counts(settle=lambda instant: False)
+
+    assert found.missing + found.extra == found.patched == found.delayed == 1
+    assert (found.drift, found.keys, found.settled) == (0, [], False)
+    assert right(plain)
+
+
+def test_a_city_that_comes_while_the_pipeline_settles_is_delay_beside_one_that_was_lost(plain: Plain) -> None:
+    plain.run("INSERT INTO cities (id, name) VALUES (6, 'lost'), (7, 'late')")
+
+    def cities_come_and_go(instant: datetime) -> bool:
+        with db.transaction() as connection:
+            patch(connection, Keys((), (), [7]), CAUSE)
+        plain.run("INSERT INTO cities (id, name) VALUES (8, 'newer')")
+        return True
+
+    found = reconcile.rebuild_counts(settle=cities_come_and_go)
+
+    assert (found.missing, found.drift, found.delayed, found.settled) == (2, 1, 1, True)
+    assert found.keys == [6]
+
+
+def test_numbers_that_are_wrong_are_drift_whatever_is_under_way(plain: Plain) -> None:
+    plain.run("UPDATE city_counts SET products_count = products_count + 1 WHERE city_id = 2")
+    plain.run("DELETE FROM city_counts WHERE city_id = 3")
+
+    found = reconcile.rebuild_counts(settle=lambda instant: False)
+
+    assert found.keys == [2, 3]
+    assert (found.drift, found.delayed) == (2, 0)
+
+
 def test_says_that_it_cannot_tell_when_the_pipeline_does_not_pass_its_moment(plain: Plain) -> None:
     plain.run("UPDATE products SET is_active = false WHERE id IN (10, 11)")
 

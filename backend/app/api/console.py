@@ -40,7 +40,12 @@ class State(BaseModel):
     consistency: dict[str, Any] = Field(description="nines by cache and window, and how soon a wrong row is found")
     schedule: list[dict[str, Any]] = Field(description="last and next run of each entry; missed: beat stands still")
     dead_letters: dict[str, Any] = Field(description="open ones by kind")
-    findings: list[dict[str, Any]] = Field(description="rows that the auditor found wrong, newest first")
+    findings: list[dict[str, Any]] = Field(
+        description="the newest rows that the auditor found wrong; mended_at: when each was right again"
+    )
+    findings_total: dict[str, int] = Field(
+        description="all findings that are kept, and those that are open: not mended"
+    )
     setup: dict[str, Any] = Field(description="what this installation can do, and whether it asks for a key")
 
 

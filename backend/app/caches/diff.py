@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,7 +26,6 @@ TABLES: Final = {  # what is compared → the table it is kept in
     "counts": "city_counts",
     "active": "active_cities_cache",
 }
-_NOUNS: Final = {"products": "product", "companies": "company"}
 _ROWS: Final = {"products": "product_rows", "companies": "company_rows", "counts": "count_rows"}
 
 
@@ -62,28 +60,6 @@ class RowDifference:
     after: dict[str, Any] | None
 
 
-@dataclass(frozen=True)
-class Moment:
-    """When a snapshot was taken."""
-
-    instant: datetime  # with zone
-    next_xid: str  # this and all later transactions are newer
-    running_xids: Sequence[str]  # and so are these, which were under way
-
-
-def moment(connection: Connection) -> Moment:
-    """The moment of the caller's snapshot."""
-    return Moment(*_all(connection, "moment")[0])
-
-
-def touched(connection: Connection, what: str, ids: Sequence[int], since: Moment) -> set[int]:
-    """Those of the keys ('products' or 'companies') that somebody has written since, in cache or catalog."""
-    asked = {"ids": list(ids), "next_xid": since.next_xid, "running_xids": list(since.running_xids)}
-    rows = _all(connection, f"touched_{what}", **asked)
-    rows += _all(connection, "touched_elsewhere", noun=_NOUNS[what], **asked)
-    return {row[0] for row in rows}
-
-
 def compare(connection: Connection, what: str, after: int = BIGINT_MIN, until: int = BIGINT_MAX) -> Difference:
     """Compare one cache ('products', 'companies', 'counts', 'active') with the truth, for ids in (after, until]."""
     row = _all(connection, what, after=after, until=until)[0]
@@ -112,6 +88,11 @@ def rows(connection: Connection, what: str, ids: Sequence[int]) -> list[RowDiffe
 def moved_cities(connection: Connection, keys: Keys) -> int:
     """How many cities' counts would move if the mappings of these keys were made right."""
     return int(_all(connection, "moved_cities", products=list(keys.products), companies=list(keys.companies))[0][0])
+
+
+def uncounted(connection: Connection) -> list[RowDifference]:
+    """Cities without a row of counts, and rows of zeros that cities left behind; without numbers on either side."""
+    return [RowDifference(TABLES["counts"], *row) for row in _all(connection, "uncounted")]
 
 
 def window_end(connection: Connection, after: int, size: int) -> int:

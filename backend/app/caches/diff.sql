@@ -110,46 +110,14 @@ SELECT count(*) FROM (
         UNION ALL SELECT city_id, 'company', -1 FROM company_city_mapping WHERE company_id = ANY(%(companies)s::bigint[])
     ) AS step GROUP BY city_id, kind HAVING sum(one) <> 0) AS moved
 
--- name: touched_products
--- Those of the keys that somebody has written since a snapshot was taken, in the catalog or in the cache, or that the wide
--- patch of a company waits for. Transactions are compared by age, which knows how their numbers wrap.
-SELECT product.id
-  FROM products AS product JOIN companies AS company ON company.id = product.company_id
- WHERE product.id = ANY(%(ids)s::bigint[])
-   AND ((age(product.xmin) <= age(%(next_xid)s::xid) OR product.xmin = ANY(%(running_xids)s::xid[]))
-        OR (age(company.xmin) <= age(%(next_xid)s::xid) OR company.xmin = ANY(%(running_xids)s::xid[]))
-        OR company.id IN (SELECT company_id FROM wide_patches))
+-- name: uncounted
+-- Cities whose row of counts alone is to come or to go. Where it lacks numbers as well, the mappings tell.
+SELECT id, NULL::jsonb, jsonb_build_object('city_id', id, 'products_count', 0, 'services_count', 0, 'companies_count', 0)
+  FROM cities WHERE NOT EXISTS (SELECT FROM city_counts WHERE city_id = id)
 UNION ALL
-SELECT product_id
-  FROM product_city_mapping AS cached
- WHERE product_id = ANY(%(ids)s::bigint[])
-   AND ((age(cached.xmin) <= age(%(next_xid)s::xid) OR cached.xmin = ANY(%(running_xids)s::xid[]))
-        OR company_id IN (SELECT company_id FROM wide_patches))
-
--- name: touched_companies
-SELECT id
-  FROM companies AS company
- WHERE id = ANY(%(ids)s::bigint[])
-   AND (age(company.xmin) <= age(%(next_xid)s::xid) OR company.xmin = ANY(%(running_xids)s::xid[]))
-UNION ALL
-SELECT company_id
-  FROM company_city_mapping AS cached
- WHERE company_id = ANY(%(ids)s::bigint[])
-   AND (age(cached.xmin) <= age(%(next_xid)s::xid) OR cached.xmin = ANY(%(running_xids)s::xid[]))
-
--- name: touched_elsewhere
--- Those taken out of the cache since then, and all of them while the wide patch of everything waits.
-SELECT id
-  FROM removed_keys AS removed
- WHERE noun = %(noun)s AND id = ANY(%(ids)s::bigint[])
-   AND (age(removed.xmin) <= age(%(next_xid)s::xid) OR removed.xmin = ANY(%(running_xids)s::xid[]))
-UNION ALL
-SELECT unnest(%(ids)s::bigint[]) WHERE EXISTS (SELECT FROM wide_patches WHERE company_id = 0)
-
--- name: moment
--- The instant of a snapshot, and the transactions whose writes are newer: all from next_xid on, and those running.
-SELECT clock_timestamp(), (pg_snapshot_xmax(pg_current_snapshot())::text::bigint & 4294967295)::text,
-       ARRAY(SELECT (xid::text::bigint & 4294967295)::text FROM pg_snapshot_xip(pg_current_snapshot()) AS xid)
+SELECT city_id, to_jsonb(counted) - 'updated_at' - 'patch_ids', NULL
+  FROM city_counts AS counted
+ WHERE (products_count, services_count, companies_count) = (0, 0, 0) AND NOT EXISTS (SELECT FROM cities WHERE id = city_id)
 
 -- name: window_end
 -- The last id of the next window of a mapping rebuild, NULL when the rest fits into one.

@@ -69,6 +69,7 @@ class Recounted:
     missing: Sequence[int]
     extra: Sequence[int]
     different: Sequence[int]
+    idle: Sequence[int] = ()  # of those missing and extra: without numbers, so only their row has to come or to go
 
 
 def patch(connection: Connection, keys: Keys, cause: Cause) -> Patched:
@@ -105,7 +106,9 @@ def recount(connection: Connection) -> Recounted:
     wrong = _all(connection, "miscounts", cities=cities)
     _move(connection, {row[0]: Moved(row[1], row[2], row[3]) for row in wrong})
     extra, missing = [row[0] for row in wrong if row[4]], [row[0] for row in wrong if row[5]]
-    return Recounted(suspects[0][6], missing, extra, [row[0] for row in wrong if not row[4] and not row[5]])
+    different = [row[0] for row in wrong if not row[4] and not row[5]]
+    idle = [row[0] for row in wrong if not any(row[1:4])]
+    return Recounted(suspects[0][6], missing, extra, different, idle)
 
 
 def repair_active(connection: Connection, cache_type: CacheType) -> bool:

@@ -17,12 +17,13 @@ from typing import Any
 from sqlalchemy import Connection
 
 from backend.app import db
-from backend.app.caches import diff
+from backend.app.caches import diff, under_way
 from backend.app.caches.keys import Cause, Keys, lane_halves
 from backend.app.caches.patch import (
     CACHE_TYPES,
     CacheType,
     Patched,
+    Recounted,
     clear,
     lock,
     patch,
@@ -85,49 +86,48 @@ def rebuild(
         with db.snapshot() as connection:
             until = diff.window_end(connection, after, WINDOW_ROWS) if what == "products" else diff.BIGINT_MAX
             found = diff.compare(connection, what, after, until)
-            moment = diff.moment(connection)
+            first = under_way.look(connection, what, found.keys)
         after = until
         done.found(found)
         progress({"checked": done.checked, "differing": done.missing + done.extra + done.different})
-        if keys := found.keys:
-            _mend(what, keys, cause, moment, settle, progress, done)
+        if first.keys:
+            _mend(what, first, cause, settle, progress, done)
     if finish:
-        _finish(what, done)
+        _finish(what, settle, done)
     return done
 
 
-def _finish(what: CacheType, done: Rebuilt) -> None:
-    with db.transaction() as connection:
-        corrected = recount(connection)
-        done.counts_corrected = len(corrected.missing) + len(corrected.extra) + len(corrected.different)
+def _finish(what: CacheType, settle: Settle, done: Rebuilt) -> None:
+    recounting = _recount(settle)
+    done.counts_corrected = len(recounting.wrong)
     with db.transaction() as connection:
         done.active_repaired = repair_active(connection, what)
     with db.transaction() as connection:
         repair_totals(connection)
     if not done.patched:  # else the patches moved counts and active cities, whatever these had been
-        done.drift += done.counts_corrected + done.active_repaired
+        done.drift += len(recounting.drifted) + done.active_repaired
 
 
 def _mend(
     what: CacheType,
-    keys: Sequence[int],
+    first: under_way.Look,
     cause: Cause,
-    moment: diff.Moment,
     settle: Settle,
     progress: Progress,
     done: Rebuilt,
 ) -> None:
     """Look again at the keys of a window, in two halves side by side: they share no lane, so neither waits."""
-    settled = settle(moment.instant)
+    settled = settle(first.instant)
     done.settled = done.settled and settled
+    keys = first.keys
     halves: Sequence[Sequence[int]] = [keys]
     if len(keys) > 2 * settings().rebuild_chunk_keys:
         halves = lane_halves(keys, int, settings().patch_lanes)
     reports = Lock()
 
-    def tell(part: Sequence[int], patched: Patched, touched: set[int]) -> None:
+    def tell(part: Sequence[int], patched: Patched, coming: set[int]) -> None:
         with reports:
-            drifted = [key for key in (*patched.products, *patched.companies) if key not in touched]
+            drifted = [key for key in (*patched.products, *patched.companies) if key not in coming]
             done.patched += patched.rows
             done.drift += len(drifted)
             done.delayed += len(part) - len(drifted)
@@ -135,7 +135,7 @@ def _mend(
             progress({"checked": done.checked, "differing": len(keys), "patched": done.patched})
 
     with ThreadPoolExecutor(len(halves)) as pool:
-        work = [pool.submit(_patch_chunks, what, part, cause, moment if settled else None, tell) for part in halves]
+        work = [pool.submit(_patch_chunks, what, part, cause, first if settled else None, tell) for part in halves]
         for result in work:
             result.result()
 
@@ -144,12 +144,11 @@ def _patch_chunks(
     what: CacheType,
     keys: Sequence[int],
     cause: Cause,
-    since: diff.Moment | None,
+    first: under_way.Look | None,
     tell: Callable[[Sequence[int], Patched, set[int]], None],
 ) -> None:
-    """What has drifted differed at the diff's moment, has been written by nobody since, and differs still, although
-    the pipeline has passed that moment. A row that was written since may have an event on its way. Scattered keys take
-    longer than neighbours, so the size of a chunk follows from how long the one before took."""
+    """What drifted differed at the first look and still does under lock, and nothing under way would have mended it.
+    Scattered keys take longer than neighbours, so the size of a chunk follows from how long the one before took."""
     most, start = settings().rebuild_chunk_keys, 0
     size = min(FIRST_CHUNK, most)
     while part := keys[start : start + size]:
@@ -158,15 +157,17 @@ def _patch_chunks(
             connection.exec_driver_sql("SET LOCAL synchronous_commit = off")  # the end of the run flushes it all
             lock(connection, Keys(**{what: part}))
             began = time.monotonic()
-            touched = diff.touched(connection, what, part, since) if since else set(part)
             patched = patch(connection, Keys(**{what: part}), cause)
-        tell(part, patched, touched)
+            changed = [*patched.products, *patched.companies]
+            coming = under_way.may_come(connection, what, changed, first) if first else set(changed)
+        tell(part, patched, coming)
         size = max(1, min(most, 2 * size, int(size * CHUNK_SECONDS / (time.monotonic() - began))))
 
 
 @dataclass(frozen=True)
 class Counted:
-    """What a recount found; numbers of cities. All of it is drift: counts have no delay beside their mappings."""
+    """What a recount found; numbers of cities. Numbers have no delay beside their mappings, but the row of a city that
+    has come or gone waits for the city's event."""
 
     checked: int
     missing: int
@@ -174,23 +175,58 @@ class Counted:
     different: int
     patched: int
     drift: int
-    delayed: int = 0
-    keys: Sequence[int] = ()
+    delayed: int
+    settled: bool
+    keys: Sequence[int] = ()  # the first ones that had drifted
     active_repaired: int = 0  # rows of active cities
 
 
-def rebuild_counts(active: bool = False) -> Counted:
+def rebuild_counts(settle: Settle = lambda instant: True, active: bool = False) -> Counted:
     """Recount goods, services and companies of every city, and mend what differs; `active` looks at that as well."""
-    with db.transaction() as connection:
-        found = recount(connection)
-    wrong = sorted([*found.missing, *found.extra, *found.different])
+    recounting = _recount(settle)
+    found, drifted = recounting.found, recounting.drifted
     repaired = 0
-    if wrong or active:  # wrong counts may have let a city cross zero at the wrong moment
+    if recounting.wrong or active:  # wrong counts may have let a city cross zero at the wrong moment
         with db.transaction() as connection:
             repaired = sum(repair_active(connection, cache_type) for cache_type in CACHE_TYPES)
-    numbers = (len(found.missing), len(found.extra), len(found.different))
-    mended = len(wrong) + (repaired if active else 0)
-    return Counted(found.checked, *numbers, mended, mended, keys=wrong[:FIRST_KEYS], active_repaired=repaired)
+    counted_active = repaired if active else 0
+    return Counted(
+        found.checked,
+        len(found.missing),
+        len(found.extra),
+        len(found.different),
+        patched=len(recounting.wrong) + counted_active,
+        drift=len(drifted) + counted_active,
+        delayed=len(recounting.coming),
+        settled=recounting.settled,
+        keys=drifted[:FIRST_KEYS],
+        active_repaired=repaired,
+    )
+
+
+@dataclass(frozen=True)
+class _Recounting:
+    found: Recounted
+    coming: set[int]  # cities whose row an event under way would have brought or taken
+    settled: bool
+
+    @property
+    def wrong(self) -> list[int]:
+        return sorted([*self.found.missing, *self.found.extra, *self.found.different])
+
+    @property
+    def drifted(self) -> list[int]:
+        return [city for city in self.wrong if city not in self.coming]
+
+
+def _recount(settle: Settle) -> _Recounting:
+    with db.snapshot() as connection:
+        first = under_way.look(connection, "counts", [row.key for row in diff.uncounted(connection)])
+    settled = not first.keys or settle(first.instant)
+    with db.transaction() as connection:
+        found = recount(connection)
+        coming = under_way.may_come(connection, "counts", found.idle, first) if settled else set(found.idle)
+    return _Recounting(found, coming, settled)
 
 
 def empty() -> dict[str, int]:

@@ -19,6 +19,7 @@ from events.sql_files import statements
 SQL: Final = statements(Path(__file__).with_suffix(".sql"))
 OBSERVING: Final = statements(Path(observing.__file__).with_name("observing.sql"))
 LISTED: Final = 20  # runs and findings
+SECTIONS: Final = ("runs", "consistency", "schedule", "dead_letters", "findings", "findings_total")
 TASKS: Final = (
     "update_product_city_cache", "update_company_city_cache", "update_cities_product_count", "refresh_all_caches",
     "clear_all_caches", "replay_events", "apply_wide_patches",
@@ -37,6 +38,7 @@ class Sections:
     schedule: list[dict[str, Any]] = field(default_factory=list)
     dead_letters: dict[str, Any] = field(default_factory=dict)
     findings: list[dict[str, Any]] = field(default_factory=list)
+    findings_total: dict[str, int] = field(default_factory=dict)
 
 
 def runs() -> dict[str, Any]:
@@ -49,7 +51,7 @@ def runs() -> dict[str, Any]:
 
 def slow_sections() -> Sections:
     """What changes slowly or costs more. Raises DatabaseAway."""
-    return Sections(consistency=nines.levels(), schedule=schedule(), dead_letters=_dead_letters(), findings=_findings())
+    return Sections(consistency=nines.levels(), schedule=schedule(), dead_letters=_dead_letters(), **_findings())
 
 
 def history(hours: float) -> list[dict[str, Any]]:
@@ -104,7 +106,7 @@ def assemble(look: Look, canary: Canary, sections: Sections) -> dict[str, Any]:
         "stations": [station.as_dict() for station in stations],
         "workers": list(carried.workers) if carried else [],
         "changed_seconds": stored.changed_seconds if stored else None,
-        **{name: getattr(sections, name) for name in ("runs", "consistency", "schedule", "dead_letters", "findings")},
+        **{name: getattr(sections, name) for name in SECTIONS},
         "setup": _setup(),
     }
 
@@ -136,10 +138,12 @@ def _dead_letters() -> dict[str, Any]:
     return {"open": sum(kind["letters"] for kind in kinds.values()), "kinds": kinds}
 
 
-def _findings() -> list[dict[str, Any]]:
+def _findings() -> dict[str, Any]:
     with db.transaction() as connection:
         rows = connection.exec_driver_sql(OBSERVING["findings"], {"limit": LISTED}).mappings()
-        return [{name: _plain(value) for name, value in row.items()} for row in rows]
+        newest = [{name: _plain(value) for name, value in row.items()} for row in rows]
+        total = dict(connection.exec_driver_sql(OBSERVING["findings_total"]).mappings().one())
+        return {"findings": newest, "findings_total": total}
 
 
 def _plain(value: Any) -> Any:

@@ -5,52 +5,58 @@ at keys that events touched. Each comparison is the one diff. Its pace is a shar
 half for counts and active cities: a step that took d seconds is paid for by a pause of 2 d / share. How long its rounds
 take is written down: that is the time within which a single wrong row is found, wherever it is.
 
-A mapping row that differs becomes a suspect. It is wrong if it still differs after the grace, the pipeline has passed
-the moment of the first look, and its source has not been written since: then no event of it can be under way. Counts
-and active cities move in one transaction with the mappings, so they are compared with these, exactly and at once.
-What is wrong is written down, counted against the nines, and repaired through the one writer.
+A row that differs becomes a suspect. It is wrong if it still differs after the grace and nothing under way would mend
+it, see `caches.under_way`. Numbers of counts and active cities move in one transaction with the mappings, so they are
+compared with these, exactly and at once.
+
+Whatever fails, suspects and positions stay. A window whose comparison takes too long is made smaller.
 """
 
 from __future__ import annotations
 
-import json
+import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from array import array
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import Connection
 
 from backend.app import db
-from backend.app.caches import diff
-from backend.app.caches.keys import Cause, Keys
-from backend.app.caches.patch import CACHE_TYPES, CacheType, as_array, patch, recount, repair_active
+from backend.app.caches import diff, under_way
+from backend.app.caches.keys import Keys
+from backend.app.caches.patch import CacheType
+from backend.app.errors import Away
+from backend.app.observing import findings
+from backend.app.observing.findings import Wrong
 from backend.app.settings import settings
 from events.sql_files import statements
 
+log = logging.getLogger(__name__)
 SQL: Final = statements(Path(__file__).with_name("observing.sql"))
-CAUSE: Final = Cause("audit")
 WINDOW_IDS: Final = 20_000  # of one step of a sweep: about 30 ms
+LEAST_IDS: Final = 100  # of a window that took too long again and again
 CHANGED_KEYS: Final = 500  # of one look at what events touched
 WHOLE_SECONDS: Final = 5.0  # between two comparisons of counts and active cities, at least
 SWEEP_SECONDS: Final = 5.0  # between two sweeps, at least, where the tables are small
+LONGEST_PAUSE: Final = 600.0  # seconds
 MOST_SUSPECTS: Final = 5_000
 RETRY_SECONDS: Final = 1.0  # until a suspect that may be under way is looked at again
-LONGER: Final = "SET LOCAL statement_timeout = '60s'"
+CACHES: Final = (*findings.MAPPINGS, "counts")  # of suspects
 
 
 @dataclass
 class Suspect:
-    """A mapping row that differed."""
+    """A row that differed."""
 
-    cache: CacheType
+    cache: str
     key: int
-    seen_at: datetime
     due: float  # monotonic seconds, when to look again
-    version: Any  # of its source at the first look
+    seen_at: datetime  # by the database's clock
+    version: int  # of its sources then
 
 
 @dataclass
@@ -59,6 +65,8 @@ class Sweep:
 
     cache: CacheType
     after: int = diff.BIGINT_MIN
+    ids: int = WINDOW_IDS  # of the next window
+    rows: int = 0  # compared in this round
     not_before: float = 0.0  # monotonic seconds
     began: float | None = None  # monotonic seconds, when this round did
 
@@ -68,191 +76,161 @@ class Auditor:
     """The state of one auditor; `passed` says whether the pipeline has passed an instant."""
 
     passed: Callable[[datetime], bool]
-    suspects: dict[tuple[str, Any], Suspect] = field(default_factory=dict)
-    _sweeps: list[Sweep] = field(default_factory=lambda: [Sweep("products"), Sweep("companies")])
-    _compared: dict[CacheType, int] = field(default_factory=dict)  # rows, not yet counted
+    suspects: dict[tuple[str, int], Suspect] = field(default_factory=dict)
+    _sweeps: list[Sweep] = field(
+        default_factory=lambda: [Sweep("products", ids=WINDOW_IDS), Sweep("companies", ids=WINDOW_IDS)]
+    )
+    _compared: dict[str, int] = field(default_factory=dict)  # rows, not yet counted
     _next_whole: float = 0.0
     _whole_began: float | None = None
     _next_step: float = 0.0
-    _since: datetime = field(default_factory=lambda: datetime.now(UTC))
+    _since: datetime | None = None  # the last look at what events touched, by the database's clock
 
     def run_once(self) -> float:
         """One small step; seconds to pause. Raises Away."""
         began = time.monotonic()
-        self._look_again()
+        self._attempt(self._look_again)
         if began >= self._next_step:
-            self._sweep()
-            self._changed()
+            for sweep in self._sweeps:
+                self._attempt(lambda sweep=sweep: self._sweep(sweep), lambda sweep=sweep: _narrow(sweep))  # type: ignore[misc]
+            self._attempt(self._changed)
             took = time.monotonic() - began
             if began >= self._next_whole:
-                self._whole()
-            self._next_step = time.monotonic() + min(max(_pause(took), 0.5), 600.0)
+                self._attempt(self._whole)
+                self._next_whole = time.monotonic() + max(WHOLE_SECONDS, _pause(time.monotonic() - began - took))
+            self._next_step = time.monotonic() + min(max(_pause(took), 0.5), LONGEST_PAUSE)
         due = min([self._next_step, *(suspect.due for suspect in self.suspects.values())])
         return max(0.1, min(due - time.monotonic(), 1.0))
 
-    def _sweep(self) -> None:
-        for sweep in self._sweeps:
-            if (now := time.monotonic()) < sweep.not_before:
-                continue
-            if sweep.after == diff.BIGINT_MIN:
-                self._round(sweep.began, now, sweep.cache)
-                sweep.began = now
-            with _snapshot() as connection:
-                noun = "product_window" if sweep.cache == "products" else "company_window"
-                parameters = {"after": sweep.after, "rows": WINDOW_IDS}
-                end = connection.exec_driver_sql(SQL[noun], parameters).scalar_one()
-                until = diff.BIGINT_MAX if end is None else int(end)
-                found = diff.compare(connection, sweep.cache, sweep.after, until)
-                self._take(connection, sweep.cache, found.checked, found.keys)
-            sweep.after = diff.BIGINT_MIN if end is None else until
-            sweep.not_before = time.monotonic() + SWEEP_SECONDS if end is None else 0.0
+    def _attempt(self, step: Callable[[], None], too_long: Callable[[], None] = lambda: None) -> None:
+        """A step that fails keeps no other one from its turn."""
+        try:
+            step()
+        except Exception as failure:
+            if db.took_too_long(failure):
+                log.warning("a step of the auditor took too long: %s", failure)
+                too_long()
+            elif isinstance(failure, Away):
+                raise
+            else:
+                log.exception("a step of the auditor failed")
+
+    def _sweep(self, sweep: Sweep) -> None:
+        if (now := time.monotonic()) < sweep.not_before:
+            return
+        if sweep.after == diff.BIGINT_MIN:
+            self._round(sweep, now)
+        with findings.snapshot() as connection:
+            noun = "product_window" if sweep.cache == "products" else "company_window"
+            parameters = {"after": sweep.after, "rows": sweep.ids}
+            end = connection.exec_driver_sql(SQL[noun], parameters).scalar_one()
+            until = diff.BIGINT_MAX if end is None else int(end)
+            found = diff.compare(connection, sweep.cache, sweep.after, until)
+            self._take(connection, sweep.cache, found.checked, found.keys)
+        sweep.rows += found.checked
+        sweep.ids = min(WINDOW_IDS, max(sweep.ids + 1, sweep.ids * 5 // 4))
+        sweep.after = diff.BIGINT_MIN if end is None else until
+        sweep.not_before = time.monotonic() + SWEEP_SECONDS if end is None else 0.0
+
+    def _round(self, sweep: Sweep, now: float) -> None:
+        """Another round begins: every row of this cache has been compared since the one before began."""
+        if sweep.began is not None:
+            with db.transaction() as connection:
+                seconds, rows = now - sweep.began, sweep.rows
+                findings.count(connection, sweep.cache, round_seconds=seconds, round_rows=rows)
+        sweep.began, sweep.rows = now, 0
 
     def _changed(self) -> None:
         """Keys that events touched since the last look."""
-        now = datetime.now(UTC)
-        with _snapshot() as connection:
-            parameters = {"since": self._since, "most": CHANGED_KEYS}
+        with findings.snapshot() as connection:
+            now = connection.exec_driver_sql(SQL["now"]).scalar_one()
+            parameters = {"since": self._since or now, "most": CHANGED_KEYS}
             subjects = connection.exec_driver_sql(SQL["changed_lately"], parameters).scalars().all()
-            ids = {noun: sorted({int(s.partition("/")[2]) for s in subjects if s.startswith(noun)}) for noun in NOUNS}
-            differing = diff.differing(connection, Keys(ids["product"], ids["company"]))
-            products = sorted(set(ids["product"]).intersection(differing.products))
-            self._take(connection, "products", len(ids["product"]), products)
-            self._take(connection, "companies", len(ids["company"]), differing.companies)
+            products, companies = (_ids(subjects, noun) for noun in ("product", "company"))
+            differing = diff.differing(connection, Keys(products, companies))
+            self._take(connection, "products", len(products), sorted(set(products).intersection(differing.products)))
+            self._take(connection, "companies", len(companies), differing.companies)
         self._since = now
 
     def _whole(self) -> None:
+        """Counts and active cities; where counts are wrong, the next look tells of the active ones."""
         began = time.monotonic()
-        self._round(self._whole_began, began, "counts", "active")
+        with findings.snapshot() as connection:
+            sizes = dict(zip(("counts", "active"), connection.exec_driver_sql(SQL["whole_sizes"]).one(), strict=True))
+            wrong = findings.wrong_counts(connection)
+            stale = [] if wrong else findings.wrong_active(connection)
+            self._take(connection, "counts", 0, [row.key for row in diff.uncounted(connection)])
+        with db.transaction() as connection:
+            for cache, rows in sizes.items():
+                findings.count(connection, cache, checked=rows)
+                if self._whole_began is not None:
+                    findings.count(connection, cache, round_seconds=began - self._whole_began, round_rows=rows)
         self._whole_began = began
-        with _snapshot() as connection:
-            counts, active = connection.exec_driver_sql(SQL["whole_sizes"]).one()
-            wrong = connection.exec_driver_sql(SQL["wrong_counts"]).scalars().all()
-            stale = [] if wrong else connection.exec_driver_sql(SQL["wrong_active"]).scalars().all()
-        self._count("counts", counts, 0)
-        self._count("active", active, 0)
-        self._confirm("counts", dict.fromkeys(wrong, "different"))
-        self._confirm("active", dict.fromkeys(stale, "different"))  # where counts are wrong, the next look tells
-        self._next_whole = time.monotonic() + max(WHOLE_SECONDS, _pause(time.monotonic() - began))
+        findings.confirm("counts", wrong)
+        findings.confirm("active", stale)
+        for cache in (*CACHES, "active"):
+            findings.revisit(cache, findings.open_keys(cache))
 
-    def _take(self, connection: Connection, cache: CacheType, checked: int, keys: Sequence[int]) -> None:
+    def _take(self, connection: Connection, cache: str, checked: int, keys: Sequence[int]) -> None:
         """Count what was compared; differing keys become suspects, in the snapshot of the comparison."""
-        fresh = [key for key in keys if (cache, key) not in self.suspects][: MOST_SUSPECTS - len(self.suspects)]
-        due, now = time.monotonic() + settings().audit_grace_seconds, datetime.now(UTC)
-        for key, version in _versions(connection, cache, fresh).items():
-            self.suspects[cache, key] = Suspect(cache, key, now, due, version)
+        room = max(0, MOST_SUSPECTS - len(self.suspects))
+        first = under_way.look(connection, cache, [key for key in keys if (cache, key) not in self.suspects][:room])
+        due = time.monotonic() + settings().audit_grace_seconds
+        for key, version in zip(first.keys, first.versions, strict=True):
+            self.suspects[cache, key] = Suspect(cache, key, due, first.instant, version)
         self._compared[cache] = self._compared.get(cache, 0) + checked
 
     def _look_again(self) -> None:
-        for cache, checked in self._compared.items():
-            self._count(cache, checked, 0)
+        with db.transaction() as connection:
+            for cache, checked in self._compared.items():
+                findings.count(connection, cache, checked=checked)
         self._compared.clear()
         now = time.monotonic()
-        for cache in CACHE_TYPES:
+        for cache in CACHES:
             due = [suspect for suspect in self.suspects.values() if suspect.cache == cache and suspect.due <= now]
             if due:
                 self._judge(cache, due)
 
-    def _judge(self, cache: CacheType, suspects: Sequence[Suspect]) -> None:
+    def _judge(self, cache: str, suspects: Sequence[Suspect]) -> None:
         """Acquit what has come right, put off what may be under way, confirm the rest."""
-        passed = self.passed(max(suspect.seen_at for suspect in suspects))
-        keys = [suspect.key for suspect in suspects]
-        with _snapshot() as connection:
-            rows = {row.key: row for row in diff.rows(connection, cache, keys) if row.before != row.after}
-            versions = _versions(connection, cache, list(rows))
-        confirmed = {}
+        first = _first_look(suspects)
+        passed = self.passed(first.instant)
+        with findings.snapshot() as connection:
+            rows = _differing(connection, cache, first.keys)
+            coming = under_way.may_come(connection, cache, list(rows), first) if passed else set()
+            again = under_way.look(connection, cache, list(coming))
         for suspect in suspects:
-            if suspect.key not in rows:
-                del self.suspects[cache, suspect.key]
-            elif not passed or suspect.version != versions[suspect.key]:
-                self._put_off(suspect, versions[suspect.key])
+            if suspect.key in coming:
+                suspect.seen_at, suspect.version = again.instant, again.version(suspect.key) or 0
+            if suspect.key in rows and (suspect.key in coming or not passed):
+                suspect.due = time.monotonic() + RETRY_SECONDS
             else:
                 del self.suspects[cache, suspect.key]
-                confirmed[suspect.key] = _side(rows[suspect.key])
-        self._confirm(cache, confirmed)
+        if passed:
+            wrong = [row for key, row in rows.items() if key not in coming]
+            findings.confirm(cache, [Wrong(cache, str(row.key), row.before, row.after) for row in wrong])
 
-    def _put_off(self, suspect: Suspect, version: Any) -> None:
-        """An event of it may be under way: a new one from now on, if its source was written since."""
-        if version != suspect.version:
-            suspect.version, suspect.seen_at = version, datetime.now(UTC)
-        suspect.due = time.monotonic() + RETRY_SECONDS
 
-    def _confirm(self, cache: str, sides: dict[Any, str]) -> None:
-        if not sides:
-            return
-        self._write_down(cache, list(sides), sides)
-        self._count(cache, 0, len(sides))
-        _repair(cache, list(sides))
+def _first_look(suspects: Sequence[Suspect]) -> under_way.Look:
+    ascending = sorted(suspects, key=lambda suspect: suspect.key)
+    instant = max(suspect.seen_at for suspect in suspects)
+    return under_way.Look(instant, [one.key for one in ascending], array("q", [one.version for one in ascending]))
 
-    def _write_down(self, cache: str, keys: list[Any], sides: dict[Any, str]) -> None:
-        with db.snapshot() as connection:
-            rows = {row.key: row for row in diff.rows(connection, cache, keys)} if cache != "active" else {}
-        with db.transaction() as connection:
-            for key in keys:
-                row = rows.get(key)
-                parameters = {"cache": cache, "id": key if cache != "active" else 0}
-                finding = {
-                    "cache": cache,
-                    "key": str(key),
-                    "side": sides[key],
-                    "cached": json.dumps(row.before) if row else None,
-                    "wanted": json.dumps(row.after) if row else None,
-                    "last_patch": connection.exec_driver_sql(SQL["last_patch"], parameters).scalar_one(),
-                }
-                connection.exec_driver_sql(SQL["found"], finding)
 
-    def _round(self, began: float | None, now: float, *caches: str) -> None:
-        """Another round begins: every row of these caches has been compared since the one before began."""
-        if began is not None:
-            for cache in caches:
-                self._count(cache, 0, 0, now - began)
+def _differing(connection: Connection, cache: str, keys: Sequence[int]) -> dict[int, diff.RowDifference]:
+    if cache == "counts":
+        asked = set(keys)
+        return {row.key: row for row in diff.uncounted(connection) if row.key in asked}
+    return {row.key: row for row in diff.rows(connection, cache, keys) if row.before != row.after}
 
-    def _count(self, cache: str, checked: int, wrong: int, round_seconds: float | None = None) -> None:
-        if checked or wrong or round_seconds:
-            numbers = {"cache": cache, "checked": checked, "wrong": wrong, "round_seconds": round_seconds}
-            with db.transaction() as connection:
-                connection.exec_driver_sql(SQL["audited"], numbers)
+
+def _ids(subjects: Sequence[str], noun: str) -> list[int]:
+    return sorted({int(number) for said, _, number in (subject.partition("/") for subject in subjects) if said == noun})
+
+
+def _narrow(sweep: Sweep) -> None:
+    sweep.ids = max(LEAST_IDS, sweep.ids // 4)
 
 
 def _pause(took: float) -> float:
     return 2 * took / max(settings().audit_core_share, 1e-4)
-
-
-@contextmanager
-def _snapshot() -> Iterator[Connection]:
-    """A snapshot that may take longer than what the process allows its requests."""
-    with db.snapshot() as connection:
-        connection.exec_driver_sql(LONGER)
-        yield connection
-
-
-@contextmanager
-def _transaction() -> Iterator[Connection]:
-    with db.transaction() as connection:
-        connection.exec_driver_sql(LONGER)
-        yield connection
-
-
-NOUNS: Final = ("product", "company")
-
-
-def _versions(connection: Connection, cache: CacheType, keys: Sequence[int]) -> dict[int, Any]:
-    if not keys:
-        return {}
-    rows = connection.exec_driver_sql(SQL[f"{cache}_versions"], {"ids": as_array(list(keys))})
-    return {row[0]: tuple(row[1:]) for row in rows}
-
-
-def _side(row: diff.RowDifference) -> str:
-    return "missing" if row.before is None else "extra" if row.after is None else "different"
-
-
-def _repair(cache: str, keys: list[Any]) -> None:
-    """Through the one writer. A mapping changed behind its back left the counts behind as well, so they follow."""
-    with _transaction() as connection:
-        if cache in ("products", "companies"):
-            patch(connection, Keys(**{cache: sorted(keys)}), CAUSE)
-    with _transaction() as connection:
-        recount(connection)
-    for cache_type in CACHE_TYPES:
-        with _transaction() as connection:
-            repair_active(connection, cache_type)

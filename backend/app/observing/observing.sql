@@ -18,42 +18,60 @@ SELECT at, seconds, captured, published, applied, patched, outbox_rows, outbox_s
   FROM observations ORDER BY at DESC LIMIT 1
 
 -- name: audited
-INSERT INTO audit_minutes (minute, cache, checked, wrong, round_seconds)
-VALUES (date_trunc('minute', clock_timestamp()), %(cache)s, %(checked)s, %(wrong)s, %(round_seconds)s)
+INSERT INTO audit_minutes (minute, cache, checked, wrong, round_seconds, round_rows)
+VALUES (date_trunc('minute', clock_timestamp()), %(cache)s, %(checked)s, %(wrong)s, %(round_seconds)s, %(round_rows)s)
 ON CONFLICT (minute, cache) DO UPDATE
    SET checked = audit_minutes.checked + excluded.checked, wrong = audit_minutes.wrong + excluded.wrong,
-       round_seconds = greatest(audit_minutes.round_seconds, excluded.round_seconds)
+       round_seconds = greatest(audit_minutes.round_seconds, excluded.round_seconds),
+       round_rows = coalesce(excluded.round_rows, audit_minutes.round_rows)
 
 -- name: rounds
--- How long the last round of each cache took.
-SELECT DISTINCT ON (cache) cache, round_seconds
+-- How long the last round of each cache took, and how many rows it compared.
+SELECT DISTINCT ON (cache) cache, round_seconds, round_rows
   FROM audit_minutes WHERE round_seconds IS NOT NULL AND minute > now() - interval '7 days'
  ORDER BY cache, minute DESC
 
 -- name: nines
-SELECT cache,
-       sum(checked) FILTER (WHERE minute > now() - interval '1 hour')::bigint,
-       sum(wrong) FILTER (WHERE minute > now() - interval '1 hour')::bigint,
-       sum(checked) FILTER (WHERE minute > now() - interval '1 day')::bigint,
-       sum(wrong) FILTER (WHERE minute > now() - interval '1 day')::bigint,
-       sum(checked)::bigint, sum(wrong)::bigint
-  FROM audit_minutes WHERE minute > now() - interval '7 days'
- GROUP BY cache
+-- Rows of each cache and window: compared, compared by the time of the last finding of any cache in that window, found wrong.
+WITH windows (name, since) AS (
+    VALUES ('hour', now() - interval '1 hour'), ('day', now() - interval '1 day'), ('week', now() - interval '7 days')
+), fallen AS (
+    SELECT name, max(minute) AS minute FROM windows JOIN audit_minutes ON minute > since AND wrong > 0 GROUP BY name
+)
+SELECT cache, name, sum(checked)::bigint, coalesce(sum(checked) FILTER (WHERE audited.minute <= fallen.minute), 0)::bigint,
+       sum(wrong)::bigint
+  FROM windows JOIN audit_minutes AS audited ON audited.minute > since LEFT JOIN fallen USING (name)
+ GROUP BY cache, name
 
 -- name: found
-INSERT INTO audit_findings (cache, key, side, cached, wanted, last_patch, repaired_at)
-VALUES (%(cache)s, %(key)s, %(side)s, %(cached)s::jsonb, %(wanted)s::jsonb, %(last_patch)s, clock_timestamp())
-
--- name: findings
-SELECT id, found_at, cache, key, side, cached, wanted, last_patch, repaired_at
-  FROM audit_findings ORDER BY id DESC LIMIT %(limit)s
-
--- name: last_patch
-SELECT CASE %(cache)s
+-- A row that is found again before it is mended is no further finding.
+INSERT INTO audit_findings (cache, key, side, cached, wanted, last_patch)
+SELECT %(cache)s, %(key)s, %(side)s, %(cached)s::jsonb, %(wanted)s::jsonb,
+       CASE %(cache)s
        WHEN 'products' THEN coalesce((SELECT patch_id FROM product_city_mapping WHERE product_id = %(id)s),
                                      (SELECT patch_id FROM removed_keys WHERE noun = 'product' AND id = %(id)s))
        WHEN 'companies' THEN coalesce((SELECT patch_id FROM company_city_mapping WHERE company_id = %(id)s),
                                       (SELECT patch_id FROM removed_keys WHERE noun = 'company' AND id = %(id)s)) END
+ WHERE NOT EXISTS (SELECT FROM audit_findings WHERE repaired_at IS NULL AND cache = %(cache)s AND key = %(key)s)
+RETURNING id
+
+-- name: mended
+UPDATE audit_findings SET repaired_at = clock_timestamp()
+ WHERE repaired_at IS NULL AND cache = %(cache)s AND key = ANY(%(keys)s::text[])
+
+-- name: open_keys
+SELECT key FROM audit_findings WHERE repaired_at IS NULL AND cache = %(cache)s ORDER BY id LIMIT %(most)s
+
+-- name: open_findings
+SELECT cache, count(*) FROM audit_findings WHERE repaired_at IS NULL GROUP BY cache
+
+-- name: findings
+SELECT id, found_at, cache, key, side, cached, wanted, last_patch, repaired_at AS mended_at
+  FROM audit_findings ORDER BY id DESC LIMIT %(limit)s
+
+-- name: findings_total
+-- All that are kept, and those that are not mended yet.
+SELECT count(*) AS total, count(*) FILTER (WHERE repaired_at IS NULL) AS open FROM audit_findings
 
 -- name: changed_lately
 -- A sample of the keys that event batches looked at since an instant.
@@ -63,21 +81,13 @@ SELECT key.value
    AND result ? 'sample'
  LIMIT %(most)s
 
--- name: products_versions
--- Versions of what a product's truth is made of: while they stay, no newer event of it can be under way.
-SELECT key.id, product.xmin::text, product.company_id, company.xmin::text
-  FROM unnest(%(ids)s::bigint[]) AS key (id)
-  LEFT JOIN products AS product ON product.id = key.id
-  LEFT JOIN companies AS company ON company.id = product.company_id
-
--- name: companies_versions
-SELECT key.id, company.xmin::text
-  FROM unnest(%(ids)s::bigint[]) AS key (id) LEFT JOIN companies AS company ON company.id = key.id
-
 -- name: wrong_counts
 -- Counts beside the mappings: patches move both together, so no snapshot may differ. A city without anything may
 -- still wait for its row.
-SELECT coalesce(wanted.city_id, counted.city_id)
+SELECT city_id, to_jsonb(counted) - 'updated_at' - 'patch_ids',
+       CASE WHEN wanted.products IS NOT NULL THEN
+            jsonb_build_object('city_id', city_id, 'products_count', wanted.products, 'services_count', wanted.services,
+                               'companies_count', wanted.companies) END
   FROM (SELECT city_id, sum(products)::bigint AS products, sum(services)::bigint AS services, sum(companies)::bigint AS companies
           FROM (SELECT city_id, count(*) FILTER (WHERE kind <> 'service') AS products,
                        count(*) FILTER (WHERE kind = 'service') AS services, 0 AS companies
@@ -101,6 +111,9 @@ SELECT kind.cache_type
  WHERE (active.active_city_ids, active.total_companies, active.total_products) IS DISTINCT FROM
        (CASE kind.cache_type WHEN 'companies' THEN of_companies ELSE of_products END, wanted.companies, wanted.products)
     OR active.total_cities IS DISTINCT FROM cardinality(active.active_city_ids)
+
+-- name: now
+SELECT clock_timestamp()
 
 -- name: whole_sizes
 SELECT (SELECT count(*) FROM city_counts), (SELECT count(*) FROM active_cities_cache)

@@ -41,13 +41,17 @@ class AuditMinute(Base):
     checked: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     wrong: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))  # still wrong after the grace
     round_seconds: Mapped[float | None] = mapped_column(Double)  # longest of the rounds that ended in this minute
+    round_rows: Mapped[int | None] = mapped_column(BigInteger)  # compared in the last of them
 
 
 class AuditFinding(Base):
     """A cached row that was wrong, not merely late."""
 
     __tablename__ = "audit_findings"
-    __table_args__ = (Index("audit_findings_found_at_idx", "found_at"),)
+    __table_args__ = (
+        Index("audit_findings_found_at_idx", "found_at"),
+        Index("audit_findings_open_idx", "cache", "key", postgresql_where=text("repaired_at IS NULL")),
+    )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
     found_at: Mapped[datetime] = mapped_column(Instant, server_default=func.clock_timestamp())
@@ -57,4 +61,4 @@ class AuditFinding(Base):
     cached: Mapped[Any | None] = mapped_column(JSONB)
     wanted: Mapped[Any | None] = mapped_column(JSONB)
     last_patch: Mapped[int | None] = mapped_column(BigInteger)
-    repaired_at: Mapped[datetime | None] = mapped_column(Instant)
+    repaired_at: Mapped[datetime | None] = mapped_column(Instant)  # None: still wrong

@@ -66,7 +66,7 @@ def rebuild_mapping(task: LedgerTask, what: CacheType, patience: float, finish: 
 def rebuild_counts(patience: float, active: bool = False) -> dict[str, Any]:
     """One recount; raises Skipped while another is under way."""
     with flight("counts", patience):
-        return asdict(reconcile.rebuild_counts(active))
+        return asdict(reconcile.rebuild_counts(settle, active))
 
 
 def rebuild_everything(task: LedgerTask, patience: float) -> dict[str, Any]:

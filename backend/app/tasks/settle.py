@@ -17,6 +17,9 @@ from backend.app.settings import settings
 from events import times
 
 POLL_SECONDS: Final = 0.05
+OUTBOX: Final = (
+    "SELECT EXISTS (SELECT FROM event_outbox WHERE occurred_at <= %(instant)s OR occurred_at > clock_timestamp())"
+)
 
 
 def settle(instant: datetime) -> bool:
@@ -51,9 +54,9 @@ def passed(instant: datetime) -> bool:
 
 
 def _in_outbox(instant: datetime) -> bool:
+    """A time ahead of the clock is of before the clock was set back: such a row may be older than the instant."""
     with db.transaction() as connection:
-        sql = "SELECT EXISTS (SELECT FROM event_outbox WHERE occurred_at <= %(instant)s)"
-        return bool(connection.exec_driver_sql(sql, {"instant": instant}).scalar_one())
+        return bool(connection.exec_driver_sql(OUTBOX, {"instant": instant}).scalar_one())
 
 
 def _connected_workers() -> int:

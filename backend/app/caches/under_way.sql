@@ -1,0 +1,30 @@
+-- Is a difference still on its way? A version is made of the transactions that wrote what a cached row follows from. Versions
+-- are compared for equality only: who looks at their order has to know subtransactions, and how the numbers wrap.
+
+-- name: instant
+SELECT clock_timestamp()
+
+-- name: products_versions
+SELECT coalesce(array_agg(hashtextextended(ROW(product.xmin, product.company_id, company.xmin)::text, 0) ORDER BY key.id), '{}')
+  FROM unnest(%(ids)s::bigint[]) AS key (id)
+  LEFT JOIN products AS product ON product.id = key.id
+  LEFT JOIN companies AS company ON company.id = product.company_id
+
+-- name: companies_versions
+SELECT coalesce(array_agg(hashtextextended(ROW(company.xmin)::text, 0) ORDER BY key.id), '{}')
+  FROM unnest(%(ids)s::bigint[]) AS key (id) LEFT JOIN companies AS company ON company.id = key.id
+
+-- name: counts_versions
+SELECT coalesce(array_agg(hashtextextended(ROW(city.xmin)::text, 0) ORDER BY key.id), '{}')
+  FROM unnest(%(ids)s::bigint[]) AS key (id) LEFT JOIN cities AS city ON city.id = key.id
+
+-- name: products_waiting
+-- Those of the keys that a wide patch of their company waits for.
+SELECT id FROM products WHERE id = ANY(%(ids)s::bigint[]) AND company_id IN (SELECT company_id FROM wide_patches)
+UNION ALL
+SELECT product_id FROM product_city_mapping
+ WHERE product_id = ANY(%(ids)s::bigint[]) AND company_id IN (SELECT company_id FROM wide_patches)
+
+-- name: everything_waits
+-- Whether the wide patch of everything waits.
+SELECT EXISTS (SELECT FROM wide_patches WHERE company_id = 0)
