@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -35,6 +35,7 @@ class Waiting:
     newest_held: str | None
     silent: int = 0  # workers that did not say what they hold: suspended, or lost and not yet noticed by the broker
     is_known: bool = True  # False: there may be more
+    because: Sequence[Mapping[str, Any]] = ()  # why workers hold events: {reason, since, sentence}
 
     @property
     def messages(self) -> int:
@@ -70,7 +71,8 @@ def waiting(
         silent = min(silent, max(0, workers - len(held)))
     # A queue whose leader is being elected, as after a restart of the broker, says that it has neither.
     is_known = not silent and (consumers > 0 or ready > 0)
-    return Waiting(ready, messages, oldest, newest, silent, is_known)
+    because = [reason for worker in held for reason in worker.get("because", ())]
+    return Waiting(ready, messages, oldest, newest, silent, is_known, because)
 
 
 class _Enough(Exception):

@@ -30,6 +30,7 @@ from backend.app import db, exposing, garbage, log, metrics, reconnecting, stopp
 from backend.app.errors import CitycacheError
 from backend.app.settings import settings
 from backend.app.startup import warn_on_default_passwords
+from backend.app.worker import holding
 from events import tls
 from events.topology import MAINTENANCE, PATCHES
 
@@ -157,4 +158,5 @@ worker_process_shutdown.connect(lambda **kwargs: tracing.end(), weak=False)
 @worker_process_init.connect
 def _own_connections(**kwargs: Any) -> None:
     tracing.name_children("worker")
+    holding.end()
     db.engine(f"worker child {os.getpid()} of {os.getppid()}@{socket.gethostname()[:20]}", size=2)

@@ -26,6 +26,7 @@ from backend.app import metrics, tracing
 from backend.app.caches.keys import lane_halves
 from backend.app.dead_letters import DeadLetter, unreadable
 from backend.app.settings import settings
+from backend.app.worker import holding
 from events import contract, foreign, times, topology
 from events.contract import Hint
 from events.errors import Malformed
@@ -113,7 +114,8 @@ class EventConsumer(bootsteps.StartStopStep):
         batches = [*self._in_flight, *self._closed, self._open]
         messages = sum(len(batch.tags) for batch in batches)
         oldest = times.earliest(batch.oldest for batch in batches if batch.tags)
-        return {"messages": messages, "oldest": oldest, "newest": times.latest(batch.newest for batch in batches)}
+        newest = times.latest(batch.newest for batch in batches)
+        return {"messages": messages, "oldest": oldest, "newest": newest, "because": holding.reasons()}
 
     def info(self, worker: Any) -> dict[str, Any]:  # type: ignore[override]
         """Shown by `celery inspect stats`."""

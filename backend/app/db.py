@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Engine, create_engine, make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from backend.app.errors import BadSetting, DatabaseAway
+from backend.app.errors import BadSetting, DatabaseAway, TooLong
 from backend.app.settings import settings
 
 CONNECT_SECONDS = 2  # libpq takes no less
@@ -30,6 +30,16 @@ DEAD_PEER = {  # a peer that is gone without a word is noticed within about 15 s
     "keepalives_count": 3,
     "tcp_user_timeout": 15_000,
 }
+
+LONG_STATEMENT_MS = 1_800_000  # of one that looks at whole tables, which may be of any size
+TOO_LONG = ("57014", "55P03", "25P04")  # SQLSTATEs of a deadline: of a statement, of a lock, of a transaction
+FAULTS_OF_A_STATEMENT = (  # operational errors, says the driver, but the server is well
+    psycopg2.errors.QueryCanceled,
+    psycopg2.errors.LockNotAvailable,
+    psycopg2.errors.TransactionRollbackError,
+    psycopg2.errors.ProgramLimitExceeded,
+    psycopg2.errors.ObjectNotInPrerequisiteState,
+)
 
 _engines: dict[int, Engine] = {}  # by process id: a forked child must not use its parent's sockets
 
@@ -81,25 +91,27 @@ def dispose() -> None:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turn every way in which the driver says that the server is away into DatabaseAway."""
+    """Turn every way in which the driver says that the server is away into DatabaseAway, and that a statement or a
+    lock took too long into TooLong."""
     try:
         yield
     except PoolTimeout as failure:
         raise DatabaseAway("no database connection became free in time") from failure
     except (DBAPIError, psycopg2.OperationalError, psycopg2.InterfaceError) as failure:
+        if is_too_long(failure):
+            raise TooLong(f"the database took too long: {_first_line(failure)}") from failure
         if is_away(failure):
             raise DatabaseAway(f"the database is away: {_first_line(failure)}") from failure
         raise
 
 
 def is_away(failure: BaseException) -> bool:
-    """Whether the failure means that the server was not there, rather than that the statement was wrong."""
+    """Whether the failure means that the server was not there, or can serve nobody, rather than that the statement was
+    wrong or took too long."""
     origin = failure.orig if isinstance(failure, DBAPIError) else failure
     if isinstance(failure, DBAPIError) and failure.connection_invalidated:
         return True
-    if isinstance(origin, (psycopg2.errors.QueryCanceled, psycopg2.errors.LockNotAvailable)):
-        return True
-    if isinstance(origin, psycopg2.errors.TransactionRollbackError):
+    if isinstance(origin, FAULTS_OF_A_STATEMENT):
         return False
     return isinstance(origin, (psycopg2.OperationalError, psycopg2.InterfaceError)) or isinstance(
         failure, OperationalError
@@ -107,13 +119,18 @@ def is_away(failure: BaseException) -> bool:
 
 
 def took_too_long(failure: BaseException | None) -> bool:
-    """Whether the failure, or what caused it, is the server ending a statement at its deadline."""
+    """Whether the failure, or what caused it, is a deadline."""
     while failure is not None:
-        origin = failure.orig if isinstance(failure, DBAPIError) else failure
-        if isinstance(origin, psycopg2.errors.QueryCanceled):
+        if is_too_long(failure):
             return True
         failure = failure.__cause__
     return False
+
+
+def is_too_long(failure: BaseException) -> bool:
+    """Whether a statement, a transaction or a wait for a lock was cut off by its deadline."""
+    origin = failure.orig if isinstance(failure, DBAPIError) else failure
+    return getattr(origin, "pgcode", None) in TOO_LONG
 
 
 def _first_line(failure: BaseException) -> str:
@@ -126,6 +143,11 @@ def transaction() -> Iterator[Connection]:
     """One READ COMMITTED transaction, committed at the end; raises DatabaseAway when the server is away."""
     with translated(), engine().begin() as connection:
         yield connection
+
+
+def may_take_long(connection: Connection) -> None:
+    """Statements of this transaction look at whole tables."""
+    connection.exec_driver_sql(f"SET LOCAL statement_timeout = {LONG_STATEMENT_MS}")
 
 
 @contextmanager

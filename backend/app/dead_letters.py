@@ -35,7 +35,9 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from backend.app import db
+from backend.app.caches.keys import Keys
 from backend.app.catalog.models import Base, Instant
+from backend.app.errors import sentence
 from events.contract import Hint
 from events.errors import Malformed, UnknownType
 from events.sql_files import statements
@@ -117,12 +119,11 @@ def unreadable(
 def failed(hint: Hint, failure: Exception, attempts: int) -> DeadLetter:
     """A key whose patch fails by itself."""
     subject = hint.noun if hint.id is None else f"{hint.noun}/{hint.id}"
-    sentence = str(getattr(failure, "orig", None) or failure).strip().splitlines()
     event_id, at = shortened(hint.event_id, MOST_NAME), shortened(hint.time, MOST_NAME)
     return bounded(
         DeadLetter(
             "failed",
-            f"the patch of {subject} fails: {sentence[0] if sentence else type(failure).__name__}",
+            f"the patch of {subject} fails: {sentence(failure, MOST_REASON)}",
             subject=subject,
             event_id=event_id,
             payload=json.dumps({"id": event_id, "subject": subject, "time": at}),
@@ -154,11 +155,10 @@ def bury(connection: Connection, letters: Sequence[DeadLetter], task_id: str | N
         connection.exec_driver_sql(SQL["bury"], parameters)
 
 
-def close_patched(connection: Connection, hints: Sequence[Hint], task_id: str) -> None:
+def close_patched(connection: Connection, keys: Keys, task_id: str) -> None:
     """Close the letters of keys that have just been patched, in the same transaction."""
-    if connection.exec_driver_sql(SQL["any_open"]).scalar_one():
-        subjects = list({f"{hint.noun}/{hint.id}" for hint in hints})
-        connection.exec_driver_sql(SQL["close_patched"], {"subjects": subjects, "task_id": task_id})
+    if keys and connection.exec_driver_sql(SQL["any_open"]).scalar_one():
+        connection.exec_driver_sql(SQL["close_patched"], {"subjects": keys.subjects(), "task_id": task_id})
 
 
 def listed(

@@ -10,6 +10,9 @@ CitycacheError
 ├── Stalled             work waits and does not advance
 └── Away                a server did not answer in time
     ├── DatabaseAway
+    │   ├── LanesHeld       another transaction has held lanes for too long
+    │   └── EveryKeyFails   what a patch needs is not there, whichever key it is of
+    ├── TooLong         a statement took longer than it may
     └── BrokerAway
 """
 
@@ -21,6 +24,12 @@ class CitycacheError(Exception):
 
     def __init__(self, message: str | None = None) -> None:
         super().__init__(message or (type(self).__doc__ or "").strip())
+
+
+def sentence(failure: BaseException, most: int = 300) -> str:
+    """The first line of what a failure says, the driver's own where there is one."""
+    lines = str(getattr(failure, "orig", None) or failure).strip().splitlines()
+    return lines[0][:most] if lines else type(failure).__name__
 
 
 class BadSetting(CitycacheError):
@@ -61,6 +70,18 @@ class Away(CitycacheError):
 
 class DatabaseAway(Away):
     """The database did not answer in time."""
+
+
+class LanesHeld(DatabaseAway):
+    """Another transaction has held the lanes of these keys for too long."""
+
+
+class EveryKeyFails(DatabaseAway):
+    """The database is there, but patches of other keys fail as well: nothing is wrong with these."""
+
+
+class TooLong(Away):
+    """The database took longer than the statement may take."""
 
 
 class BrokerAway(Away):

@@ -84,6 +84,11 @@ WORKER_HELD = Gauge(
     multiprocess_mode="mostrecent", registry=WORKER,
 )  # fmt: skip
 
+WORKER_HOLDS = Gauge(
+    "citycache_worker_events_held", "1 while a worker holds events because of what fails for all of them, by reason",
+    ("reason",), multiprocess_mode="max", registry=WORKER,
+)  # fmt: skip
+
 # Worker: its children
 
 BATCH_SECONDS = Histogram(

@@ -14,7 +14,7 @@ from celery.beat import Scheduler
 from celery.schedules import crontab
 
 from backend.app import pulse
-from backend.app.errors import DatabaseAway
+from backend.app.errors import Away
 from backend.app.tasks import ledger
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ class LedgerScheduler(Scheduler):
         self.merge_inplace(self.app.conf.beat_schedule)
         try:
             last_due = ledger.last_due()
-        except DatabaseAway as failure:
+        except Away as failure:
             log.warning("beat starts without memory of its last runs: %s", failure)
             return
         for entry in self.schedule.values():

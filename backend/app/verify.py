@@ -29,7 +29,7 @@ def verify(wait: float) -> tuple[bool, list[dict[str, Any]]]:
 
 def _compare() -> list[dict[str, Any]]:
     with db.snapshot() as connection:
-        connection.exec_driver_sql("SET LOCAL statement_timeout = '10min'")
+        db.may_take_long(connection)
         report = []
         for what, table in diff.TABLES.items():
             found = diff.compare(connection, what)

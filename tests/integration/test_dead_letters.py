@@ -12,6 +12,7 @@ import amqp
 import pytest
 from kombu import Connection
 
+from backend.app import broker
 from backend.app.consumer import read_parts
 from events import contract, foreign, topology
 from tests.faults.plant import Plant, plant_on
@@ -275,11 +276,15 @@ def test_the_broker_gives_up_on_a_message_that_comes_back_too_often(broker: str,
     assert (death["queue"], death["reason"]) == (topology.UPDATER.name, "delivery_limit")
 
 
-def test_a_batch_that_fails_in_an_unforeseen_way_returns_to_the_queue(plant: Plant, sql: Plain):
+def test_events_are_held_while_what_fails_is_not_theirs_and_the_worker_says_why(plant: Plant, sql: Plain):
     sql.run("ALTER TABLE task_runs ADD CONSTRAINT unforeseen CHECK (task <> 'apply_catalog_events') NOT VALID")
     add_companies(sql, 10)
-    plant.wait_until(lambda: "returns to the queue" in plant.log("worker"), 30, "the batch fails")
+    plant.wait_until(lambda: "events wait: what has been done" in plant.log("worker"), 30, "the batch fails")
+    (because,) = broker.waiting(plant.broker).because
+    assert because["reason"] == "every_key_fails"
+    assert "unforeseen" in because["sentence"]
     sql.run("ALTER TABLE task_runs DROP CONSTRAINT unforeseen")
     plant.drain()
     assert letters(sql, "id") == []
+    assert list(broker.waiting(plant.broker).because) == []
     assert plant.violations() == []

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from backend.app import broker, pipeline
 from backend.app.api import database
 from backend.app.api.probe import Remembered, ask_all
-from backend.app.errors import DatabaseAway
+from backend.app.errors import Away
 from backend.app.tasks import ledger
 from events.outbox import SQL as OUTBOX_SQL
 
@@ -59,7 +59,7 @@ def _query(sql: str) -> Any:
     try:
         with database.transaction() as connection:
             return connection.exec_driver_sql(sql).one()
-    except DatabaseAway:
+    except Away:
         return None
 
 

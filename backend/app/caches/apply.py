@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
-from backend.app import db, tracing
+from backend.app import db
 from backend.app.caches.keys import Cause, Keys, chunks
 from backend.app.caches.patch import as_array, patch
 from backend.app.errors import DatabaseAway
@@ -27,6 +27,14 @@ EVERYTHING: Final = 0  # the company id of a wide patch that means all tables, a
 
 
 @dataclass(frozen=True)
+class Plan:
+    """Which transactions a batch of keys needs."""
+
+    parts: Sequence[Keys]  # one transaction each; at least one
+    wide: Sequence[int] = ()  # companies whose products are left to a wide patch
+
+
+@dataclass(frozen=True)
 class Applied:
     """What came of a batch of keys."""
 
@@ -35,18 +43,13 @@ class Applied:
     wide: Sequence[int] = ()  # companies whose products are left to a wide patch
 
 
-Hook = Callable[[Connection, Applied], None]
+def plan(keys: Keys, truncated: bool = False, most: int | None = None) -> Plan:
+    """These keys and the products of these companies, at most `most` a transaction. Raises DatabaseAway.
 
-
-def apply(
-    keys: Keys, cause: Cause, truncated: bool = False, on_commit: Hook = lambda connection, applied: None
-) -> Applied:
-    """Patch these keys and the products of these companies; `on_commit` joins the last transaction.
-
-    Wide patches are requested in the first transaction, so they are durable before any event is acknowledged.
-    Raises DatabaseAway; then the caller tries the same keys again, which is harmless.
+    Whoever carries it out requests the wide patches in its first transaction, so they are durable before any event is
+    acknowledged.
     """
-    most = 2 * settings().batch_keys  # a batch is closed when it is full, so most are a little more than full
+    most = most or 2 * settings().batch_keys  # a batch is closed when it is full, so most are a little more than full
     with db.transaction() as connection:
         own, wide = _products_of(connection, keys.companies)
     if truncated:
@@ -55,20 +58,22 @@ def apply(
     parts = [Keys((), part, ()) for part in chunks(keys.companies, most)]
     parts += [Keys(part, (), ()) for part in chunks(products, most)]
     parts += [Keys((), (), part) for part in chunks(keys.cities, most)]
-    return _apply(_packed(parts, most), wide, cause, on_commit)
+    return Plan(_packed(parts, most), wide)
 
 
-def _apply(parts: list[Keys], wide: list[int], cause: Cause, on_commit: Hook) -> Applied:
-    applied = Applied(0, 0, wide)
-    for number, part in enumerate(parts):
+def apply(keys: Keys, cause: Cause, truncated: bool = False) -> Applied:
+    """Patch these keys and the products of these companies.
+
+    Raises DatabaseAway; then the caller tries the same keys again, which is harmless.
+    """
+    planned = plan(keys, truncated)
+    applied = Applied(0, 0, planned.wide)
+    for number, part in enumerate(planned.parts):
         with db.transaction() as connection:
-            if number == 0 and wide:
-                _request_wide(connection, wide, cause)
-            with tracing.span("patch", keys=len(part)):
-                rows = patch(connection, part, cause).rows
-            applied = Applied(applied.keys + len(part), applied.patched + rows, wide)
-            if number == len(parts) - 1:
-                on_commit(connection, applied)
+            if number == 0:
+                request_wide(connection, planned.wide, cause)
+            rows = patch(connection, part, cause).rows
+        applied = Applied(applied.keys + len(part), applied.patched + rows, planned.wide)
     return applied
 
 
@@ -95,7 +100,10 @@ def _products_of(connection: Connection, companies: Sequence[int]) -> tuple[list
     return own, sorted(company for company, products in found if len(products) > most)
 
 
-def _request_wide(connection: Connection, companies: list[int], cause: Cause) -> None:
+def request_wide(connection: Connection, companies: Sequence[int], cause: Cause) -> None:
+    """Ask for wide patches of these companies, in the caller's transaction."""
+    if not companies:
+        return
     event_ids = [cause.events.get(f"company/{company}") for company in sorted(companies)]
     _all(connection, "request_wide", companies=sorted(companies), event_ids=event_ids)
 

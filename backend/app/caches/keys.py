@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Final, TypeVar
 from uuid import UUID
 
 T = TypeVar("T")
+FIELDS: Final = {"product": "products", "company": "companies", "city": "cities"}
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,30 @@ class Keys:
     def __len__(self) -> int:
         return len(self.products) + len(self.companies) + len(self.cities)
 
+    @classmethod
+    def of(cls, noun: str, ids: Sequence[int]) -> Keys:
+        """Keys of one noun: product, company or city."""
+        return cls(**{FIELDS[noun]: ids})
+
+    def named(self) -> Iterator[tuple[str, int]]:
+        """Noun and id of each."""
+        for noun, field_name in FIELDS.items():
+            yield from ((noun, key) for key in getattr(self, field_name))
+
+    def subjects(self) -> list[str]:
+        """What events call them."""
+        return [f"{noun}/{key}" for noun, key in self.named()]
+
+    def only(self) -> tuple[str, int]:
+        """Noun and id of the only one."""
+        (one,) = self.named()
+        return one
+
+    def split(self, number: int) -> list[Keys]:
+        """The same keys in at most so many parts of about the same size; none of them is empty."""
+        size = -(-len(self) // number)
+        return [_keys(part) for part in chunks(list(self.named()), size)]
+
 
 @dataclass(frozen=True)
 class Cause:
@@ -32,7 +57,11 @@ class Cause:
     traceparents: Sequence[str] = ()  # of the traced ones among them
 
 
-def chunks(ids: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+def _keys(named: Sequence[tuple[str, int]]) -> Keys:
+    return Keys(**{field_name: [key for of, key in named if of == noun] for noun, field_name in FIELDS.items()})
+
+
+def chunks(ids: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     """The ids in runs of at most `size`."""
     for start in range(0, len(ids), size):
         yield ids[start : start + size]

@@ -15,8 +15,11 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
+from backend.app import db
 from backend.app.caches.keys import Cause, Keys
+from backend.app.errors import LanesHeld
 from backend.app.settings import settings
 from events.sql_files import statements
 
@@ -233,7 +236,12 @@ def _count(connection: Connection) -> int:
 
 
 def _lock_lanes(connection: Connection, lanes: Iterable[int]) -> int:
-    isolation, patch_id, _ = _all(connection, "lock_lanes", lock_class=LOCK_CLASS, lanes=sorted(lanes))[0]
+    try:
+        isolation, patch_id, _ = _all(connection, "lock_lanes", lock_class=LOCK_CLASS, lanes=sorted(lanes))[0]
+    except DBAPIError as failure:
+        if db.is_too_long(failure):
+            raise LanesHeld from failure
+        raise
     if isolation != "read committed":
         raise RuntimeError("caches are patched at READ COMMITTED only: elsewhere the snapshot is older than the lock")
     return int(patch_id)

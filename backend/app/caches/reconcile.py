@@ -84,6 +84,7 @@ def rebuild(
     after, until = diff.BIGINT_MIN, diff.BIGINT_MIN
     while until != diff.BIGINT_MAX:
         with db.snapshot() as connection:
+            db.may_take_long(connection)
             until = diff.window_end(connection, after, WINDOW_ROWS) if what == "products" else diff.BIGINT_MAX
             found = diff.compare(connection, what, after, until)
             first = under_way.look(connection, what, found.keys)
@@ -221,9 +222,11 @@ class _Recounting:
 
 def _recount(settle: Settle) -> _Recounting:
     with db.snapshot() as connection:
+        db.may_take_long(connection)
         first = under_way.look(connection, "counts", [row.key for row in diff.uncounted(connection)])
     settled = not first.keys or settle(first.instant)
     with db.transaction() as connection:
+        db.may_take_long(connection)
         found = recount(connection)
         coming = under_way.may_come(connection, "counts", found.idle, first) if settled else set(found.idle)
     return _Recounting(found, coming, settled)
@@ -232,7 +235,7 @@ def _recount(settle: Settle) -> _Recounting:
 def empty() -> dict[str, int]:
     """Empty all caches in one transaction; rows removed by table. The next rebuild, or replay, fills them again."""
     with db.transaction() as connection:
-        connection.exec_driver_sql("SET LOCAL statement_timeout = '10min'")
+        db.may_take_long(connection)
         products, companies, counts = clear(connection)
     return {"product_city_mapping": products, "company_city_mapping": companies, "city_counts": counts}
 
@@ -240,6 +243,7 @@ def empty() -> dict[str, int]:
 def dry_run(keys: Keys, everything: bool = False, first: int = 100) -> dict[str, Any]:
     """What patching these keys would change: numbers by table, and the first rows before and after."""
     with db.snapshot() as connection:
+        db.may_take_long(connection)
         changes = _differing(connection, keys, everything)
         found = {"products": list(changes.products), "companies": list(changes.companies)}
         rows = [row for what, ids in found.items() for row in diff.rows(connection, what, ids[:first])]

@@ -18,6 +18,7 @@ from backend.app.dead_letters import DeadLetter
 from backend.app.errors import Away
 from backend.app.tasks import batch, refresh
 from backend.app.tasks.task import LedgerTask, flight
+from backend.app.worker import holding
 from events.contract import Hint
 
 log = logging.getLogger(__name__)
@@ -58,9 +59,15 @@ def apply_catalog_events(
         raise Reject(str(failure), requeue=True) from failure
 
 
-@waiting_for_servers
 def apply_events(events: batch.Batch, task_id: str) -> dict[str, Any]:
-    """Apply a batch; what is too wide for it is queued before anything is acknowledged."""
+    """Apply a batch, for as long as it takes; what is too wide for it is queued before anything is acknowledged."""
+    applied = _apply_in_the_end(events, task_id)
+    holding.end()
+    return applied
+
+
+@waiting_for_servers
+def _apply_in_the_end(events: batch.Batch, task_id: str) -> dict[str, Any]:
     applied = batch.apply_batch(events, task_id)
     if applied.get("wide"):
         apply_wide_patches.apply_async(headers={"trigger": "event"})
@@ -92,6 +99,7 @@ def resume_wide_patches() -> None:
 
 def _wait_after(failure: BaseException | None) -> None:
     log.warning("events wait: %s", failure)
+    holding.begin(failure)
     metrics.BATCH_RETRIES.labels("away").inc()
 
 

@@ -1,0 +1,1 @@
+"""What a worker does with events besides taking them from their queue."""
