@@ -19,6 +19,11 @@ BATCH: Final = "application/cloudevents-batch+json"
 STRUCTURED: Final = "application/cloudevents+json"
 MOST_EVENTS: Final = 200  # of one message
 MOST_BYTES: Final = 128 * 1024  # of one message; a single larger event still travels, alone
+LONE_BYTES: Final = 2**20  # a larger body, of whatever publisher, has to be one event: bounds what decoding makes of it
+MOST_ID: Final = 1_000  # characters
+MOST_TIME: Final = 64
+MOST_TRACEPARENT: Final = 512
+SHOWN: Final = 80  # characters of foreign text in a reason
 
 TYPES: Final = (
     *(
@@ -71,6 +76,8 @@ class Hint(msgspec.Struct, frozen=True, gc=False):
 _event = msgspec.json.Decoder(Event)
 _events = msgspec.json.Decoder(list[Event])
 _raws = msgspec.json.Decoder(list[msgspec.Raw])
+_lone_event = msgspec.json.Decoder(tuple[Event])
+_lone_raw = msgspec.json.Decoder(tuple[msgspec.Raw])
 _row = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _encoder = msgspec.json.Encoder()
 
@@ -121,24 +128,27 @@ def encode(happened: Iterable[Event]) -> bytes:
 
 def decode(body: bytes | str, content_type: str, headers: Mapping[str, Any]) -> Iterator[Event | Malformed]:
     """The events of a message in batch, structured or binary mode; what cannot be read comes as an error instead."""
-    if content_type.startswith(BATCH):
+    if failure := foreign.unreadable(headers):
+        yield Malformed(failure)
+    elif headers.get("compression"):
+        yield Malformed(f"compressed bodies ({shown(headers['compression'])}) are not unpacked")
+    elif content_type.startswith(BATCH):
         yield from _decode_batch(body)
     elif content_type.startswith(STRUCTURED):
         yield _decode_one(body)
     elif attributes := _binary_attributes(headers):
         yield _decode_binary(body, attributes)
-    elif failure := foreign.unreadable_properties(headers):
-        yield Malformed(f"the message's AMQP properties cannot be read: {failure}")
     else:
-        yield Malformed(f"content type {content_type!r} is not a CloudEvent, and there are no cloudEvents headers")
+        yield Malformed(f"content type {shown(content_type)} is not a CloudEvent, and there are no cloudEvents headers")
 
 
 def _decode_batch(body: bytes | str) -> Iterator[Event | Malformed]:
+    is_large = len(body) > LONE_BYTES
     try:
-        decoded = _events.decode(body)
+        decoded = _lone_event.decode(body) if is_large else _events.decode(body)
     except UNREADABLE:
         try:
-            raws = _raws.decode(body)
+            raws = _lone_raw.decode(body) if is_large else _raws.decode(body)
         except UNREADABLE as failure:
             yield Malformed(f"the body is not a JSON array of events: {failure}")
             return
@@ -177,15 +187,35 @@ def hint(happened: Event) -> Hint:
     """The key that an event points at; raises UnknownType or Malformed with a reason that a person understands."""
     noun = _NOUN_OF.get(happened.type)
     if noun is None:
-        raise UnknownType(f"unknown event type {happened.type!r}")
+        raise UnknownType(f"unknown event type {shown(happened.type)}")
     if happened.specversion != "1.0":
-        raise Malformed(f"specversion is {happened.specversion!r}, not '1.0'")
+        raise Malformed(f"specversion is {shown(happened.specversion)}, not '1.0'")
     if not happened.id:
         raise Malformed("the event has no id")
-    if "\0" in happened.id or "\0" in happened.time or "\0" in (happened.traceparent or ""):
-        name = next(name for name in ("id", "time", "traceparent") if "\0" in (getattr(happened, name) or ""))
-        raise Malformed(f"the event's {name} has a NUL character, which PostgreSQL cannot keep")
+    if not (_is_plain(happened.id, MOST_ID) and _is_plain(happened.time, MOST_TIME)):
+        raise Malformed(_unkept(happened))
+    if happened.traceparent and not _is_plain(happened.traceparent, MOST_TRACEPARENT):
+        raise Malformed(_unkept(happened))
     return Hint(noun, _key(happened, noun), happened.id, happened.time, happened.traceparent)
+
+
+def _is_plain(text: str, most: int) -> bool:
+    return len(text) <= most and "\0" not in text
+
+
+def _unkept(happened: Event) -> str:
+    """Why a text of the event cannot be kept."""
+    most = {"id": MOST_ID, "time": MOST_TIME, "traceparent": MOST_TRACEPARENT}
+    name = next(name for name in most if not _is_plain(getattr(happened, name) or "", most[name]))
+    if "\0" in getattr(happened, name):
+        return f"the event's {name} has a NUL character, which PostgreSQL cannot keep"
+    return f"the event's {name} has more than {most[name]} characters"
+
+
+def shown(value: Any) -> str:
+    """A foreign value as part of a sentence."""
+    text = repr(value[:SHOWN] if isinstance(value, (str, bytes)) else value)
+    return text if len(text) <= 2 * SHOWN else f"{text[:SHOWN]}…"
 
 
 def _key(happened: Event, noun: str) -> int | None:
@@ -193,7 +223,7 @@ def _key(happened: Event, noun: str) -> int | None:
         return None
     said, _, number = happened.subject.partition("/")
     if said != noun:
-        raise Malformed(f"subject {happened.subject!r} does not belong to type {happened.type!r}")
+        raise Malformed(f"subject {shown(happened.subject)} does not belong to type {happened.type!r}")
     if not _KEY.fullmatch(number) or not LEAST_BIGINT <= (key := int(number)) <= LARGEST_BIGINT:
-        raise Malformed(f"subject {happened.subject!r} names no {noun} id")
+        raise Malformed(f"subject {shown(happened.subject)} names no {noun} id")
     return key

@@ -86,7 +86,7 @@ class Log:
         received: deque[Any] = deque()
         with self._reading("last", received):
             self._await(received)
-            return int(received[0].headers["x-stream-offset"])
+            return _offset(received[0], 0)
 
     def read(self, start: int | datetime | str, marker: str, mark: bool = False) -> Iterator[Logged]:
         """Messages from `start` (an offset, an aware instant, or 'first') up to the marker.
@@ -151,7 +151,7 @@ class Log:
             while True:
                 self._await(received)
                 message = received.popleft()
-                offset = int(message.headers.get("x-stream-offset", offset + 1))  # none where headers cannot be read
+                offset = _offset(message, offset + 1)
                 if not is_checked:
                     is_checked = True
                     if first is not None and offset > first:
@@ -196,6 +196,12 @@ def _read_ahead(connection: Connection) -> None:
 def _transport(connection: Connection) -> Any:
     """The AMQP client's own transport."""
     return connection.connection.transport
+
+
+def _offset(message: Any, otherwise: int) -> int:
+    """Where the message stands: where its headers cannot be read, after the one before."""
+    said = (message.properties.get("application_headers") or {}).get("x-stream-offset")
+    return said if isinstance(said, int) and said >= 0 else otherwise
 
 
 def _logged(offset: int, message: Any) -> Logged:

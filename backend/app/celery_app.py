@@ -30,8 +30,8 @@ from backend.app import db, exposing, garbage, log, metrics, reconnecting, stopp
 from backend.app.errors import CitycacheError
 from backend.app.settings import settings
 from backend.app.startup import warn_on_default_passwords
-from backend.app.worker import holding
-from events import tls
+from backend.app.worker import holding, questions
+from events import foreign, tls
 from events.topology import MAINTENANCE, PATCHES
 
 AT_ONCE = {"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0}  # who publishes will not wait
@@ -116,6 +116,8 @@ if not settings().in_process:
     app.steps["consumer"].add(WorkerPulse)
 
 
+foreign.tolerate()
+questions.close_others()
 celeryd_init.connect(reconnecting.own_name)
 worker_init.connect(garbage.collect_seldom)  # before the children are forked, which share what is loaded
 worker_shutting_down.connect(stopping.within_deadline)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 from uuid import uuid4
@@ -151,10 +151,8 @@ class EventConsumer(bootsteps.StartStopStep):
         self._gather(message, [], [_given_up(message, _death(message.headers or {}))])
 
     def _on_damaged(self, message: Any, failure: Exception) -> None:
-        """Kombu undoes a compression that a header names, and could not."""
-        named = message.headers.get("compression")
-        reason = Malformed(f"the compression that its header names, {named!r}, cannot be undone: {failure}")
-        self._gather(message, [], [_letter(message, reason)])
+        """Kombu was told to unpack it."""
+        self._gather(message, *read(message))
 
     def _gather(self, message: Any, hints: list[Hint], letters: list[DeadLetter], alone: bool = False) -> None:
         if alone:
@@ -270,18 +268,29 @@ def read(message: Any) -> tuple[list[Hint], list[DeadLetter]]:
 
 
 def read_parts(body: bytes | str, content_type: str, headers: dict[str, Any]) -> tuple[list[Hint], list[DeadLetter]]:
-    """The same from a message's parts."""
+    """The same from a message's parts. What is no event at all becomes one letter, however much there is of it."""
     hints: list[Hint] = []
     letters: list[DeadLetter] = []
+    malformed: list[Malformed] = []
     for event in contract.decode(body, content_type, headers):
         if isinstance(event, Malformed):
-            letters.append(unreadable(event, body, content_type, headers))
+            malformed.append(event)
             continue
         try:
             hints.append(contract.hint(event))
         except Malformed as failure:
             letters.append(unreadable(failure, contract.encode_one(event), contract.STRUCTURED, {}))
+    if len(letters) > contract.MOST_EVENTS:
+        letters = [unreadable(_summary(letters), body, content_type, headers)]
+    if malformed:
+        letters.append(unreadable(_summary(malformed), body, content_type, headers))
     return hints, letters
+
+
+def _summary(failures: Sequence[Malformed | DeadLetter]) -> Malformed:
+    first = failures[0]
+    reason = first.reason if isinstance(first, DeadLetter) else str(first)
+    return Malformed(reason if len(failures) == 1 else f"{reason}, and {len(failures) - 1:,} more parts of it")
 
 
 def _parts(gathered: Gathered) -> list[Gathered]:
@@ -332,4 +341,5 @@ def _given_up(message: Any, reason: str) -> DeadLetter:
 def _death(headers: dict[str, Any]) -> str:
     deaths = headers.get("x-death") or [{}]
     first = deaths[0] if isinstance(deaths, list) and isinstance(deaths[0], dict) else {}
-    return f"the broker gave up on it in {first.get('queue', '?')}: {first.get('reason', 'unknown')}"
+    queue, reason = (str(first.get(name, "unknown"))[: contract.SHOWN] for name in ("queue", "reason"))
+    return f"the broker gave up on it in {queue}: {reason}"

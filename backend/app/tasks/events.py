@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from celery import Task
 from celery.exceptions import Reject
+from msgspec import Meta
 from tenacity import retry, retry_if_exception_type, wait_exponential_jitter
 
 from backend.app import metrics, tracing
@@ -19,11 +20,18 @@ from backend.app.errors import Away
 from backend.app.tasks import batch, refresh
 from backend.app.tasks.task import LedgerTask, flight
 from backend.app.worker import holding
+from events import contract
 from events.contract import Hint
 
 log = logging.getLogger(__name__)
 RETURN_SECONDS: Final = 1.0  # before a batch that failed returns to the queue, so that it does not come round in a rush
 LAST_LOOK_SECONDS: Final = 2.0  # between a drain's last look and its end a new request may come: wait that long for it
+
+Id = Annotated[int, Meta(ge=contract.LEAST_BIGINT, le=contract.LARGEST_BIGINT)]
+Text = Annotated[str, Meta(max_length=contract.MOST_ID, pattern=r"^[^\x00]*$")]
+HintRow = tuple[Literal["product", "company", "city"], Id | None, Text, Text, Text | None]  # the fields of a Hint
+NoLetters = Annotated[Sequence[dict[str, Any]], Meta(max_length=0)]  # a call from outside the worker brings none
+Instant = Annotated[float, Meta(ge=0)]  # seconds since the epoch
 
 waiting_for_servers = retry(  # without an end: the events stay unacknowledged, and there is nothing else to do
     retry=retry_if_exception_type(Away),
@@ -36,10 +44,10 @@ waiting_for_servers = retry(  # without an end: the events stay unacknowledged, 
 @app.task(name=batch.TASK, bind=True)
 def apply_catalog_events(
     self: Task[Any, Any],
-    hints: Sequence[Sequence[Any]],
-    unreadable: Sequence[dict[str, Any]],
-    received_at: float,
-    parent: str | None = None,
+    hints: Sequence[HintRow],
+    unreadable: NoLetters,
+    received_at: Instant,
+    parent: Text | None = None,
 ) -> dict[str, Any]:
     """Look again at the keys of a batch of events. Rows of `hints` are (noun, id, event id, time, traceparent).
 
@@ -49,7 +57,7 @@ def apply_catalog_events(
     message that fails whenever it comes is buried.
     """
     letters = [DeadLetter(**letter) for letter in unreadable]
-    events = batch.Batch([Hint(*hint) for hint in hints], letters, received_at)
+    events = batch.Batch([Hint(*hint) for hint in hints], letters, min(received_at, time.time()))
     try:
         with tracing.span(batch.TASK, parent, batch.traces_of(events.hints), kind="consumer", events=len(hints)):
             return apply_events(events, str(self.request.id))

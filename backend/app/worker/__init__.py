@@ -1,1 +1,1 @@
-"""What a worker does with events besides taking them from their queue."""
+"""What a worker does with what comes from the broker, besides taking it from its queue."""

@@ -1,0 +1,121 @@
+"""Whatever comes from the broker: neighbours go through, the worker lives on, and somebody is told what was wrong."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import closing, suppress
+from functools import partial
+from pathlib import Path
+
+import pytest
+from celery import Celery
+
+from backend.app.worker import questions
+from events import topology
+from events.log import Log, new_marker
+from tests.faults.plant import Plant, plant_on
+from tests.hostile.messages import COMMANDS, CONTROL, QUEUES, Message, is_wrong, messages, publish
+from tests.plain import Plain
+from tests.servers import Databases, Vhosts
+
+SEED = 20261125
+BURIED = [queue for queue in QUEUES if queue not in (CONTROL, topology.LOG_NAME)]
+MORE_BYTES = 150 * 2**20  # that the worker may have taken at most; a bomb has 256 MiB
+GOOD_SECONDS = 10  # for a good event behind all of them; idle it takes milliseconds
+
+
+@pytest.fixture(scope="module")
+def plant(databases: Databases, vhosts: Vhosts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
+    with plant_on(databases, vhosts, tmp_path_factory.mktemp("plant")) as plant:
+        yield plant.started(["relay", "worker"])
+
+
+@pytest.fixture
+def sql(plant: Plant) -> Iterator[Plain]:
+    """Connected; without letters at the end."""
+    with plant.sql() as plain:
+        yield plain
+        plain.run("DELETE FROM dead_letters")
+
+
+def of(queue: str) -> list[Message]:
+    return [message for message in messages(random.Random(SEED)) if message.queue == queue]
+
+
+def memory(pid: int) -> int:
+    """Bytes that a process has had at most."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024
+
+
+def apply_one(plant: Plant, sql: Plain) -> None:
+    """A good event goes all the way through."""
+    company = sql.one("INSERT INTO companies (name, city_id) SELECT 'c', min(id) FROM cities RETURNING id")
+    cached = "SELECT EXISTS (SELECT FROM company_city_mapping WHERE company_id = %s)"
+    plant.wait_until(lambda: sql.one(cached, [company]), GOOD_SECONDS, "a good event is applied")
+
+
+def send(plant: Plant, sql: Plain, hostile: Sequence[Message]) -> list[Message]:
+    """Send all of them; the same worker goes on, in about the same memory."""
+    pids, before = [plant.pid("worker"), *plant.children("worker")], memory(plant.pid("worker"))
+    taken = publish(plant.broker, hostile)
+    apply_one(plant, sql)
+    assert [plant.pid("worker"), *plant.children("worker")] == pids
+    assert memory(plant.pid("worker")) < before + MORE_BYTES
+    return taken
+
+
+@pytest.mark.parametrize("queue", BURIED)
+def test_each_wrong_message_is_a_letter_that_says_why(plant: Plant, sql: Plain, queue: str):
+    taken = send(plant, sql, of(queue))
+    wrong = [message.kind for message in taken if is_wrong(message)]
+    assert len(wrong) > 0.9 * len(of(queue)), "the broker takes nearly all of them"
+    count = "SELECT count(*) FROM dead_letters"
+    with suppress(AssertionError):
+        plant.wait_until(lambda: sql.one(count) >= len(wrong), 30)
+    found = sql.all("SELECT headers ->> 'kind', reason FROM dead_letters ORDER BY id")
+    assert len(found) == len(wrong), set(wrong) - {kind for kind, _ in found}
+    assert {kind for kind, _ in found} <= {None, *wrong}
+    assert [reason for _, reason in found if not 10 < len(reason) < 600 or "Traceback" in reason] == []
+    plant.drain()
+    assert plant.violations() == []
+
+
+def test_no_message_of_the_log_stops_its_reader(plant: Plant, sql: Plain):
+    taken = send(plant, sql, of(topology.LOG_NAME))
+    with closing(Log(plant.broker)) as log:
+        read = list(log.read("first", new_marker(), mark=True))
+    offsets = [logged.offset for logged in read]
+    assert len(read) > len(taken)
+    assert offsets == sorted(set(offsets))
+    assert sql.one("SELECT count(*) FROM dead_letters") == 0
+
+
+def test_control_messages_stop_nobody_and_are_told_in_the_log(plant: Plant, sql: Plain):
+    send(plant, sql, of(CONTROL))
+    for command in COMMANDS:
+        assert f"the control command '{command}' is refused" in plant.log("worker")
+    assert sql.one("SELECT count(*) FROM dead_letters") == 0
+
+
+@pytest.mark.parametrize("question", sorted(questions.QUESTIONS))
+def test_questions_are_answered(plant: Plant, question: str):
+    app = Celery(broker=plant.broker, set_as_current=False)
+    (answer,) = app.control.broadcast(question, reply=True, timeout=10, limit=1)
+    (said,) = answer.values()
+    assert "error" not in said
+    assert len(json.dumps(said)) < 20_000
+    app.close()
+
+
+def test_a_run_asked_for_in_celery_s_own_way_is_done(plant: Plant, sql: Plain):
+    app = Celery(broker=plant.broker, set_as_current=False)
+    routed = {"exchange": topology.MAINTENANCE, "routing_key": topology.MAINTENANCE, "expires": 60}
+    for protocol in (1, 2):
+        app.conf.task_protocol = protocol
+        run = app.send_task("update_cities_product_count", **routed)
+        done = "SELECT EXISTS (SELECT FROM task_runs WHERE task_id = %s::uuid AND state = 'SUCCESS')"
+        plant.wait_until(partial(sql.one, done, [run.id]), 20, f"protocol {protocol}")
+    app.close()
