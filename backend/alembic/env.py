@@ -11,20 +11,28 @@ from backend.app import (
     dead_letters,  # noqa: F401
 )
 from backend.app.caches import tables  # noqa: F401  (fills the metadata)
+from backend.app.catalog import definition
 from backend.app.catalog.models import Base
+from backend.app.catalog.sources import drop_built_in, quoted
 from backend.app.observing import tables as observed  # noqa: F401
 from backend.app.tasks import replays, runs  # noqa: F401
 
 MIGRATION_LOCK = 0x6D696772  # 'migr'
 
 engine = create_engine(db.url(), connect_args=db.arguments("migrate", statement_ms=600_000))
+catalog = definition.current()
 with db.translated(), engine.connect() as connection:
     context.configure(
         connection=connection,
+        version_table_schema=catalog.schema if catalog.is_adopted else None,
         target_metadata=Base.metadata,
         include_name=lambda name, kind, parents: not (kind == "table" and name == "event_outbox"),  # owned by `events`
     )
     with context.begin_transaction():
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
+        if catalog.is_adopted:
+            connection.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {quoted(catalog.schema)}")
         context.run_migrations()
+        if catalog.is_adopted:  # the built-in catalog's own tables, empty; nothing of theirs is in this schema
+            connection.exec_driver_sql(drop_built_in(catalog.schema))
 engine.dispose()

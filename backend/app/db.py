@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Engine, create_engine, make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from backend.app.catalog import definition
 from backend.app.errors import BadSetting, DatabaseAway, TooLong
 from backend.app.settings import settings
 
@@ -51,10 +52,16 @@ def url() -> str:
     return settings().database_url
 
 
+def search_path() -> str:
+    """The schemas in which names are looked for, as SQL writes it: everything of ours lives in the first one."""
+    return definition.current().search_path
+
+
 def arguments(name: str, statement_ms: int = STATEMENT_MS) -> dict[str, Any]:
     """Keyword arguments for psycopg2.connect: deadlines and the name that pg_stat_activity shows."""
+    path = search_path().replace("\\", "\\\\").replace(" ", "\\ ")
     options = (
-        f"-c statement_timeout={statement_ms} -c idle_in_transaction_session_timeout={IDLE_TRANSACTION_MS}"
+        f"-c search_path={path} -c statement_timeout={statement_ms} -c idle_in_transaction_session_timeout={IDLE_TRANSACTION_MS}"
         " -c tcp_keepalives_idle=5 -c tcp_keepalives_interval=3 -c tcp_keepalives_count=3"
     )
     return {

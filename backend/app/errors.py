@@ -2,6 +2,7 @@
 
 CitycacheError
 ├── BadSetting          a setting cannot be used
+├── BadDefinition       a catalog's definition cannot be used
 ├── NotFound            no such row
 ├── Conflict            the row clashes with one that is there
 ├── Unprocessable       well-formed input that cannot be applied
@@ -34,6 +35,14 @@ def sentence(failure: BaseException, most: int = 300) -> str:
 
 class BadSetting(CitycacheError):
     """A setting has a value that cannot be used."""
+
+
+class BadDefinition(CitycacheError):
+    """A catalog's definition cannot be used."""
+
+    def __init__(self, file: str, key: str, reason: str) -> None:
+        super().__init__(f"{file}: {key}: {reason}" if key else f"{file}: {reason}")
+        self.file, self.key, self.reason = file, key, reason
 
 
 class NotFound(CitycacheError):

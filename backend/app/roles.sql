@@ -35,7 +35,8 @@ BEGIN
         'cities', 'companies', 'products', 'event_outbox', 'product_city_mapping', 'company_city_mapping', 'city_counts',
         'active_cities_cache', 'patches', 'removed_keys', 'wide_patches', 'task_runs', 'dead_letters', 'replays',
         'observations', 'audit_minutes', 'audit_findings', 'audit_log', 'alembic_version',
-        'product_city_truth', 'company_city_truth'] LOOP
+        'product_city_truth', 'company_city_truth',
+        'catalog_cities', 'catalog_companies', 'catalog_products'] LOOP
         EXECUTE 'ALTER TABLE public.' || thing || ' OWNER TO citycache_migrate';
         EXECUTE 'REVOKE ALL ON public.' || thing || everybody;
     END LOOP;
@@ -60,7 +61,8 @@ GRANT SELECT ON alembic_version TO citycache_api, citycache_relay, citycache_wor
 GRANT SELECT, INSERT, UPDATE, DELETE ON cities, companies, products TO citycache_api;
 GRANT SELECT, UPDATE ON SEQUENCE cities_id_seq, companies_id_seq, products_id_seq TO citycache_api;
 GRANT SELECT ON event_outbox, product_city_mapping, company_city_mapping, city_counts, active_cities_cache, patches,
-    removed_keys, wide_patches, product_city_truth, company_city_truth, observations, audit_minutes, audit_findings
+    removed_keys, wide_patches, product_city_truth, company_city_truth, catalog_cities, catalog_companies,
+    catalog_products, observations, audit_minutes, audit_findings
     TO citycache_api;
 GRANT SELECT ON SEQUENCE event_outbox_id_seq, audit_findings_id_seq TO citycache_api;
 GRANT SELECT, INSERT, UPDATE ON task_runs TO citycache_api;
@@ -72,7 +74,8 @@ GRANT SELECT, DELETE ON event_outbox TO citycache_relay;
 GRANT SELECT ON SEQUENCE event_outbox_id_seq TO citycache_relay
 
 -- name: grant_writers_of_caches
-GRANT SELECT ON cities, companies, products, event_outbox, product_city_truth, company_city_truth
+GRANT SELECT ON cities, companies, products, event_outbox, product_city_truth, company_city_truth, catalog_cities,
+    catalog_companies, catalog_products
     TO citycache_worker, citycache_observer;
 GRANT SELECT, INSERT, UPDATE, DELETE ON product_city_mapping, company_city_mapping, city_counts, active_cities_cache,
     removed_keys TO citycache_worker, citycache_observer;

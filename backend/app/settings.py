@@ -21,6 +21,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, extra="ignore", case_sensitive=False)
 
     database_url: str = ""  # postgresql+psycopg2://…; empty means that `citycache up` embeds one
+    catalog_file: str = ""  # a definition of tables that are there already; empty: the built-in catalog
     celery_broker_url: str = "amqp://admin:admin123@rabbitmq:5672//"  # several, separated by ';', for a cluster
     celery_result_backend: str = "rpc://"  # passed on to Celery; nothing here reads results from it
     api_key: str = ""  # guards what changes something; empty: open in development, closed in production

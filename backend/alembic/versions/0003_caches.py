@@ -1,18 +1,23 @@
 """The truth views, the caches, and what explains them."""
 
-from pathlib import Path
-
 from alembic import op
-
-from backend.app import caches
 
 revision = "0003"
 down_revision = "0002"
-TRUTH = Path(caches.__file__).with_name("truth.sql")
 
 
 def upgrade() -> None:
-    op.execute(TRUTH.read_text(encoding="utf-8"))
+    op.execute("""
+        CREATE OR REPLACE VIEW company_city_truth AS
+        SELECT id AS company_id, city_id
+          FROM companies
+         WHERE is_active AND city_id IS NOT NULL;
+        CREATE OR REPLACE VIEW product_city_truth AS
+        SELECT products.id AS product_id, company.city_id, products.company_id, products.kind
+          FROM products
+          JOIN company_city_truth AS company USING (company_id)
+         WHERE products.is_active;
+    """)
     op.execute("""
         CREATE TABLE product_city_mapping (
             product_id bigint PRIMARY KEY,

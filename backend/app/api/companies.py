@@ -14,7 +14,7 @@ from backend.app.api.problems import documented
 from backend.app.api.security import GUARDED, KEYS
 from backend.app.api.values import Body, FilterText, Reference, Text, optional
 from backend.app.catalog import rows
-from backend.app.catalog.rows import COMPANIES
+from backend.app.catalog.rows import COMPANIES, COMPANY_ROWS
 
 router = APIRouter(prefix="/companies", tags=["catalog"], responses=documented(422, 503))
 
@@ -61,10 +61,10 @@ def list_companies(
 ) -> Any:
     """Companies in the order of their ids."""
     wanted = {"city_id": city_id, "is_active": is_active, "external_id": external_id}
-    filters = [COMPANIES.c[name] == value for name, value in wanted.items() if value is not None]
+    filters = [COMPANY_ROWS.c[name] == value for name, value in wanted.items() if value is not None]
     last = paging.id_of(after)
     with database.transaction() as connection:
-        found = rows.listed(connection, COMPANIES, filters, last, limit)
+        found = rows.listed(connection, COMPANY_ROWS, filters, last, limit)
     return paging.page(request, response, found, limit, lambda row: paging.cursor_of([row["id"]]))
 
 

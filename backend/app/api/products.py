@@ -15,7 +15,7 @@ from backend.app.api.problems import documented
 from backend.app.api.security import GUARDED, KEYS
 from backend.app.api.values import Body, FilterText, Kind, Reference, Text, optional
 from backend.app.catalog import rows
-from backend.app.catalog.rows import COMPANIES, PRODUCTS
+from backend.app.catalog.rows import COMPANY_ROWS, PRODUCT_ROWS, PRODUCTS
 
 router = APIRouter(prefix="/products", tags=["catalog"], responses=documented(422, 503))
 
@@ -67,12 +67,12 @@ def list_products(
 ) -> Any:
     """Products in the order of their ids; `city_id` means that of their company."""
     wanted = {"company_id": company_id, "kind": kind, "is_active": is_active, "external_id": external_id}
-    filters: list[Any] = [PRODUCTS.c[name] == value for name, value in wanted.items() if value is not None]
+    filters: list[Any] = [PRODUCT_ROWS.c[name] == value for name, value in wanted.items() if value is not None]
     if city_id is not None:
-        filters.append(PRODUCTS.c.company_id.in_(select(COMPANIES.c.id).where(COMPANIES.c.city_id == city_id)))
+        filters.append(PRODUCT_ROWS.c.company_id.in_(select(COMPANY_ROWS.c.id).where(COMPANY_ROWS.c.city_id == city_id)))
     last = paging.id_of(after)
     with database.transaction() as connection:
-        found = rows.listed(connection, PRODUCTS, filters, last, limit)
+        found = rows.listed(connection, PRODUCT_ROWS, filters, last, limit)
     return paging.page(request, response, found, limit, lambda row: paging.cursor_of([row["id"]]))
 
 

@@ -2,7 +2,7 @@
 -- Products that a change of each company touches: those that it has and those that are cached for it. At most
 -- `most` + 1 of each, enough to know that there are too many.
 SELECT company_id, ARRAY(
-           (SELECT id FROM products WHERE products.company_id = company.company_id ORDER BY id LIMIT %(most)s + 1)
+           (SELECT id FROM catalog_products AS product WHERE product.company_id = company.company_id ORDER BY id LIMIT %(most)s + 1)
            UNION
            (SELECT product_id FROM product_city_mapping AS mapping
              WHERE mapping.company_id = company.company_id ORDER BY product_id LIMIT %(most)s + 1))
@@ -22,7 +22,7 @@ SELECT company_id, generation, after_product_id, event_id FROM wide_patches ORDE
 
 -- name: next_products
 SELECT id FROM (
-    (SELECT id FROM products WHERE company_id = %(company)s AND id > %(after)s ORDER BY id LIMIT %(most)s)
+    (SELECT id FROM catalog_products WHERE company_id = %(company)s AND id > %(after)s ORDER BY id LIMIT %(most)s)
     UNION
     (SELECT product_id FROM product_city_mapping WHERE company_id = %(company)s AND product_id > %(after)s
       ORDER BY product_id LIMIT %(most)s)) AS part (id)

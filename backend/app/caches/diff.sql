@@ -25,7 +25,7 @@ SELECT count(*),
 -- Against the truth itself, not against the mappings: an error there shows here as well.
 WITH wanted AS (
     SELECT city_id, coalesce(products, 0) AS products, coalesce(services, 0) AS services, coalesce(companies, 0) AS companies
-      FROM (SELECT id AS city_id FROM cities) AS city
+      FROM (SELECT id AS city_id FROM catalog_cities) AS city
       LEFT JOIN (SELECT city_id, count(*) FILTER (WHERE kind <> 'service') AS products,
                         count(*) FILTER (WHERE kind = 'service') AS services
                    FROM product_city_truth GROUP BY city_id) AS goods USING (city_id)
@@ -47,8 +47,8 @@ SELECT count(*),
                  AND wanted.cache_type IS NOT NULL AND cached.cache_type IS NOT NULL)
   FROM (SELECT cache_type,
                CASE cache_type
-                    WHEN 'products' THEN ARRAY(SELECT DISTINCT city_id FROM product_city_truth ORDER BY city_id)
-                    ELSE ARRAY(SELECT DISTINCT city_id FROM company_city_truth ORDER BY city_id) END AS ids,
+                    WHEN 'products' THEN ARRAY(SELECT DISTINCT city_id::bigint FROM product_city_truth ORDER BY 1)
+                    ELSE ARRAY(SELECT DISTINCT city_id::bigint FROM company_city_truth ORDER BY 1) END AS ids,
                (SELECT count(*) FROM company_city_truth) AS companies,
                (SELECT count(*) FROM product_city_truth) AS products
           FROM unnest(ARRAY['companies', 'products']) AS cache_type) AS wanted
@@ -75,7 +75,7 @@ SELECT company_id, CASE WHEN cached.company_id IS NOT NULL THEN to_jsonb(cached)
 -- Those of the given keys, and of the products of the given companies, that differ; the dry run of a patch.
 SELECT product_id
   FROM (SELECT unnest(%(ids)s::bigint[])
-        UNION SELECT id FROM products WHERE company_id = ANY(%(companies)s::bigint[])
+        UNION SELECT id FROM catalog_products WHERE company_id = ANY(%(companies)s::bigint[])
         UNION SELECT product_id FROM product_city_mapping WHERE company_id = ANY(%(companies)s::bigint[])) AS key (product_id)
   LEFT JOIN product_city_mapping AS cached USING (product_id)
   LEFT JOIN product_city_truth AS wanted USING (product_id)
@@ -97,7 +97,7 @@ SELECT city_id, to_jsonb(cached) - 'updated_at' - 'patch_ids', CASE WHEN city.id
            'companies_count', (SELECT count(*) FROM company_city_truth AS t WHERE t.city_id = key.city_id)) END
   FROM unnest(%(ids)s::bigint[]) AS key (city_id)
   LEFT JOIN city_counts AS cached USING (city_id)
-  LEFT JOIN cities AS city ON city.id = city_id
+  LEFT JOIN catalog_cities AS city ON city.id = city_id
  ORDER BY city_id
 
 -- name: moved_cities
@@ -113,19 +113,26 @@ SELECT count(*) FROM (
 -- name: uncounted
 -- Cities whose row of counts alone is to come or to go. Where it lacks numbers as well, the mappings tell.
 SELECT id, NULL::jsonb, jsonb_build_object('city_id', id, 'products_count', 0, 'services_count', 0, 'companies_count', 0)
-  FROM cities WHERE NOT EXISTS (SELECT FROM city_counts WHERE city_id = id)
+  FROM catalog_cities WHERE NOT EXISTS (SELECT FROM city_counts WHERE city_id = id)
 UNION ALL
 SELECT city_id, to_jsonb(counted) - 'updated_at' - 'patch_ids', NULL
   FROM city_counts AS counted
- WHERE (products_count, services_count, companies_count) = (0, 0, 0) AND NOT EXISTS (SELECT FROM cities WHERE id = city_id)
+ WHERE (products_count, services_count, companies_count) = (0, 0, 0) AND NOT EXISTS (SELECT FROM catalog_cities WHERE id = city_id)
 
 -- name: window_end
 -- The last id of the next window of a mapping rebuild, NULL when the rest fits into one.
-SELECT least((SELECT max(id) FROM (SELECT id FROM products WHERE id > %(after)s ORDER BY id LIMIT %(rows)s) AS part
+SELECT least((SELECT max(id) FROM (SELECT id FROM catalog_products WHERE id > %(after)s ORDER BY id LIMIT %(rows)s) AS part
               HAVING count(*) = %(rows)s),
              (SELECT max(product_id) FROM (SELECT product_id FROM product_city_mapping
                                             WHERE product_id > %(after)s ORDER BY product_id LIMIT %(rows)s) AS part
               HAVING count(*) = %(rows)s))
 
 -- name: estimate
-SELECT coalesce(max(reltuples), -1)::float8 FROM pg_class WHERE oid IN ('products'::regclass, 'product_city_mapping'::regclass)
+-- Rows of the larger side as the planner knows them; -1: it knows nothing.
+WITH RECURSIVE part AS (
+    SELECT to_regclass(table_name)::oid AS oid FROM catalog_tables() WHERE role = 'product'
+    UNION ALL
+    SELECT inhrelid FROM pg_inherits JOIN part ON inhparent = part.oid
+)
+SELECT greatest((SELECT sum(reltuples) FROM pg_class JOIN part USING (oid) WHERE relkind = 'r'),
+                (SELECT reltuples FROM pg_class WHERE oid = 'product_city_mapping'::regclass))::float8

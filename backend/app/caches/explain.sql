@@ -1,17 +1,17 @@
 -- Why a cache holds what it holds: the source row, the patches that made the cached row what it is, events on the way.
 
 -- name: product_source
-SELECT to_jsonb(product) || jsonb_build_object('company', jsonb_build_object(
+SELECT to_jsonb(product) - 'version' || jsonb_build_object('company', jsonb_build_object(
            'id', company.id, 'name', company.name, 'is_active', company.is_active, 'city_id', company.city_id))
-  FROM products AS product
-  LEFT JOIN companies AS company ON company.id = product.company_id
+  FROM catalog_products AS product
+  LEFT JOIN catalog_companies AS company ON company.id = product.company_id
  WHERE product.id = %(id)s
 
 -- name: company_source
-SELECT to_jsonb(company) FROM companies AS company WHERE company.id = %(id)s
+SELECT to_jsonb(company) - 'version' FROM catalog_companies AS company WHERE company.id = %(id)s
 
 -- name: city_source
-SELECT to_jsonb(city) FROM cities AS city WHERE city.id = %(id)s
+SELECT to_jsonb(city) - 'version' FROM catalog_cities AS city WHERE city.id = %(id)s
 
 -- name: product_newest
 -- The patch that wrote the cached row.

@@ -99,7 +99,7 @@ VALUES (%(patch_id)s, %(task)s, %(task_id)s::uuid, %(subjects)s::text[], %(event
 -- A row that is there is asked again by move_counts, which waits for whoever is dropping it.
 SELECT city_id
   FROM unnest(%(cities)s::bigint[]) AS city_id
- WHERE EXISTS (SELECT FROM cities WHERE cities.id = city_id)
+ WHERE EXISTS (SELECT FROM catalog_cities AS city WHERE city.id = city_id.city_id)
     OR EXISTS (SELECT FROM city_counts WHERE city_counts.city_id = city_id.city_id)
 
 -- name: move_counts
@@ -125,7 +125,7 @@ RETURNING city_id, products_count, services_count, companies_count
 DELETE FROM city_counts
  WHERE city_id = ANY(%(cities)s::bigint[])
    AND products_count = 0 AND services_count = 0 AND companies_count = 0
-   AND NOT EXISTS (SELECT FROM cities WHERE cities.id = city_id)
+   AND NOT EXISTS (SELECT FROM catalog_cities AS city WHERE city.id = city_id)
 RETURNING city_id
 
 -- name: move_active
@@ -173,7 +173,7 @@ WITH goods AS (
      GROUP BY city_id
 ), right_counts AS (
     SELECT city_id, coalesce(products, 0) AS products, coalesce(services, 0) AS services, coalesce(companies, 0) AS companies
-      FROM (SELECT id AS city_id FROM cities WHERE %(cities)s::bigint[] IS NULL OR id = ANY(%(cities)s::bigint[])) AS city
+      FROM (SELECT id AS city_id FROM catalog_cities WHERE %(cities)s::bigint[] IS NULL OR id = ANY(%(cities)s::bigint[])) AS city
       FULL JOIN goods USING (city_id)
       FULL JOIN sellers USING (city_id)
 ), counted AS (

@@ -10,12 +10,11 @@ from typing import Any, Final
 from sqlalchemy import Connection, Select, Table, func, literal, select, tuple_
 
 from backend.app.caches.tables import CityCounts
-from backend.app.catalog.models import City
+from backend.app.catalog.rows import CITY_ROWS as CITIES
 from backend.app.errors import NotFound
 from events.sql_files import statements
 
 SQL: Final = statements(Path(__file__).with_name("reads.sql"))
-CITIES: Final[Table] = City.__table__  # type: ignore[assignment]
 COUNTS: Final[Table] = CityCounts.__table__  # type: ignore[assignment]
 NUMBERS: Final = ("products_count", "services_count", "companies_count")
 Rows = list[dict[str, Any]]

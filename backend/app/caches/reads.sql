@@ -4,8 +4,8 @@
 SELECT mapping.product_id, product.external_id, product.name, mapping.kind, mapping.company_id,
        company.name AS company_name, mapping.created_at AS mapped_at
   FROM product_city_mapping AS mapping
-  LEFT JOIN products AS product ON product.id = mapping.product_id
-  LEFT JOIN companies AS company ON company.id = mapping.company_id
+  LEFT JOIN catalog_products AS product ON product.id = mapping.product_id
+  LEFT JOIN catalog_companies AS company ON company.id = mapping.company_id
  WHERE mapping.city_id = %(city_id)s
    AND (%(after)s::bigint IS NULL OR mapping.product_id > %(after)s)
    AND (%(kind)s::text IS NULL OR mapping.kind = %(kind)s)
@@ -15,7 +15,7 @@ SELECT mapping.product_id, product.external_id, product.name, mapping.kind, mapp
 -- name: city_companies
 SELECT mapping.company_id, company.external_id, company.name, mapping.created_at AS mapped_at
   FROM company_city_mapping AS mapping
-  LEFT JOIN companies AS company ON company.id = mapping.company_id
+  LEFT JOIN catalog_companies AS company ON company.id = mapping.company_id
  WHERE mapping.city_id = %(city_id)s
    AND (%(after)s::bigint IS NULL OR mapping.company_id > %(after)s)
  ORDER BY mapping.company_id

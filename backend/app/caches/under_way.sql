@@ -5,22 +5,22 @@
 SELECT clock_timestamp()
 
 -- name: products_versions
-SELECT coalesce(array_agg(hashtextextended(ROW(product.xmin, product.company_id, company.xmin)::text, 0) ORDER BY key.id), '{}')
+SELECT coalesce(array_agg(hashtextextended(ROW(product.version, product.company_id, company.version)::text, 0) ORDER BY key.id), '{}')
   FROM unnest(%(ids)s::bigint[]) AS key (id)
-  LEFT JOIN products AS product ON product.id = key.id
-  LEFT JOIN companies AS company ON company.id = product.company_id
+  LEFT JOIN catalog_products AS product ON product.id = key.id
+  LEFT JOIN catalog_companies AS company ON company.id = product.company_id
 
 -- name: companies_versions
-SELECT coalesce(array_agg(hashtextextended(ROW(company.xmin)::text, 0) ORDER BY key.id), '{}')
-  FROM unnest(%(ids)s::bigint[]) AS key (id) LEFT JOIN companies AS company ON company.id = key.id
+SELECT coalesce(array_agg(hashtextextended(ROW(company.version)::text, 0) ORDER BY key.id), '{}')
+  FROM unnest(%(ids)s::bigint[]) AS key (id) LEFT JOIN catalog_companies AS company ON company.id = key.id
 
 -- name: counts_versions
-SELECT coalesce(array_agg(hashtextextended(ROW(city.xmin)::text, 0) ORDER BY key.id), '{}')
-  FROM unnest(%(ids)s::bigint[]) AS key (id) LEFT JOIN cities AS city ON city.id = key.id
+SELECT coalesce(array_agg(hashtextextended(ROW(city.version)::text, 0) ORDER BY key.id), '{}')
+  FROM unnest(%(ids)s::bigint[]) AS key (id) LEFT JOIN catalog_cities AS city ON city.id = key.id
 
 -- name: products_waiting
 -- Those of the keys that a wide patch of their company waits for.
-SELECT id FROM products WHERE id = ANY(%(ids)s::bigint[]) AND company_id IN (SELECT company_id FROM wide_patches)
+SELECT id FROM catalog_products WHERE id = ANY(%(ids)s::bigint[]) AND company_id IN (SELECT company_id FROM wide_patches)
 UNION ALL
 SELECT product_id FROM product_city_mapping
  WHERE product_id = ANY(%(ids)s::bigint[]) AND company_id IN (SELECT company_id FROM wide_patches)

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 import psycopg2.errors
-from sqlalchemy import Connection, Table, and_, cast, delete, func, or_, select, update
+from sqlalchemy import Connection, MetaData, Table, and_, cast, delete, func, or_, select, update
 from sqlalchemy.dialects.postgresql import REGCLASS, insert
 from sqlalchemy.exc import IntegrityError
 
@@ -17,6 +17,11 @@ from backend.app.errors import Conflict, NotFound, Unprocessable
 CITIES: Final[Table] = City.__table__  # type: ignore[assignment]
 COMPANIES: Final[Table] = Company.__table__  # type: ignore[assignment]
 PRODUCTS: Final[Table] = Product.__table__  # type: ignore[assignment]
+_views = MetaData()
+CITY_ROWS: Final = CITIES.to_metadata(_views, name="catalog_cities")  # as the definition has them, for reading
+COMPANY_ROWS: Final = COMPANIES.to_metadata(_views, name="catalog_companies")
+PRODUCT_ROWS: Final = PRODUCTS.to_metadata(_views, name="catalog_products")
+READABLE: Final = {CITIES.name: CITY_ROWS, COMPANIES.name: COMPANY_ROWS, PRODUCTS.name: PRODUCT_ROWS}
 NOUNS: Final = {CITIES.name: "city", COMPANIES.name: "company", PRODUCTS.name: "product"}
 PARENTS: Final = {COMPANIES.name: "city_id", PRODUCTS.name: "company_id"}
 Row = Mapping[str, Any]
@@ -32,14 +37,15 @@ class UnknownParent(Unprocessable):
 
 def find(connection: Connection, table: Table, row_id: int) -> Row:
     """One row; raises NotFound."""
-    found = connection.execute(select(table).where(table.c.id == row_id)).mappings().first()
+    rows = READABLE[table.name]
+    found = connection.execute(select(rows).where(rows.c.id == row_id)).mappings().first()
     if found is None:
         raise NotFound(f"there is no {NOUNS[table.name]} {row_id}")
     return dict(found)
 
 
 def listed(connection: Connection, table: Table, filters: Sequence[Any], after: int | None, limit: int) -> list[Row]:
-    """Rows in the order of their ids, above `after`, one more than `limit` when there are more."""
+    """Rows in the order of their ids, above `after`, one more than `limit` when there are more; `table` is readable."""
     conditions = [*filters] if after is None else [*filters, table.c.id > after]
     query = select(table).where(and_(True, *conditions)).order_by(table.c.id).limit(limit + 1)
     return [dict(row) for row in connection.execute(query).mappings()]

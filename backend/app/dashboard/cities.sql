@@ -4,7 +4,7 @@
 -- All cities that readers see, with their counts.
 SELECT city.id, city.name, city.latitude, city.longitude, coalesce(products_count, 0), coalesce(services_count, 0),
        coalesce(companies_count, 0)
-  FROM cities AS city LEFT JOIN city_counts AS counted ON counted.city_id = city.id
+  FROM catalog_cities AS city LEFT JOIN city_counts AS counted ON counted.city_id = city.id
  WHERE city.id >= 0
  ORDER BY city.id
 
@@ -16,5 +16,5 @@ SELECT count(*), coalesce(sum(city_id), 0)::bigint, clock_timestamp() FROM city_
 -- Rows that changed since an instant. An instant is the begin of the transaction that changed them, which may commit
 -- later: ask with an overlap.
 SELECT city.id, city.name, city.latitude, city.longitude, products_count, services_count, companies_count
-  FROM city_counts AS counted JOIN cities AS city ON city.id = counted.city_id
+  FROM city_counts AS counted JOIN catalog_cities AS city ON city.id = counted.city_id
  WHERE counted.updated_at > %(since)s AND counted.city_id >= 0

@@ -1,0 +1,256 @@
+"""Capture of tables that belong to others: functions that write events, and the triggers that call them.
+
+A change makes an event only when a column that the definition uses has changed, and the event carries these columns
+only. Columns are bound when a writer's statement is planned: the row comes as a subquery, whose names hide those of a
+row of nothing beside it. So a column that is gone is NULL instead of an error in the writer's face; and while one is
+gone, each update makes an event, since nobody can say any more what it changed.
+
+The functions run with their owner's rights in the writer's session, so everything is named with its schema.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from backend.app.catalog.resolved import Catalog, Relation, ResolvedWatch
+from backend.app.catalog.sources import body, literal, quoted
+
+MISSING: Final = "missing"  # a type without values: that of a column that is gone
+Form = Literal["statement", "row"]
+PREFIX: Final = "citycache_"
+_EQUALS, _JOINED, _DIFFERS = (f"OPERATOR(pg_catalog.{sign})" for sign in ("=", "||", "*<>"))
+
+
+@dataclass(frozen=True)
+class Captured:
+    """One table whose changes make events."""
+
+    role: str  # city, company, product; watched_1 and so on
+    relation: Relation
+    key: tuple[str, ...]  # columns that name the row in the event's subject
+    columns: tuple[str, ...]  # that travel, and whose change makes an event
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether its rows are none of the three nouns."""
+        return self.role.startswith("watched")
+
+    @property
+    def noun(self) -> str:
+        """As event types have it."""
+        return "watched" if self.is_watched else self.role
+
+    @property
+    def subject(self) -> str:
+        """What stands before the key."""
+        return self.relation.plain if self.is_watched else self.role
+
+    def function(self, what: str) -> str:
+        """The name of one of its functions."""
+        return f"capture_{self.role}_{what}"
+
+    def trigger(self, what: str) -> str:
+        """The name of one of its triggers."""
+        return f"{PREFIX}{self.role}_{what}"
+
+
+def captured(catalog: Catalog) -> list[Captured]:
+    """All tables that are captured."""
+    nouns = [
+        Captured(source.noun, source.relation, (source.id.name,), source.used) for source in catalog.sources.values()
+    ]
+    return nouns + [
+        Captured(f"watched_{number}", watch.relation, watch.relation.primary_key, _with_key(watch))
+        for number, watch in enumerate(_first_of_tables(catalog.watches), 1)
+    ]
+
+
+def _with_key(watch: ResolvedWatch) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*watch.relation.primary_key, *watch.used)))
+
+
+def _first_of_tables(watches: Sequence[ResolvedWatch]) -> list[ResolvedWatch]:
+    """One watch of each table, with what all of them publish."""
+    tables: dict[int, ResolvedWatch] = {}
+    for watch in watches:
+        tables.setdefault(watch.relation.oid, watch)
+    return list(tables.values())
+
+
+def missing_type(schema: str) -> str:
+    """The type of a column that is gone."""
+    return f"CREATE TYPE {quoted(schema)}.{MISSING} AS ENUM ()"
+
+
+def functions(table: Captured, schema: str) -> Iterator[str]:
+    """Statements that make or replace the functions of one table, both forms."""
+    outbox = f"{quoted(schema)}.event_outbox"
+    yield _function(table, schema, "inserted", _one_image(table, schema, outbox, "created", "new_rows", "after"))
+    yield _function(table, schema, "deleted", _one_image(table, schema, outbox, "deleted", "old_rows", "before"))
+    two_images = _two_images if table.key else _two_images_without_key
+    yield _function(table, schema, "updated", two_images(table, schema, outbox))
+    truncated = f"INSERT INTO {outbox} (type, subject) VALUES ({_truncated(table)});"
+    yield _function(table, schema, "truncated", truncated)
+    yield _function(table, schema, "row", _row_form(table, outbox))
+
+
+def triggers(table: Captured, schema: str, on: str, form: Form) -> dict[str, tuple[str, ...]]:
+    """Statements that make the triggers of one table or partition, by trigger; each wants a transaction of its own."""
+    if form == "row":
+        made = {"row": f"AFTER INSERT OR UPDATE OR DELETE ON {on} FOR EACH ROW"}
+    else:
+        made = {
+            "inserted": f"AFTER INSERT ON {on} REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT",
+            "updated": f"AFTER UPDATE ON {on} REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT",
+            "deleted": f"AFTER DELETE ON {on} REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT",
+        }
+    made["truncated"] = f"AFTER TRUNCATE ON {on} FOR EACH STATEMENT"
+    return {table.trigger(what): _trigger(table, schema, what, when, on, form) for what, when in made.items()}
+
+
+def _trigger(table: Captured, schema: str, what: str, when: str, on: str, form: Form) -> tuple[str, ...]:
+    call = f"EXECUTE FUNCTION {quoted(schema)}.{table.function(what)}()"
+    create = f"CREATE OR REPLACE TRIGGER {table.trigger(what)} {when} {call}"
+    always = f"ALTER TABLE {on} ENABLE ALWAYS TRIGGER {table.trigger(what)}"
+    return (create, always) if form == "row" else (create,)
+
+
+def _function(table: Captured, schema: str, what: str, statements: str) -> str:
+    name = f"{quoted(schema)}.{table.function(what)}()"
+    return (
+        f"CREATE OR REPLACE FUNCTION {name} RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS "
+        + body(f"{_VARIABLES if what == 'row' else ''}BEGIN\n{statements}\n    RETURN NULL;\nEND")
+    )
+
+
+_VARIABLES: Final = """DECLARE
+    old_row pg_catalog.jsonb;
+    new_row pg_catalog.jsonb;
+"""
+
+
+def _one_image(table: Captured, schema: str, outbox: str, verb: str, rows: str, side: str) -> str:
+    return (
+        f"    INSERT INTO {outbox} (type, subject, {side})\n"
+        f"    SELECT {_type(table, literal(verb), 'told')}, {_subject(table, 'told')}, pg_catalog.row_to_json(told)\n"
+        f"      FROM ({_told(table, schema, rows)}) AS told;"
+    )
+
+
+def _two_images(table: Captured, schema: str, outbox: str) -> str:
+    """Old and new rows meet by their key; a changed key counts as a deletion and a creation."""
+    first = quoted(table.key[0])
+    same = " AND ".join(f"fresh.{quoted(name)} {_EQUALS} stale.{quoted(name)}" for name in table.key)
+    gone = "".join(
+        f"\n        OR pg_catalog.pg_typeof(fresh.{quoted(name)}) {_EQUALS} {_missing(schema)}::pg_catalog.regtype"
+        for name in table.columns
+    )
+    verb = f"CASE WHEN stale.{first} IS NULL THEN 'created' WHEN fresh.{first} IS NULL THEN 'deleted' ELSE 'updated' END"
+    return (
+        f"    INSERT INTO {outbox} (type, subject, before, after)\n"
+        f"    SELECT {_type(table, verb, 'fresh', 'stale')},\n"
+        f"           coalesce({_subject(table, 'fresh', False)}, {_subject(table, 'stale')}),\n"
+        f"           CASE WHEN stale.{first} IS NOT NULL THEN pg_catalog.row_to_json(stale) END,\n"
+        f"           CASE WHEN fresh.{first} IS NOT NULL THEN pg_catalog.row_to_json(fresh) END\n"
+        f"      FROM ({_told(table, schema, 'old_rows')}) AS stale\n"
+        f"      FULL JOIN ({_told(table, schema, 'new_rows')}) AS fresh ON {same}\n"
+        f"     WHERE fresh.{first} IS NULL OR stale.{first} IS NULL OR fresh {_DIFFERS} stale{gone};"
+    )
+
+
+def _two_images_without_key(table: Captured, schema: str, outbox: str) -> str:
+    """Rows that are there as often before as after have not changed; the others went or came."""
+    stale, fresh = (
+        f"(SELECT told::pg_catalog.text AS image, pg_catalog.row_number() OVER (PARTITION BY told::pg_catalog.text) AS nth,"
+        f" pg_catalog.row_to_json(told) AS told FROM ({_told(table, schema, rows)}) AS told)"
+        for rows in ("old_rows", "new_rows")
+    )
+    return (
+        f"    INSERT INTO {outbox} (type, subject, before, after)\n"
+        f"    SELECT {literal(f'catalog.{table.noun}.')} {_JOINED} CASE WHEN stale.nth IS NULL THEN 'created' ELSE 'deleted'"
+        f" END, {literal(table.subject + '/')}, stale.told, fresh.told\n"
+        f"      FROM {stale} AS stale\n"
+        f"      FULL JOIN {fresh} AS fresh ON fresh.image {_EQUALS} stale.image AND fresh.nth {_EQUALS} stale.nth\n"
+        f"     WHERE fresh.nth IS NULL OR stale.nth IS NULL;"
+    )
+
+
+def _told(table: Captured, schema: str, rows: str) -> str:
+    """The columns that travel, of each row of a transition table."""
+    names = [quoted(name) for name in table.columns]
+    absent = ", ".join(f"NULL::{quoted(schema)}.{MISSING} AS {name}" for name in names)
+    return (
+        f"SELECT told.* FROM {rows} AS image CROSS JOIN (SELECT {absent}) AS absent"
+        f" CROSS JOIN LATERAL (SELECT {', '.join(names)} FROM (SELECT image.*) AS present) AS told"
+    )
+
+
+def _missing(schema: str) -> str:
+    return literal(f"{quoted(schema)}.{MISSING}")
+
+
+def _type(table: Captured, verb: str, *images: str) -> str:
+    """Where the key's own column is gone, nobody can say which row it was: everything is looked at."""
+    prefix = literal(f"catalog.{table.noun}.")
+    typed = f"{prefix} {_JOINED} ({verb})"
+    if not table.key:
+        return typed
+    keys = " AND ".join(f"{image}.{quoted(table.key[0])} IS NULL" for image in images)
+    return f"CASE WHEN {keys} THEN {literal(f'catalog.{table.noun}.truncated')} ELSE {typed} END"
+
+
+def _subject(table: Captured, image: str, final: bool = True) -> str:
+    """The noun, or the watched table, and the key."""
+    keys = [f"{image}.{quoted(name)}::pg_catalog.text" for name in table.key]
+    if not keys:
+        return literal(table.subject + "/")
+    if table.is_watched:
+        keys = [f"pg_catalog.left(pg_catalog.concat_ws(',', {', '.join(keys)}), 200)"]
+    subject = f"{literal(table.subject + '/')} {_JOINED} {keys[0]}"
+    return f"coalesce({subject}, {literal(table.subject)})" if final else subject
+
+
+def _truncated(table: Captured) -> str:
+    return f"{literal(f'catalog.{table.noun}.truncated')}, {literal(table.subject)}"
+
+
+def _row_form(table: Captured, outbox: str) -> str:
+    """One row at a time, for tables that logical replication writes: statement triggers stay silent there."""
+    return f"""    IF TG_OP OPERATOR(pg_catalog.<>) 'INSERT' THEN
+        old_row := pg_catalog.to_jsonb(OLD);
+    END IF;
+    IF TG_OP OPERATOR(pg_catalog.<>) 'DELETE' THEN
+        new_row := pg_catalog.to_jsonb(NEW);
+    END IF;
+    INSERT INTO {outbox} (type, subject, before, after)
+    SELECT {_row_type(table)}, {_row_subject(table)}, stale.told::pg_catalog.json, fresh.told::pg_catalog.json
+      FROM (SELECT {_picked(table, "old_row")} AS told, {_row_key(table, "old_row")} AS key) AS stale
+      FULL JOIN (SELECT {_picked(table, "new_row")} AS told, {_row_key(table, "new_row")} AS key) AS fresh
+        ON fresh.key {_EQUALS} stale.key
+     WHERE (fresh.told IS NOT NULL OR stale.told IS NOT NULL)
+       AND (fresh.told IS DISTINCT FROM stale.told OR NOT new_row OPERATOR(pg_catalog.?&) {_names(table)});"""
+
+
+def _row_type(table: Captured) -> str:
+    verb = "CASE WHEN stale.told IS NULL THEN 'created' WHEN fresh.told IS NULL THEN 'deleted' ELSE 'updated' END"
+    return f"{literal(f'catalog.{table.noun}.')} {_JOINED} {verb}"
+
+
+def _row_subject(table: Captured) -> str:
+    return f"{literal(table.subject + '/')} {_JOINED} pg_catalog.left(coalesce(fresh.key, stale.key), 200)"
+
+
+def _row_key(table: Captured, row: str) -> str:
+    keys = ", ".join(f"{row} OPERATOR(pg_catalog.->>) {literal(name)}" for name in table.key)
+    return f"CASE WHEN {row} IS NOT NULL THEN pg_catalog.concat_ws(',', {keys}) END"
+
+
+def _picked(table: Captured, row: str) -> str:
+    pairs = ", ".join(f"{literal(name)}, {row} OPERATOR(pg_catalog.->) {literal(name)}" for name in table.columns)
+    return f"CASE WHEN {row} IS NOT NULL THEN pg_catalog.jsonb_build_object({pairs}) END"
+
+
+def _names(table: Captured) -> str:
+    return f"ARRAY[{', '.join(literal(name) for name in table.columns)}]::pg_catalog.text[]"

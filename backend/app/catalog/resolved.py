@@ -1,0 +1,316 @@
+"""A definition beside a database: each table and column found, each expression tried and understood.
+
+Trials are views that are made in the caller's transaction, which must be rolled back. The parser's own record of them
+says which columns and functions an expression uses; nothing here parses SQL.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from backend.app.catalog.definition import EVERY_COLUMN, Definition, Level, Noun, Source, Watch
+from backend.app.catalog.node_tree import Foundation, foundation
+from backend.app.errors import BadDefinition
+from events.sql_files import statements
+
+SQL: Final = statements(Path(__file__).with_name("resolving.sql"))
+KEY_TYPES: Final = ("smallint", "integer", "bigint")
+TABLE_KINDS: Final = ("r", "p")  # a table, a partitioned table
+TRIAL: Final = "pg_temp.citycache_trial"
+TRIED_ROWS: Final = 1_000
+_NOW: Final = re.compile(r"'\s*(now|today|tomorrow|yesterday)\s*'", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of one of their tables."""
+
+    name: str
+    sql: str  # the name, quoted where it must be
+    type: str  # of a domain, what is beneath it
+    generated: str  # 's' stored, 'v' virtual, '' neither
+    bases: tuple[str, ...]  # of a generated one: what it is computed from
+
+
+@dataclass(frozen=True)
+class Relation:
+    """One of their tables."""
+
+    oid: int
+    schema: str
+    name: str
+    kind: str  # 'r' table, 'p' partitioned table
+    sql: str  # schema and name, quoted where they must be
+    columns: Mapping[str, Column]
+    primary_key: tuple[str, ...] = ()
+
+    @property
+    def plain(self) -> str:
+        """Schema and name without quotes; names the table in events and sentences."""
+        return f"{self.schema}.{self.name}"
+
+
+@dataclass(frozen=True)
+class Value:
+    """One tried expression."""
+
+    sql: str
+    type: str
+
+
+@dataclass(frozen=True)
+class ResolvedSource:
+    """The rows of one noun."""
+
+    noun: Noun
+    relation: Relation
+    id: Column
+    values: Mapping[str, Value]
+    used: tuple[str, ...]  # columns whose change makes an event, in the table's order
+    every_column: bool = False  # the whole row travels, and each change of it makes an event
+
+
+@dataclass(frozen=True)
+class ResolvedLevel:
+    """What cities belong to; `parents` has the widening levels' keys by the rows that they may hang on."""
+
+    name: str
+    relation: Relation
+    id: Column
+    label: Value
+
+
+@dataclass(frozen=True)
+class ResolvedWatch:
+    """A watched table: which ids may move when one of its rows does."""
+
+    relation: Relation
+    noun: Noun
+    ids: str
+    publish: tuple[Column, ...]  # `changed` has these
+    used: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """A definition as this database has it."""
+
+    definition: Definition
+    sources: Mapping[Noun, ResolvedSource]
+    levels: tuple[ResolvedLevel, ...]
+    parents: Mapping[int, Mapping[int, Value]]  # row of a level (0: the city) → level → its key, where the row has one
+    watches: tuple[ResolvedWatch, ...]
+
+
+def resolve(connection: Connection, definition: Definition) -> Catalog:
+    """Find and try everything; the caller rolls back. Raises BadDefinition with file, key and reason."""
+    return _Resolver(connection, definition).catalog()
+
+
+@dataclass(frozen=True)
+class _Tried:
+    columns: Sequence[Column]
+    uses: Mapping[int, set[str]]  # columns by the table's oid
+    tables: Mapping[int, tuple[str, str]]  # name and kind by oid
+    rests_on: Foundation
+
+
+class _Resolver:
+    def __init__(self, connection: Connection, definition: Definition) -> None:
+        self._connection, self._definition = connection, definition
+        self._uses: dict[int, set[str]] = {}  # columns that decide what is cached, by table
+        self._read: list[tuple[str, int, _Tried]] = []  # key, own table, what its expression reads
+
+    def catalog(self) -> Catalog:
+        sources = {source.noun: self._source(source) for source in self._definition.sources}
+        levels = tuple(self._level(number, level) for number, level in enumerate(self._definition.levels, 1))
+        parents = self._parents([sources["city"].relation, *(level.relation for level in levels)])
+        watches = [self._watch(number, watch) for number, watch in enumerate(self._definition.watches, 1)]
+        self._refuse_unwatched({watch.relation.oid for watch in watches})
+        return Catalog(
+            self._definition,
+            {noun: self._with_uses(source) for noun, source in sources.items()},
+            levels,
+            parents,
+            tuple(self._with_uses(watch) for watch in watches),
+        )
+
+    def _source(self, source: Source) -> ResolvedSource:
+        relation = self._relation(f"{source.noun}.table", source.table)
+        key = self._key(f"{source.noun}.id", relation, source.id)
+        values = {name: self._value(source.noun, relation, name, sql) for name, sql in source.values.items()}
+        self._uses.setdefault(relation.oid, set()).add(key.name)
+        published = [name for name in source.publish if name != EVERY_COLUMN]
+        columns = [self._column(f"{source.noun}.publish", relation, name) for name in published]
+        self._uses[relation.oid].update(column.name for column in columns)
+        return ResolvedSource(source.noun, relation, key, values, (), EVERY_COLUMN in source.publish)
+
+    def _level(self, number: int, level: Level) -> ResolvedLevel:
+        place = f"city.level[{number}]"
+        relation = self._relation(f"{place}.table", level.table)
+        key = self._key(f"{place}.id", relation, level.id)
+        label = self._tried(f"{place}.label", relation, level.label)
+        return ResolvedLevel(level.name, relation, key, Value(_expression(relation, level.label), label.columns[0].type))
+
+    def _parents(self, rows: Sequence[Relation]) -> dict[int, dict[int, Value]]:
+        """A level's key may be asked of any row below; the nearest one must have it."""
+        found: dict[int, dict[int, Value]] = {}
+        for number, level in enumerate(self._definition.levels, 1):
+            for below in range(number):
+                try:
+                    value = self._parent(number, rows[below], level.parent)
+                except BadDefinition:
+                    if below == number - 1:
+                        raise
+                    continue
+                found.setdefault(below, {})[number] = value
+        return found
+
+    def _parent(self, number: int, relation: Relation, sql: str) -> Value:
+        key = f"city.level[{number}].parent"
+        tried = self._tried(key, relation, sql)
+        self._require_key_type(key, tried.columns[0].type)
+        return Value(_expression(relation, sql), tried.columns[0].type)
+
+    def _watch(self, number: int, watch: Watch) -> ResolvedWatch:
+        place = f"watch[{number}]"
+        relation = self._relation(f"{place}.table", watch.table)
+        columns = tuple(self._column(f"{place}.publish", relation, name) for name in watch.publish)
+        if virtual := next((column.name for column in columns if column.generated == "v"), None):
+            raise self._bad(f"{place}.publish", f"{virtual!r} is computed when it is read: name what it is computed from")
+        changed = ", ".join(f"NULL::{column.type} AS {column.sql}" for column in columns) or "NULL AS nothing"
+        query = f"SELECT key.* FROM (SELECT {changed}) AS changed CROSS JOIN LATERAL (\n{watch.ids}\n) AS key"
+        tried = self._try(f"{place}.ids", query, TRIED_ROWS)
+        self._require_key_type(f"{place}.ids", tried.columns[0].type)
+        self._refuse_unsteady(f"{place}.ids", watch.ids, tried.rests_on, whole_rows=False)
+        self._uses.setdefault(relation.oid, set()).update(column.name for column in columns)
+        return ResolvedWatch(relation, watch.noun, watch.ids, columns, ())
+
+    def _with_uses(self, captured: Any) -> Any:
+        relation: Relation = captured.relation
+        return replace(captured, used=_in_order(relation, self._uses.get(relation.oid, set())))
+
+    def _value(self, noun: Noun, relation: Relation, name: str, sql: str) -> Value:
+        key = f"{noun}.{name}"
+        tried = self._tried(key, relation, sql)
+        wanted = {"active": "boolean", "exists": "boolean"}.get(name)
+        if wanted and tried.columns[0].type != wanted:
+            raise self._bad(key, f"is of type {tried.columns[0].type}, not {wanted}")
+        if name in ("city", "company"):
+            self._require_key_type(key, tried.columns[0].type)
+        for oid, columns in tried.uses.items():
+            self._uses.setdefault(oid, set()).update(columns)
+        self._read.append((key, relation.oid, tried))
+        return Value(_expression(relation, sql), tried.columns[0].type)
+
+    def _tried(self, key: str, relation: Relation, sql: str) -> _Tried:
+        tried = self._try(key, f"SELECT ({_expression(relation, sql)}\n) AS value FROM {relation.sql}", TRIED_ROWS)
+        self._refuse_unsteady(key, sql, tried.rests_on)
+        return tried
+
+    def _refuse_unwatched(self, watched: set[int]) -> None:
+        for key, own, tried in self._read:
+            for oid, (name, kind) in tried.tables.items():
+                if kind not in TABLE_KINDS:
+                    raise self._bad(key, f"reads {name}, which is no table: name the tables beneath it, and watch them")
+                if oid != own and oid not in watched:
+                    raise self._bad(
+                        key, f"reads {name}, which no [[watch]] names: no event would come when a row there changes"
+                    )
+
+    def _refuse_unsteady(self, key: str, sql: str, rests_on: Foundation, whole_rows: bool = True) -> None:
+        if whole_rows and rests_on.whole_rows:
+            raise self._bad(key, "takes a row as a whole: name the columns, so that events tell only what is used")
+        if rests_on.values_of_now or (rests_on.times and _NOW.search(sql)):
+            raise self._bad(key, "changes without a write: no event would come")
+        oids = {name: list(getattr(rests_on, name)) for name in ("functions", "operators", "printed", "parsed")}
+        unsteady = self._connection.exec_driver_sql(SQL["unsteady"], oids).scalars().all()
+        if unsteady:
+            raise self._bad(key, f"rests on {unsteady[0]}, which may change without a write: no event would come")
+
+    def _relation(self, key: str, name: str) -> Relation:
+        row = self._connection.exec_driver_sql(SQL["relation"], {"name": name}).first()
+        if row is None:
+            with self._explained(key):
+                row = self._connection.exec_driver_sql(SQL["relation_as_written"], {"name": name}).one()
+        if row[3] not in TABLE_KINDS:
+            raise self._bad(key, f"{row[4]} is no table: no trigger can tell of its changes")
+        columns = self._connection.exec_driver_sql(SQL["columns"], {"oid": row[0]})
+        found = [Column(*column[:4], tuple(column[4])) for column in columns]
+        key = self._connection.exec_driver_sql(SQL["primary_key"], {"oid": row[0]}).scalars().all()
+        return Relation(*row, {column.name: column for column in found}, tuple(key))
+
+    def _column(self, key: str, relation: Relation, name: str) -> Column:
+        with self._explained(key):
+            parsed = name
+            if name not in relation.columns:
+                parsed = self._connection.exec_driver_sql("SELECT (parse_ident(%(n)s))[1]", {"n": name}).scalar_one()
+        if parsed not in relation.columns:
+            raise self._bad(key, f"{relation.sql} has no column {name!r}")
+        return relation.columns[parsed]
+
+    def _key(self, key: str, relation: Relation, name: str) -> Column:
+        column = self._column(key, relation, name)
+        self._require_key_type(key, column.type)
+        return column
+
+    def _require_key_type(self, key: str, found: str) -> None:
+        if found not in KEY_TYPES:
+            raise self._bad(key, f"is of type {found}; keys are {', '.join(KEY_TYPES)}, or domains over them")
+
+    def _try(self, key: str, query: str, rows: int) -> _Tried:
+        with self._explained(key):
+            self._run(f"CREATE TEMPORARY VIEW citycache_trial AS {query}")
+            oid = self._connection.exec_driver_sql(f"SELECT '{TRIAL}'::regclass::oid::bigint").scalar_one()
+            uses: dict[int, set[str]] = {}
+            tables: dict[int, tuple[str, str]] = {}
+            for table, column, name, kind in self._connection.exec_driver_sql(SQL["trial_uses"], {"oid": oid}):
+                tables[table] = (name, kind)
+                uses.setdefault(table, set()).update([column] if column else [])
+            columns = self._connection.exec_driver_sql(SQL["columns"], {"oid": oid}).all()
+            tree = self._connection.exec_driver_sql(SQL["trial_tree"], {"oid": oid}).scalar_one()
+            self._run(f"SELECT * FROM {TRIAL} LIMIT {rows}")
+            self._run(f"DROP VIEW {TRIAL}")
+        return _Tried([Column(*row[:4], ()) for row in columns], uses, tables, foundation(tree))
+
+    def _run(self, sql: str) -> None:
+        run_as_it_is(self._connection, sql)
+
+    @contextmanager
+    def _explained(self, key: str) -> Iterator[None]:
+        """A mistake is answered with PostgreSQL's own words, and the transaction goes on."""
+        try:
+            with self._connection.begin_nested():
+                yield
+        except DBAPIError as failure:
+            raise self._bad(key, str(failure.orig).strip().splitlines()[0]) from failure
+
+    def _bad(self, key: str, reason: str) -> BadDefinition:
+        return BadDefinition(self._definition.file, key, reason)
+
+
+def run_as_it_is(connection: Connection, sql: str) -> Any:
+    """Execute a statement that somebody wrote; a % in it is no placeholder."""
+    return connection.exec_driver_sql(sql.replace("%", "%%"))
+
+
+def _expression(relation: Relation, sql: str) -> str:
+    """The name of a column as it stands in the catalog is that column, anything else is SQL."""
+    return relation.columns[sql].sql if sql in relation.columns else sql
+
+
+def _in_order(relation: Relation, names: set[str]) -> tuple[str, ...]:
+    """Columns that can be seen changing: in place of a virtual one those that it is computed from."""
+    wanted: set[str] = set()
+    for name in names & relation.columns.keys():
+        column = relation.columns[name]
+        wanted.update(column.bases if column.generated == "v" else (name,))
+    return tuple(name for name in relation.columns if name in wanted)

@@ -1,0 +1,81 @@
+-- What the database says about tables, columns and expressions of a definition.
+
+-- name: relation
+-- By the name as it stands in the catalog, else as SQL would read it.
+SELECT relation.oid::bigint, namespace.nspname, relation.relname, relation.relkind,
+       quote_ident(namespace.nspname) || '.' || quote_ident(relation.relname)
+  FROM pg_class AS relation JOIN pg_namespace AS namespace ON namespace.oid = relation.relnamespace
+ WHERE namespace.nspname || '.' || relation.relname = %(name)s
+
+-- name: relation_as_written
+SELECT relation.oid::bigint, namespace.nspname, relation.relname, relation.relkind,
+       quote_ident(namespace.nspname) || '.' || quote_ident(relation.relname)
+  FROM pg_class AS relation JOIN pg_namespace AS namespace ON namespace.oid = relation.relnamespace
+ WHERE relation.oid = %(name)s::regclass
+
+-- name: columns
+-- Types of domains are those beneath them. What a virtual column is computed from stands beside it.
+WITH RECURSIVE beneath AS (
+    SELECT attnum, atttypid AS type FROM pg_attribute WHERE attrelid = %(oid)s AND attnum > 0 AND NOT attisdropped
+    UNION ALL
+    SELECT attnum, typbasetype FROM beneath JOIN pg_type ON pg_type.oid = type WHERE typtype = 'd'
+)
+SELECT attname, quote_ident(attname), format_type(type, NULL), attgenerated,
+       ARRAY(SELECT base.attname::text
+               FROM pg_attrdef AS made
+               JOIN pg_depend AS needed ON needed.classid = 'pg_attrdef'::regclass AND needed.objid = made.oid
+               JOIN pg_attribute AS base ON base.attrelid = needed.refobjid AND base.attnum = needed.refobjsubid
+              WHERE made.adrelid = attrelid AND made.adnum = attnum AND needed.refclassid = 'pg_class'::regclass
+                AND needed.refobjid = attrelid AND base.attnum <> attnum AND attgenerated <> '')
+  FROM pg_attribute JOIN beneath USING (attnum) JOIN pg_type ON pg_type.oid = type
+ WHERE attrelid = %(oid)s AND typtype <> 'd'
+ ORDER BY attnum
+
+-- name: trial_uses
+-- Tables and columns that the view on trial reads.
+SELECT DISTINCT used.refobjid::bigint, read.attname,
+       quote_ident(namespace.nspname) || '.' || quote_ident(relation.relname), relation.relkind
+  FROM pg_rewrite AS rule
+  JOIN pg_depend AS used ON used.classid = 'pg_rewrite'::regclass AND used.objid = rule.oid
+   AND used.refclassid = 'pg_class'::regclass
+  JOIN pg_class AS relation ON relation.oid = used.refobjid
+  JOIN pg_namespace AS namespace ON namespace.oid = relation.relnamespace
+  LEFT JOIN pg_attribute AS read ON read.attrelid = used.refobjid AND read.attnum = used.refobjsubid AND read.attnum > 0
+ WHERE rule.ev_class = %(oid)s AND used.refobjid <> %(oid)s
+
+-- name: trial_tree
+SELECT ev_action::text FROM pg_rewrite WHERE ev_class = %(oid)s
+
+-- name: unsteady
+-- Of these functions, operators and casts through text, those whose answer may change although no row is written.
+-- Some that are called stable rest on nothing that changes: names of an enum's values, and putting texts together.
+WITH called AS (
+    SELECT unnest(%(functions)s::oid[]) AS oid
+    UNION SELECT oprcode FROM pg_operator WHERE oid = ANY(%(operators)s::oid[])
+    UNION SELECT typoutput FROM pg_type WHERE oid = ANY(%(printed)s::oid[])
+    UNION SELECT typinput FROM pg_type WHERE oid = ANY(%(parsed)s::oid[])
+)
+SELECT function.oid::regprocedure::text, provolatile
+  FROM called JOIN pg_proc AS function USING (oid)
+ WHERE provolatile <> 'i'
+   AND NOT (pronamespace = 'pg_catalog'::regnamespace AND proname IN (
+       'enum_out', 'enum_in', 'concat', 'concat_ws', 'textanycat', 'anytextcat', 'array_to_string', 'array_out', 'array_in',
+       'regexp_in', 'to_json', 'to_jsonb', 'json_build_object', 'jsonb_build_object', 'json_build_array',
+       'jsonb_build_array'))
+ ORDER BY 1
+
+-- name: primary_key
+SELECT attname::text FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = ANY(indkey)
+ WHERE indrelid = %(oid)s AND indisprimary ORDER BY array_position(indkey, attnum)
+
+-- name: is_unique
+-- Whether an index says that there is one row for each id; on a partitioned table none can, unless by its key.
+SELECT EXISTS (SELECT FROM pg_index
+                WHERE indrelid = %(oid)s AND indisunique AND indisvalid AND indpred IS NULL
+                  AND indnkeyatts = 1 AND indkey[0] = (SELECT attnum FROM pg_attribute
+                                                        WHERE attrelid = %(oid)s AND attname = %(column)s))
+
+-- name: leads_an_index
+SELECT EXISTS (SELECT FROM pg_index
+                WHERE indrelid = %(oid)s AND indisvalid AND indpred IS NULL
+                  AND indkey[0] = (SELECT attnum FROM pg_attribute WHERE attrelid = %(oid)s AND attname = %(column)s))

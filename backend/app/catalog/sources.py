@@ -1,0 +1,171 @@
+"""What a definition becomes in the database: functions that read their tables, and views that everything else reads.
+
+The functions have text bodies, so that no column of theirs is held fast by a dependency, and are inlined by the planner.
+Keys keep their own type: a cast would hide the index.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from backend.app.catalog.definition import Noun
+from backend.app.catalog.resolved import Catalog, ResolvedSource, ResolvedWatch, Value
+
+TRUTH: Final = Path(__file__).parents[1] / "caches" / "truth.sql"
+FUNCTIONS: Final[Mapping[Noun, str]] = {"city": "city_rows", "company": "company_rows", "product": "product_rows"}
+VIEWS: Final[Mapping[Noun, str]] = {
+    "city": "catalog_cities",
+    "company": "catalog_companies",
+    "product": "catalog_products",
+}
+TRUTH_VIEWS: Final = ("company_city_truth", "product_city_truth")
+KEY: Final = ""  # in place of a type: the key's own
+COLUMNS: Final[Mapping[Noun, tuple[tuple[str, str, str, str], ...]]] = {  # name, key of the file, type, without the key
+    "city": (
+        ("external_id", "external_id", "text", "NULL"),
+        ("name", "name", "text", "NULL"),
+        ("latitude", "latitude", "double precision", "NULL"),
+        ("longitude", "longitude", "double precision", "NULL"),
+    ),
+    "company": (
+        ("external_id", "external_id", "text", "NULL"),
+        ("name", "name", "text", "NULL"),
+        ("city_id", "city", KEY, "NULL"),
+        ("is_active", "active", "boolean", "true"),
+        ("created_at", "created_at", "timestamp with time zone", "NULL"),
+        ("updated_at", "updated_at", "timestamp with time zone", "NULL"),
+    ),
+    "product": (
+        ("external_id", "external_id", "text", "NULL"),
+        ("company_id", "company", KEY, "NULL"),
+        ("name", "name", "text", "NULL"),
+        ("kind", "kind", "text", "'product'"),
+        ("is_active", "active", "boolean", "true"),
+        ("created_at", "created_at", "timestamp with time zone", "NULL"),
+        ("updated_at", "updated_at", "timestamp with time zone", "NULL"),
+    ),
+}
+
+
+def quoted(name: str) -> str:
+    """An identifier of ours."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """A text, whatever standard_conforming_strings says."""
+    escaped = text.replace("'", "''")
+    return f"'{escaped}'" if "\\" not in text else "E'" + escaped.replace("\\", "\\\\") + "'"
+
+
+def body(sql: str) -> str:
+    """A function's text between dollar signs that it does not contain."""
+    tag = "body"
+    while f"${tag}$" in sql:
+        tag += "_"
+    return f"${tag}$\n{sql}\n${tag}$"
+
+
+def drop_built_in(schema: str) -> str:
+    """Takes the built-in catalog's tables out of the schema of an adopted one, where migrations have made them."""
+    tables = ", ".join(f"{quoted(schema)}.{name}" for name in ("products", "companies", "cities"))
+    return f"DROP TABLE IF EXISTS {tables} CASCADE"
+
+
+def functions(catalog: Catalog, schema: str) -> Iterator[str]:
+    """Statements that make or replace the functions; no lock is taken by which a reader would notice."""
+    for source in catalog.sources.values():
+        yield _reader(source, schema)
+    for number, watch in enumerate(catalog.watches, 1):
+        yield _ids_of(number, watch, schema)
+    yield _tables(catalog, schema)
+    yield _watches(catalog, schema)
+    yield from _levels(catalog, schema)
+
+
+def views(schema: str) -> Iterator[str]:
+    """Statements that make the views; the search path names the schema."""
+    for noun, view in VIEWS.items():
+        yield f"CREATE OR REPLACE VIEW {quoted(schema)}.{view} AS SELECT * FROM {quoted(schema)}.{FUNCTIONS[noun]}()"
+    yield TRUTH.read_text(encoding="utf-8").strip().rstrip(";")
+
+
+def _reader(source: ResolvedSource, schema: str) -> str:
+    columns = [_column(source, *column) for column in COLUMNS[source.noun]]
+    names = [f"id {source.id.type}", *(f"{name} {kind}" for name, kind, _ in columns), "version xid"]
+    values = [source.id.sql, *(value for _, _, value in columns), "xmin"]
+    query = f"SELECT {', '.join(values)}\n  FROM {source.relation.sql}"
+    if exists := source.values.get("exists"):
+        query += f"\n WHERE ({exists.sql}\n)"
+    name = f"{quoted(schema)}.{FUNCTIONS[source.noun]}()"
+    return f"CREATE OR REPLACE FUNCTION {name} RETURNS TABLE ({', '.join(names)}) LANGUAGE sql STABLE AS {body(query)}"
+
+
+def _column(source: ResolvedSource, name: str, key: str, kind: str, absent: str) -> tuple[str, str, str]:
+    """Name, type and expression; what has that type already is not cast, for the planner's sake."""
+    value = source.values.get(key)
+    if value is None:
+        return name, kind, absent if kind == "boolean" else f"{absent}::{kind}"
+    if kind in (KEY, value.type):
+        return name, value.type, _plain(value)
+    return name, kind, f"({value.sql}\n)::{kind}"
+
+
+def _plain(value: Value) -> str:
+    return value.sql if value.sql.replace("_", "").isalnum() or value.sql.startswith('"') else f"({value.sql}\n)"
+
+
+def _ids_of(number: int, watch: ResolvedWatch, schema: str) -> str:
+    """The ids that one image of a watched row points at, as a set that may be asked above an id."""
+    columns = [
+        f"(image OPERATOR(pg_catalog.->>) {literal(column.name)})::{column.type} AS {column.sql}"
+        for column in watch.publish
+    ]
+    query = (
+        f"SELECT DISTINCT key.id::bigint\n  FROM (SELECT {', '.join(columns) or 'NULL AS nothing'}) AS changed\n"
+        f" CROSS JOIN LATERAL (\n{watch.ids}\n) AS key (id)\n WHERE key.id IS NOT NULL"
+    )
+    name = f"{quoted(schema)}.watch_{number}_ids(image jsonb)"
+    return f"CREATE OR REPLACE FUNCTION {name} RETURNS TABLE (id bigint) LANGUAGE sql STABLE AS {body(query)}"
+
+
+def _tables(catalog: Catalog, schema: str) -> str:
+    """Where the rows of each noun are."""
+    rows = [f"({literal(source.noun)}, {literal(source.relation.sql)})" for source in catalog.sources.values()]
+    name = f"{quoted(schema)}.catalog_tables()"
+    query = f"VALUES {', '.join(rows)}"
+    return f"CREATE OR REPLACE FUNCTION {name} RETURNS TABLE (role text, table_name text) LANGUAGE sql STABLE AS {body(query)}"
+
+
+def _watches(catalog: Catalog, schema: str) -> str:
+    """Which watches a table has, and whose ids they answer."""
+    rows = [
+        f"({number}, {literal(watch.relation.plain)}, {literal(watch.noun)})"
+        for number, watch in enumerate(catalog.watches, 1)
+    ]
+    query = f"VALUES {', '.join(rows)}" if rows else "SELECT NULL::integer, NULL::text, NULL::text WHERE false"
+    name = f"{quoted(schema)}.watches()"
+    columns = "number integer, table_name text, noun text"
+    return f"CREATE OR REPLACE FUNCTION {name} RETURNS TABLE ({columns}) LANGUAGE sql STABLE AS {body(query)}"
+
+
+def _levels(catalog: Catalog, schema: str) -> Iterator[str]:
+    """For each kind of row that a level may hang on: its key, its label, and the keys of the levels above."""
+    city = catalog.sources["city"]
+    rows = [(city.relation.sql, city.id.sql, city.values["name"].sql)]
+    rows += [(level.relation.sql, level.id.sql, level.label.sql) for level in catalog.levels]
+    for number, (table, key, label) in enumerate(rows if catalog.levels else []):
+        above = catalog.parents.get(number, {})
+        parents = ", ".join(_parent(above.get(level)) for level in range(1, len(catalog.levels) + 1))
+        query = f"SELECT {key}::bigint, ({label}\n)::text, ARRAY[{parents}]::bigint[]\n  FROM {table}"
+        name = f"{quoted(schema)}.level_{number}_rows()"
+        columns = "id bigint, label text, parents bigint[]"
+        yield f"CREATE OR REPLACE FUNCTION {name} RETURNS TABLE ({columns}) LANGUAGE sql STABLE AS {body(query)}"
+
+
+def _parent(value: Value | None) -> str:
+    return "NULL" if value is None else f"({value.sql}\n)"
+
+
