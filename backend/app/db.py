@@ -61,7 +61,8 @@ def arguments(name: str, statement_ms: int = STATEMENT_MS) -> dict[str, Any]:
     """Keyword arguments for psycopg2.connect: deadlines and the name that pg_stat_activity shows."""
     path = search_path().replace("\\", "\\\\").replace(" ", "\\ ")
     options = (
-        f"-c search_path={path} -c statement_timeout={statement_ms} -c idle_in_transaction_session_timeout={IDLE_TRANSACTION_MS}"
+        f"-c search_path={path} -c statement_timeout={statement_ms}"
+        f" -c idle_in_transaction_session_timeout={IDLE_TRANSACTION_MS}"
         " -c tcp_keepalives_idle=5 -c tcp_keepalives_interval=3 -c tcp_keepalives_count=3"
     )
     return {

@@ -44,6 +44,9 @@ BEGIN
         EXECUTE 'ALTER FUNCTION public.' || thing || '() OWNER TO citycache_migrate';
         EXECUTE 'REVOKE ALL ON FUNCTION public.' || thing || '() FROM PUBLIC';
     END LOOP;
+    FOREACH thing IN ARRAY ARRAY['city_rows', 'company_rows', 'product_rows', 'catalog_tables', 'watches'] LOOP
+        EXECUTE 'ALTER FUNCTION public.' || thing || '() OWNER TO citycache_migrate';
+    END LOOP;
     FOR thing IN SELECT pg_get_serial_sequence('public.' || name, 'id')
                    FROM unnest(ARRAY['cities', 'companies', 'products', 'event_outbox', 'patches', 'dead_letters',
                                      'audit_findings', 'audit_log']) AS name LOOP

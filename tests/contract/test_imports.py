@@ -47,7 +47,7 @@ def test_the_rule_of_the_caches_is_stated_once() -> None:
     stated = [
         shown(path)
         for path in (ROOT / "backend" / "app").rglob("*.sql")
-        if "is_active" in path.read_text(encoding="utf-8") and "city_id IS NOT NULL" in path.read_text(encoding="utf-8")
+        if "WHERE company.is_active" in path.read_text(encoding="utf-8")
     ]
     assert stated == ["backend/app/caches/truth.sql"]
 

@@ -69,7 +69,9 @@ def list_products(
     wanted = {"company_id": company_id, "kind": kind, "is_active": is_active, "external_id": external_id}
     filters: list[Any] = [PRODUCT_ROWS.c[name] == value for name, value in wanted.items() if value is not None]
     if city_id is not None:
-        filters.append(PRODUCT_ROWS.c.company_id.in_(select(COMPANY_ROWS.c.id).where(COMPANY_ROWS.c.city_id == city_id)))
+        filters.append(
+            PRODUCT_ROWS.c.company_id.in_(select(COMPANY_ROWS.c.id).where(COMPANY_ROWS.c.city_id == city_id))
+        )
     last = paging.id_of(after)
     with database.transaction() as connection:
         found = rows.listed(connection, PRODUCT_ROWS, filters, last, limit)

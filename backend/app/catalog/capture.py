@@ -101,10 +101,11 @@ def triggers(table: Captured, schema: str, on: str, form: Form) -> dict[str, tup
     if form == "row":
         made = {"row": f"AFTER INSERT OR UPDATE OR DELETE ON {on} FOR EACH ROW"}
     else:
+        old, new = "OLD TABLE AS old_rows", "NEW TABLE AS new_rows"
         made = {
-            "inserted": f"AFTER INSERT ON {on} REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT",
-            "updated": f"AFTER UPDATE ON {on} REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT",
-            "deleted": f"AFTER DELETE ON {on} REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT",
+            "inserted": f"AFTER INSERT ON {on} REFERENCING {new} FOR EACH STATEMENT",
+            "updated": f"AFTER UPDATE ON {on} REFERENCING {old} {new} FOR EACH STATEMENT",
+            "deleted": f"AFTER DELETE ON {on} REFERENCING {old} FOR EACH STATEMENT",
         }
     made["truncated"] = f"AFTER TRUNCATE ON {on} FOR EACH STATEMENT"
     return {table.trigger(what): _trigger(table, schema, what, when, on, form) for what, when in made.items()}
@@ -119,15 +120,14 @@ def _trigger(table: Captured, schema: str, what: str, when: str, on: str, form: 
 
 def _function(table: Captured, schema: str, what: str, statements: str) -> str:
     name = f"{quoted(schema)}.{table.function(what)}()"
-    return (
-        f"CREATE OR REPLACE FUNCTION {name} RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS "
-        + body(f"{_VARIABLES if what == 'row' else ''}BEGIN\n{statements}\n    RETURN NULL;\nEND")
+    return f"CREATE OR REPLACE FUNCTION {name} RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS " + body(
+        f"{_VARIABLES if what == 'row' else ''}BEGIN\n{statements}\n    RETURN NULL;\nEND"
     )
 
 
 _VARIABLES: Final = """DECLARE
-    old_row pg_catalog.jsonb;
-    new_row pg_catalog.jsonb;
+    old_row pg_catalog.json;
+    new_row pg_catalog.json;
 """
 
 
@@ -147,7 +147,9 @@ def _two_images(table: Captured, schema: str, outbox: str) -> str:
         f"\n        OR pg_catalog.pg_typeof(fresh.{quoted(name)}) {_EQUALS} {_missing(schema)}::pg_catalog.regtype"
         for name in table.columns
     )
-    verb = f"CASE WHEN stale.{first} IS NULL THEN 'created' WHEN fresh.{first} IS NULL THEN 'deleted' ELSE 'updated' END"
+    verb = (
+        f"CASE WHEN stale.{first} IS NULL THEN 'created' WHEN fresh.{first} IS NULL THEN 'deleted' ELSE 'updated' END"
+    )
     return (
         f"    INSERT INTO {outbox} (type, subject, before, after)\n"
         f"    SELECT {_type(table, verb, 'fresh', 'stale')},\n"
@@ -162,15 +164,16 @@ def _two_images(table: Captured, schema: str, outbox: str) -> str:
 
 def _two_images_without_key(table: Captured, schema: str, outbox: str) -> str:
     """Rows that are there as often before as after have not changed; the others went or came."""
+    image = "told::pg_catalog.text"
     stale, fresh = (
-        f"(SELECT told::pg_catalog.text AS image, pg_catalog.row_number() OVER (PARTITION BY told::pg_catalog.text) AS nth,"
+        f"(SELECT {image} AS image, pg_catalog.row_number() OVER (PARTITION BY {image}) AS nth,"
         f" pg_catalog.row_to_json(told) AS told FROM ({_told(table, schema, rows)}) AS told)"
         for rows in ("old_rows", "new_rows")
     )
+    verb = "CASE WHEN stale.nth IS NULL THEN 'created' ELSE 'deleted' END"
     return (
         f"    INSERT INTO {outbox} (type, subject, before, after)\n"
-        f"    SELECT {literal(f'catalog.{table.noun}.')} {_JOINED} CASE WHEN stale.nth IS NULL THEN 'created' ELSE 'deleted'"
-        f" END, {literal(table.subject + '/')}, stale.told, fresh.told\n"
+        f"    SELECT {_type(table, verb)}, {_subject(table, 'stale')}, stale.told, fresh.told\n"
         f"      FROM {stale} AS stale\n"
         f"      FULL JOIN {fresh} AS fresh ON fresh.image {_EQUALS} stale.image AND fresh.nth {_EQUALS} stale.nth\n"
         f"     WHERE fresh.nth IS NULL OR stale.nth IS NULL;"
@@ -219,38 +222,47 @@ def _truncated(table: Captured) -> str:
 def _row_form(table: Captured, outbox: str) -> str:
     """One row at a time, for tables that logical replication writes: statement triggers stay silent there."""
     return f"""    IF TG_OP OPERATOR(pg_catalog.<>) 'INSERT' THEN
-        old_row := pg_catalog.to_jsonb(OLD);
+        old_row := pg_catalog.row_to_json(OLD);
     END IF;
     IF TG_OP OPERATOR(pg_catalog.<>) 'DELETE' THEN
-        new_row := pg_catalog.to_jsonb(NEW);
+        new_row := pg_catalog.row_to_json(NEW);
     END IF;
     INSERT INTO {outbox} (type, subject, before, after)
-    SELECT {_row_type(table)}, {_row_subject(table)}, stale.told::pg_catalog.json, fresh.told::pg_catalog.json
-      FROM (SELECT {_picked(table, "old_row")} AS told, {_row_key(table, "old_row")} AS key) AS stale
-      FULL JOIN (SELECT {_picked(table, "new_row")} AS told, {_row_key(table, "new_row")} AS key) AS fresh
-        ON fresh.key {_EQUALS} stale.key
+    SELECT {_type(table, _ROW_VERB, "stale", "fresh")}, {_row_subject(table)}, stale.told, fresh.told
+      FROM (SELECT {_picked(table, "old_row")} AS told, {_row_keys(table, "old_row")}) AS stale
+      FULL JOIN (SELECT {_picked(table, "new_row")} AS told, {_row_keys(table, "new_row")}) AS fresh
+        ON {_same_row(table)}
      WHERE (fresh.told IS NOT NULL OR stale.told IS NOT NULL)
-       AND (fresh.told IS DISTINCT FROM stale.told OR NOT new_row OPERATOR(pg_catalog.?&) {_names(table)});"""
+       AND (fresh.told::pg_catalog.text IS DISTINCT FROM stale.told::pg_catalog.text OR {_gone_from_row(table)});"""
 
 
-def _row_type(table: Captured) -> str:
-    verb = "CASE WHEN stale.told IS NULL THEN 'created' WHEN fresh.told IS NULL THEN 'deleted' ELSE 'updated' END"
-    return f"{literal(f'catalog.{table.noun}.')} {_JOINED} {verb}"
+_ROW_VERB: Final = (
+    "CASE WHEN stale.told IS NULL THEN 'created' WHEN fresh.told IS NULL THEN 'deleted' ELSE 'updated' END"
+)
 
 
 def _row_subject(table: Captured) -> str:
-    return f"{literal(table.subject + '/')} {_JOINED} pg_catalog.left(coalesce(fresh.key, stale.key), 200)"
+    if not table.key:
+        return literal(table.subject + "/")
+    fresh, stale = (_subject(table, image, final=False) for image in ("fresh", "stale"))
+    return f"coalesce(CASE WHEN fresh.told IS NOT NULL THEN {fresh} END, {stale}, {literal(table.subject)})"
 
 
-def _row_key(table: Captured, row: str) -> str:
-    keys = ", ".join(f"{row} OPERATOR(pg_catalog.->>) {literal(name)}" for name in table.key)
-    return f"CASE WHEN {row} IS NOT NULL THEN pg_catalog.concat_ws(',', {keys}) END"
+def _row_keys(table: Captured, row: str) -> str:
+    if not table.key:
+        return "true AS there"
+    return ", ".join(f"{row} OPERATOR(pg_catalog.->>) {literal(name)} AS {quoted(name)}" for name in table.key)
+
+
+def _same_row(table: Captured) -> str:
+    names = [quoted(name) for name in table.key] or ["there"]
+    return " AND ".join(f"fresh.{name} {_EQUALS} stale.{name}" for name in names)
 
 
 def _picked(table: Captured, row: str) -> str:
     pairs = ", ".join(f"{literal(name)}, {row} OPERATOR(pg_catalog.->) {literal(name)}" for name in table.columns)
-    return f"CASE WHEN {row} IS NOT NULL THEN pg_catalog.jsonb_build_object({pairs}) END"
+    return f"CASE WHEN {row} IS NOT NULL THEN pg_catalog.json_build_object({pairs}) END"
 
 
-def _names(table: Captured) -> str:
-    return f"ARRAY[{', '.join(literal(name) for name in table.columns)}]::pg_catalog.text[]"
+def _gone_from_row(table: Captured) -> str:
+    return " OR ".join(f"new_row OPERATOR(pg_catalog.->) {literal(name)} IS NULL" for name in table.columns)

@@ -1,7 +1,7 @@
-"""Where cities, companies and products are: the definition file, read and checked as far as it goes without a database.
+"""Where cities, companies and products are: the definition file, read and checked as far as it goes.
 
-From a definition, and from nothing else, come the truth, the capture triggers, the reading of names, the fan-out and the
-checks. The built-in catalog is such a file, too. Values are SQL over the table's row; `resolved` tries them.
+From a definition, and from nothing else, come the truth, the capture triggers, the reading of names, the fan-out and
+the checks. The built-in catalog is such a file, too. Values are SQL over the table's row; `resolved` tries them.
 """
 
 from __future__ import annotations
@@ -139,11 +139,13 @@ class _Reader:
 
     def definition(self, found: dict[str, Any]) -> Definition:
         self._refuse_unknown("", found, ("schema", *NOUNS, "watch"))
-        sources = [self._source(noun, self._table(found, noun)) for noun in NOUNS]
-        levels = [self._level(number, row) for number, row in enumerate(self._rows(found.get("city"), "level"), 1)]
+        levels = [
+            self._level(number, row) for number, row in enumerate(self._rows(self._table(found, "city"), "level"), 1)
+        ]
         watches = [self._watch(number, row) for number, row in enumerate(self._rows(found, "watch"), 1)]
+        city, company, product = (self._source(noun, self._table(found, noun)) for noun in NOUNS)
         return Definition(
-            self._file, self._text, self._schema(found), *sources, levels=tuple(levels), watches=tuple(watches)
+            self._file, self._text, self._schema(found), city, company, product, tuple(levels), tuple(watches)
         )
 
     def _schema(self, found: dict[str, Any]) -> str:

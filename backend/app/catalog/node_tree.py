@@ -1,4 +1,4 @@
-"""Reads what PostgreSQL's parser made of an expression, as `pg_rewrite` keeps it, to see what the expression rests on."""
+"""Reads what PostgreSQL's parser made of an expression, as `pg_rewrite` keeps it, to see what it rests on."""
 
 from __future__ import annotations
 

@@ -158,7 +158,9 @@ class _Resolver:
         relation = self._relation(f"{place}.table", level.table)
         key = self._key(f"{place}.id", relation, level.id)
         label = self._tried(f"{place}.label", relation, level.label)
-        return ResolvedLevel(level.name, relation, key, Value(_expression(relation, level.label), label.columns[0].type))
+        return ResolvedLevel(
+            level.name, relation, key, Value(_expression(relation, level.label), label.columns[0].type)
+        )
 
     def _parents(self, rows: Sequence[Relation]) -> dict[int, dict[int, Value]]:
         """A level's key may be asked of any row below; the nearest one must have it."""
@@ -185,7 +187,9 @@ class _Resolver:
         relation = self._relation(f"{place}.table", watch.table)
         columns = tuple(self._column(f"{place}.publish", relation, name) for name in watch.publish)
         if virtual := next((column.name for column in columns if column.generated == "v"), None):
-            raise self._bad(f"{place}.publish", f"{virtual!r} is computed when it is read: name what it is computed from")
+            raise self._bad(
+                f"{place}.publish", f"{virtual!r} is computed when it is read: name what it is computed from"
+            )
         changed = ", ".join(f"NULL::{column.type} AS {column.sql}" for column in columns) or "NULL AS nothing"
         query = f"SELECT key.* FROM (SELECT {changed}) AS changed CROSS JOIN LATERAL (\n{watch.ids}\n) AS key"
         tried = self._try(f"{place}.ids", query, TRIED_ROWS)
@@ -244,9 +248,9 @@ class _Resolver:
         if row[3] not in TABLE_KINDS:
             raise self._bad(key, f"{row[4]} is no table: no trigger can tell of its changes")
         columns = self._connection.exec_driver_sql(SQL["columns"], {"oid": row[0]})
-        found = [Column(*column[:4], tuple(column[4])) for column in columns]
-        key = self._connection.exec_driver_sql(SQL["primary_key"], {"oid": row[0]}).scalars().all()
-        return Relation(*row, {column.name: column for column in found}, tuple(key))
+        found = {column.attname: _column(column) for column in columns}
+        primary = self._connection.exec_driver_sql(SQL["primary_key"], {"oid": row[0]}).scalars().all()
+        return Relation(row[0], row[1], row[2], row[3], row[4], found, tuple(primary))
 
     def _column(self, key: str, relation: Relation, name: str) -> Column:
         with self._explained(key):
@@ -279,7 +283,7 @@ class _Resolver:
             tree = self._connection.exec_driver_sql(SQL["trial_tree"], {"oid": oid}).scalar_one()
             self._run(f"SELECT * FROM {TRIAL} LIMIT {rows}")
             self._run(f"DROP VIEW {TRIAL}")
-        return _Tried([Column(*row[:4], ()) for row in columns], uses, tables, foundation(tree))
+        return _Tried([_column(row) for row in columns], uses, tables, foundation(tree))
 
     def _run(self, sql: str) -> None:
         run_as_it_is(self._connection, sql)
@@ -295,6 +299,11 @@ class _Resolver:
 
     def _bad(self, key: str, reason: str) -> BadDefinition:
         return BadDefinition(self._definition.file, key, reason)
+
+
+def _column(row: Any) -> Column:
+    name, sql, kind, generated, bases = row
+    return Column(name, sql, kind, generated, tuple(bases))
 
 
 def run_as_it_is(connection: Connection, sql: str) -> Any:

@@ -1,7 +1,7 @@
 """What a definition becomes in the database: functions that read their tables, and views that everything else reads.
 
-The functions have text bodies, so that no column of theirs is held fast by a dependency, and are inlined by the planner.
-Keys keep their own type: a cast would hide the index.
+The functions have text bodies, so that no column of theirs is held fast by a dependency, and are inlined by the
+planner. Keys keep their own type: a cast would hide the index.
 """
 
 from __future__ import annotations
@@ -99,8 +99,13 @@ def _reader(source: ResolvedSource, schema: str) -> str:
     query = f"SELECT {', '.join(values)}\n  FROM {source.relation.sql}"
     if exists := source.values.get("exists"):
         query += f"\n WHERE ({exists.sql}\n)"
-    name = f"{quoted(schema)}.{FUNCTIONS[source.noun]}()"
-    return f"CREATE OR REPLACE FUNCTION {name} RETURNS TABLE ({', '.join(names)}) LANGUAGE sql STABLE AS {body(query)}"
+    return _answering(schema, f"{FUNCTIONS[source.noun]}()", ", ".join(names), query)
+
+
+def _answering(schema: str, name: str, columns: str, query: str) -> str:
+    """A function of ours that answers a query's rows."""
+    returns = f"RETURNS TABLE ({columns}) LANGUAGE sql STABLE AS {body(query)}"
+    return f"CREATE OR REPLACE FUNCTION {quoted(schema)}.{name} {returns}"
 
 
 def _column(source: ResolvedSource, name: str, key: str, kind: str, absent: str) -> tuple[str, str, str]:
@@ -127,16 +132,13 @@ def _ids_of(number: int, watch: ResolvedWatch, schema: str) -> str:
         f"SELECT DISTINCT key.id::bigint\n  FROM (SELECT {', '.join(columns) or 'NULL AS nothing'}) AS changed\n"
         f" CROSS JOIN LATERAL (\n{watch.ids}\n) AS key (id)\n WHERE key.id IS NOT NULL"
     )
-    name = f"{quoted(schema)}.watch_{number}_ids(image jsonb)"
-    return f"CREATE OR REPLACE FUNCTION {name} RETURNS TABLE (id bigint) LANGUAGE sql STABLE AS {body(query)}"
+    return _answering(schema, f"watch_{number}_ids(image jsonb)", "id bigint", query)
 
 
 def _tables(catalog: Catalog, schema: str) -> str:
     """Where the rows of each noun are."""
     rows = [f"({literal(source.noun)}, {literal(source.relation.sql)})" for source in catalog.sources.values()]
-    name = f"{quoted(schema)}.catalog_tables()"
-    query = f"VALUES {', '.join(rows)}"
-    return f"CREATE OR REPLACE FUNCTION {name} RETURNS TABLE (role text, table_name text) LANGUAGE sql STABLE AS {body(query)}"
+    return _answering(schema, "catalog_tables()", "role text, table_name text", f"VALUES {', '.join(rows)}")
 
 
 def _watches(catalog: Catalog, schema: str) -> str:
@@ -146,9 +148,7 @@ def _watches(catalog: Catalog, schema: str) -> str:
         for number, watch in enumerate(catalog.watches, 1)
     ]
     query = f"VALUES {', '.join(rows)}" if rows else "SELECT NULL::integer, NULL::text, NULL::text WHERE false"
-    name = f"{quoted(schema)}.watches()"
-    columns = "number integer, table_name text, noun text"
-    return f"CREATE OR REPLACE FUNCTION {name} RETURNS TABLE ({columns}) LANGUAGE sql STABLE AS {body(query)}"
+    return _answering(schema, "watches()", "number integer, table_name text, noun text", query)
 
 
 def _levels(catalog: Catalog, schema: str) -> Iterator[str]:
@@ -160,12 +160,8 @@ def _levels(catalog: Catalog, schema: str) -> Iterator[str]:
         above = catalog.parents.get(number, {})
         parents = ", ".join(_parent(above.get(level)) for level in range(1, len(catalog.levels) + 1))
         query = f"SELECT {key}::bigint, ({label}\n)::text, ARRAY[{parents}]::bigint[]\n  FROM {table}"
-        name = f"{quoted(schema)}.level_{number}_rows()"
-        columns = "id bigint, label text, parents bigint[]"
-        yield f"CREATE OR REPLACE FUNCTION {name} RETURNS TABLE ({columns}) LANGUAGE sql STABLE AS {body(query)}"
+        yield _answering(schema, f"level_{number}_rows()", "id bigint, label text, parents bigint[]", query)
 
 
 def _parent(value: Value | None) -> str:
     return "NULL" if value is None else f"({value.sql}\n)"
-
-
