@@ -67,15 +67,3 @@ SELECT function.oid::regprocedure::text, provolatile
 -- name: primary_key
 SELECT attname::text FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = ANY(indkey)
  WHERE indrelid = %(oid)s AND indisprimary ORDER BY array_position(indkey, attnum)
-
--- name: is_unique
--- Whether an index says that there is one row for each id; on a partitioned table none can, unless by its key.
-SELECT EXISTS (SELECT FROM pg_index
-                WHERE indrelid = %(oid)s AND indisunique AND indisvalid AND indpred IS NULL
-                  AND indnkeyatts = 1 AND indkey[0] = (SELECT attnum FROM pg_attribute
-                                                        WHERE attrelid = %(oid)s AND attname = %(column)s))
-
--- name: leads_an_index
-SELECT EXISTS (SELECT FROM pg_index
-                WHERE indrelid = %(oid)s AND indisvalid AND indpred IS NULL
-                  AND indkey[0] = (SELECT attnum FROM pg_attribute WHERE attrelid = %(oid)s AND attname = %(column)s))
