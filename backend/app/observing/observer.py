@@ -30,6 +30,8 @@ class Observer:
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
         self._canary_ms: float | None = None
+        self._may_fly = False  # whether relay and workers know canaries
+        self._auditor = Auditor(passed)
 
     def start(self) -> None:
         """Begin in the background."""
@@ -58,7 +60,7 @@ class Observer:
             except (Away, psycopg2.Error) as failure:
                 log.warning("the observer waits: %s", failure)
             except Exception:
-                log.exception("the observer failed and begins anew")
+                log.exception("the observer failed and goes on")
             pulse.touch()
             self._stop.wait(FOLLOW_SECONDS)
 
@@ -66,6 +68,7 @@ class Observer:
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_try_advisory_lock(%s)", (LOCK,))
             if not (cursor.fetchone() or [False])[0]:
+                self._auditor = Auditor(passed)  # another process goes round now
                 return
             log.info("this process observes")
             stopped = threading.Event()
@@ -78,16 +81,18 @@ class Observer:
                 bird.join(canary.PATIENCE_SECONDS)
 
     def _rounds(self, cursor: psycopg2.extensions.cursor) -> None:
-        auditor, past = Auditor(passed), history.History()
+        past = history.History()
         observe_at = prune_at = 0.0
         while not self._stop.is_set():
             cursor.execute("SELECT 1")  # the lock lives as long as this connection
             pulse.touch()
-            pause = auditor.run_once() if settings().audit_core_share else 1.0
+            pause = self._auditor.run_once() if settings().audit_core_share else 1.0
             now = time.monotonic()
             if now >= observe_at:
                 past.observe(self._canary_ms)
                 self._canary_ms, observe_at = None, now + history.EVERY_SECONDS
+                if past.waiting and past.waiting.knows_canaries is not None:
+                    self._may_fly = past.waiting.knows_canaries
             if now >= prune_at:
                 history.prune()
                 prune_at = now + PRUNE_SECONDS
@@ -98,8 +103,10 @@ class Observer:
         while settings().canary_seconds and not (stopped.is_set() or self._stop.is_set()):
             began = time.monotonic()
             try:
-                flown = canary.fly().slowest_ms
-                self._canary_ms = flown if flown is None else max(flown, self._canary_ms or 0.0)
+                if self._may_fly and (flown := canary.fly()) is not None:
+                    self._canary_ms = max(flown, self._canary_ms or 0.0)
             except Away as failure:
                 log.warning("the canary waits: %s", failure)
+            except Exception:
+                log.exception("a canary failed")
             stopped.wait(max(0.1, settings().canary_seconds - (time.monotonic() - began)))
