@@ -34,7 +34,8 @@ TYPES: Final = (
     "catalog.product.truncated",
     "catalog.company.truncated",
 )
-_NOUN_OF: Final = {name: name.split(".")[1] for name in TYPES}
+CANARY: Final = "citycache.canary.updated"  # between our own parts; outside of catalog.#, so nobody else hears it
+_NOUN_OF: Final = {name: name.split(".")[1] for name in (*TYPES, CANARY)}
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # what decoding foreign bytes may raise
 _KEY: Final = re.compile(r"-?[0-9]{1,19}")
 LEAST_BIGINT: Final = -(2**63)
@@ -66,7 +67,7 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
 class Hint(msgspec.Struct, frozen=True, gc=False):
     """What a consumer needs of an event: the key to look at again."""
 
-    noun: str  # product, company, city
+    noun: str  # product, company, city, canary
     id: int | None  # None: the whole table was truncated
     event_id: str
     time: str

@@ -32,6 +32,7 @@ UPDATER: Final = Queue(
     queue_arguments={"x-queue-type": "quorum"},
 )
 UPDATER_KEYS: Final = ("catalog.product.*", "catalog.company.*", "catalog.city.*")
+CANARY_KEY: Final = "citycache.canary.*"  # outside of what the log and other consumers are bound to
 DEAD_LETTERS: Final = Queue(
     "city-cache.dead-letters", DEAD_LETTER_EXCHANGE, durable=True, queue_arguments={"x-queue-type": "quorum"}
 )
@@ -61,5 +62,5 @@ def declare(channel: Any) -> None:
         exchange(channel).declare()
     for queue in (LOG, UPDATER, DEAD_LETTERS):
         queue(channel).declare()
-    for key in UPDATER_KEYS:
+    for key in (*UPDATER_KEYS, CANARY_KEY):
         UPDATER(channel).bind_to(EVENTS, key)

@@ -36,6 +36,7 @@ class Waiting:
     silent: int = 0  # workers that did not say what they hold: suspended, or lost and not yet noticed by the broker
     is_known: bool = True  # False: there may be more
     because: Sequence[Mapping[str, Any]] = ()  # why workers hold events: {reason, since, sentence}
+    knows_canaries: bool | None = None  # whether all workers take canaries; those of an earlier release would bury them
 
     @property
     def messages(self) -> int:
@@ -57,7 +58,7 @@ def waiting(
     cluster is down, the broker goes on counting the consumers whose connections ended with it.
     """
     if (url or settings().celery_broker_url).startswith("memory://"):
-        return Waiting(0, 0, None, None)
+        return Waiting(0, 0, None, None, knows_canaries=True)
     found = _declared((topology.UPDATER.name,), url)[topology.UPDATER.name]
     if not found:
         return Waiting(0, 0, None, None)
@@ -72,7 +73,8 @@ def waiting(
     # A queue whose leader is being elected, as after a restart of the broker, says that it has neither.
     is_known = not silent and (consumers > 0 or ready > 0)
     because = [reason for worker in held for reason in worker.get("because", ())]
-    return Waiting(ready, messages, oldest, newest, silent, is_known, because)
+    knows_canaries = all(worker.get("canaries", False) for worker in held) if held and not silent else None
+    return Waiting(ready, messages, oldest, newest, silent, is_known, because, knows_canaries)
 
 
 class _Enough(Exception):

@@ -126,15 +126,6 @@ def is_away(failure: BaseException) -> bool:
     )
 
 
-def took_too_long(failure: BaseException | None) -> bool:
-    """Whether the failure, or what caused it, is a deadline."""
-    while failure is not None:
-        if is_too_long(failure):
-            return True
-        failure = failure.__cause__
-    return False
-
-
 def is_too_long(failure: BaseException) -> bool:
     """Whether a statement, a transaction or a wait for a lock was cut off by its deadline."""
     origin = failure.orig if isinstance(failure, DBAPIError) else failure

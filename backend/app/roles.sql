@@ -6,7 +6,7 @@
 -- citycache_relay     reads the outbox and deletes what the broker has
 -- citycache_worker    reads the catalog and writes the caches, the ledger and the dead letters; prunes the audit log
 -- citycache_beat      announces runs in the ledger
--- citycache_observer  the worker's rights on the caches, the canary's city, and the observer's own tables
+-- citycache_observer  the worker's rights on the caches, and the observer's own tables
 
 -- name: create
 -- Each of these roles that is not there yet; nobody can log in as one before it has a password.
@@ -34,13 +34,13 @@ BEGIN
     FOREACH thing IN ARRAY ARRAY[
         'cities', 'companies', 'products', 'event_outbox', 'product_city_mapping', 'company_city_mapping', 'city_counts',
         'active_cities_cache', 'patches', 'removed_keys', 'wide_patches', 'task_runs', 'dead_letters', 'replays',
-        'observations', 'audit_minutes', 'audit_findings', 'audit_log', 'alembic_version',
+        'observations', 'audit_minutes', 'audit_findings', 'canaries', 'canary_cache', 'audit_log', 'alembic_version',
         'product_city_truth', 'company_city_truth',
         'catalog_cities', 'catalog_companies', 'catalog_products'] LOOP
         EXECUTE 'ALTER TABLE public.' || thing || ' OWNER TO citycache_migrate';
         EXECUTE 'REVOKE ALL ON public.' || thing || everybody;
     END LOOP;
-    FOREACH thing IN ARRAY ARRAY['capture_inserted', 'capture_updated', 'capture_deleted', 'capture_truncated'] LOOP
+    FOREACH thing IN ARRAY ARRAY['capture_inserted', 'capture_updated', 'capture_deleted', 'capture_truncated', 'capture_canary'] LOOP
         EXECUTE 'ALTER FUNCTION public.' || thing || '() OWNER TO citycache_migrate';
         EXECUTE 'REVOKE ALL ON FUNCTION public.' || thing || '() FROM PUBLIC';
     END LOOP;
@@ -86,6 +86,8 @@ GRANT SELECT, INSERT ON patches TO citycache_worker, citycache_observer;
 GRANT USAGE ON SEQUENCE patches_id_seq TO citycache_worker, citycache_observer
 
 -- name: grant_worker
+GRANT SELECT ON canaries TO citycache_worker;
+GRANT SELECT, INSERT, UPDATE ON canary_cache TO citycache_worker;
 GRANT DELETE ON patches TO citycache_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON wide_patches, task_runs, dead_letters, replays TO citycache_worker;
 GRANT SELECT (id, at), DELETE ON audit_log TO citycache_worker
@@ -94,7 +96,8 @@ GRANT SELECT (id, at), DELETE ON audit_log TO citycache_worker
 GRANT SELECT, INSERT, UPDATE ON task_runs TO citycache_beat
 
 -- name: grant_observer
-GRANT INSERT, DELETE ON cities TO citycache_observer;
+GRANT SELECT, INSERT, UPDATE ON canaries TO citycache_observer;
+GRANT SELECT ON canary_cache TO citycache_observer;
 GRANT SELECT ON task_runs, wide_patches TO citycache_observer;
 GRANT SELECT ON SEQUENCE event_outbox_id_seq TO citycache_observer;
 GRANT SELECT, INSERT, UPDATE, DELETE ON observations, audit_minutes, audit_findings TO citycache_observer

@@ -238,6 +238,6 @@ def test_does_not_call_a_second_settled_while_it_runs(api: Client, catalog: Plai
     assert api.get(path, headers={"If-Modified-Since": since}).status_code == 200
 
 
-def test_does_not_show_the_observers_canary(api: Client, plain: Plain) -> None:
-    plain.run("INSERT INTO cities (id, name) VALUES (-1, 'canary')")
-    assert api.read("/cities")["items"] == []
+def test_shows_cities_with_ids_below_zero_like_others(api: Client, plain: Plain) -> None:
+    plain.run("INSERT INTO cities (id, name) VALUES (-1, 'canary'), (-7, 'b'), (0, 'c')")
+    assert [city["id"] for city in api.read("/cities")["items"]] == [-7, -1, 0]

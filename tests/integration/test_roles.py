@@ -235,6 +235,8 @@ MUST_NOT = {
     "beat": ["SELECT * FROM cities", "DELETE FROM task_runs", "SELECT * FROM audit_log", "SELECT * FROM event_outbox"],
     "observer": [
         "UPDATE cities SET name = 'a'",
+        "INSERT INTO cities (name) VALUES ('a')",
+        "DELETE FROM cities",
         "INSERT INTO products (name, company_id) VALUES ('a', 1)",
         "SELECT * FROM audit_log",
         "UPDATE task_runs SET state = 'FAILURE'",

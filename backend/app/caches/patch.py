@@ -95,6 +95,11 @@ def lock(connection: Connection, keys: Keys) -> int:
     return _lock_lanes(connection, {noun * lanes + key % lanes for noun, ids in enumerate(nouns) for key in ids})
 
 
+def land(connection: Connection, canaries: Iterable[int]) -> None:
+    """Copy these canaries, in the transaction of the patch that their events came with."""
+    _all(connection, "land_canaries", ids=sorted(canaries))
+
+
 def recount(connection: Connection) -> Recounted:
     """Count the mappings of every city and add what its counts lack.
 

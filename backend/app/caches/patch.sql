@@ -242,3 +242,9 @@ INSERT INTO active_cities_cache (cache_type) VALUES ('companies'), ('products')
 ON CONFLICT (cache_type) DO UPDATE
    SET active_city_ids = '{}', total_cities = 0, total_companies = 0, total_products = 0,
        last_updated = greatest(clock_timestamp(), active_cities_cache.last_updated + interval '1 microsecond')
+
+-- name: land_canaries
+-- Numbers only grow, so canaries need no lane.
+INSERT INTO canary_cache AS cached (id, number)
+SELECT id, number FROM canaries WHERE id = ANY(%(ids)s::bigint[])
+ON CONFLICT (id) DO UPDATE SET number = excluded.number, arrived_at = clock_timestamp() WHERE cached.number < excluded.number

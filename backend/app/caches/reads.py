@@ -29,7 +29,7 @@ def cities(
     """
     by, descending = sort.removeprefix("-"), sort.startswith("-")
     columns = [CITIES.c.id] if by == "id" else [_column(by), CITIES.c.id]
-    query = _cities().where(CITIES.c.id >= 0)  # below are the observer's canaries
+    query = _cities()
     query = query.order_by(*(column.desc() if descending else column.asc() for column in columns))
     if key is not None:
         row, last = tuple_(*columns), tuple_(*map(literal, key))

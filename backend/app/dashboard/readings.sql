@@ -3,7 +3,7 @@
 
 -- name: stored
 -- The way of an event as far as the database knows it. The outbox is counted up to a limit, and beyond it estimated
--- from its ids; the canary's reserved rows count like all others.
+-- from its ids; the canary's rows count like all others.
 WITH outbox AS (
     SELECT min(id) AS first_id, count(*) AS counted FROM (SELECT id FROM event_outbox ORDER BY id LIMIT 20001) AS part
 ), last AS (

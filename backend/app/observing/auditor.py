@@ -29,7 +29,7 @@ from backend.app import db
 from backend.app.caches import diff, under_way
 from backend.app.caches.keys import Keys
 from backend.app.caches.patch import CacheType
-from backend.app.errors import Away
+from backend.app.errors import Away, TooLong
 from backend.app.observing import findings
 from backend.app.observing.findings import Wrong
 from backend.app.settings import settings
@@ -106,14 +106,13 @@ class Auditor:
         """A step that fails keeps no other one from its turn."""
         try:
             step()
-        except Exception as failure:
-            if db.took_too_long(failure):
-                log.warning("a step of the auditor took too long: %s", failure)
-                too_long()
-            elif isinstance(failure, Away):
-                raise
-            else:
-                log.exception("a step of the auditor failed")
+        except TooLong as failure:
+            log.warning("a step of the auditor took too long: %s", failure)
+            too_long()
+        except Away:
+            raise
+        except Exception:
+            log.exception("a step of the auditor failed")
 
     def _sweep(self, sweep: Sweep) -> None:
         if (now := time.monotonic()) < sweep.not_before:

@@ -27,10 +27,11 @@ class History:
     _since: datetime = field(default_factory=lambda: datetime.now(UTC))
     _last_id: int | None = None
     _last_rows: int = 0
+    waiting: broker.Waiting | None = None  # at the last observation; None: the broker did not answer
 
     def observe(self, canary_ms: float | None) -> dict[str, Any]:
         """Write one row. Raises DatabaseAway."""
-        waiting = _waiting()
+        self.waiting = waiting = _waiting()
         with db.transaction() as connection:
             rows, seconds = connection.exec_driver_sql(OUTBOX["lag"]).one()
             last_id = int(connection.exec_driver_sql(OUTBOX["last_id"]).scalar_one())

@@ -140,11 +140,11 @@ DELETE FROM audit_minutes WHERE minute < now() - %(days)s * interval '1 day'
 -- name: prune_findings
 DELETE FROM audit_findings WHERE found_at < now() - %(days)s * interval '1 day'
 
--- name: put_canary
-INSERT INTO cities (id, name) VALUES (%(id)s, 'canary') ON CONFLICT (id) DO NOTHING
+-- name: send_canary
+-- Numbered above its cached copy, which may come from a newer backup.
+INSERT INTO canaries (id, number) SELECT 1, 1 + coalesce(max(number), 0) FROM canary_cache WHERE id = 1
+ON CONFLICT (id) DO UPDATE SET number = greatest(canaries.number + 1, excluded.number), sent_at = clock_timestamp()
+RETURNING number
 
--- name: drop_canary
-DELETE FROM cities WHERE id = %(id)s
-
--- name: canary_cached
-SELECT EXISTS (SELECT FROM city_counts WHERE city_id = %(id)s)
+-- name: canary_arrived
+SELECT EXISTS (SELECT FROM canary_cache WHERE id = 1 AND number >= %(number)s)

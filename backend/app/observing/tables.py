@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Double, Identity, Index, Text, func, text
+from sqlalchemy import BigInteger, Double, Identity, Index, SmallInteger, Text, func, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -28,7 +28,27 @@ class Observation(Base):
     queue_ready: Mapped[int | None] = mapped_column(BigInteger)  # messages; None: the broker did not answer
     queue_held: Mapped[int | None] = mapped_column(BigInteger)
     latency: Mapped[list[int]] = mapped_column(ARRAY(BigInteger))  # events by commit-to-cache time, see latency.BOUNDS
-    canary_ms: Mapped[float | None] = mapped_column(Double)  # the slowest of the canary's ways; None: none arrived
+    canary_ms: Mapped[float | None] = mapped_column(Double)  # the slowest canary; None: none arrived
+
+
+class Canary(Base):
+    """A row whose changes are sent all the way, to see how long they take."""
+
+    __tablename__ = "canaries"
+
+    id: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    number: Mapped[int] = mapped_column(BigInteger)  # of the last flight
+    sent_at: Mapped[datetime] = mapped_column(Instant, server_default=func.clock_timestamp())
+
+
+class CachedCanary(Base):
+    """Its copy, which the patch writes."""
+
+    __tablename__ = "canary_cache"
+
+    id: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    number: Mapped[int] = mapped_column(BigInteger)
+    arrived_at: Mapped[datetime] = mapped_column(Instant, server_default=func.clock_timestamp())
 
 
 class AuditMinute(Base):

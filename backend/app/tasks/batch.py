@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 from backend.app import dead_letters, latency, metrics, tracing
 from backend.app.caches.apply import Plan, plan
 from backend.app.caches.keys import Cause, Keys
+from backend.app.caches.patch import land
 from backend.app.dead_letters import DeadLetter, bare
 from backend.app.errors import CitycacheError, EveryKeyFails, sentence
 from backend.app.settings import settings
@@ -59,7 +60,9 @@ class _Run:
         return self._numbers(done)
 
     def _record(self, connection: Connection, done: Done) -> None:
-        """Bury what is to be buried and write the run into the ledger, with the last part of the patch."""
+        """Land canaries, bury letters, and write the run into the ledger, with the last part of the patch."""
+        if canaries := {hint.id for hint in self._batch.hints if hint.noun == "canary" and hint.id is not None}:
+            land(connection, canaries)
         letters = [*self._batch.unreadable, *done.buried]
         dead_letters.bury(connection, list(map(bare, letters)) if done.is_spoiled else letters, self._task_id)
         self._measured = latency.measured([hint.time for hint in self._batch.hints])
@@ -126,7 +129,7 @@ def keys_of(hints: Sequence[Hint]) -> Keys:
     """The distinct keys, ascending."""
     ids: dict[str, set[int]] = {"product": set(), "company": set(), "city": set()}
     for hint in hints:
-        if hint.id is not None:
+        if hint.id is not None and hint.noun in ids:
             ids[hint.noun].add(hint.id)
     return Keys(sorted(ids["product"]), sorted(ids["company"]), sorted(ids["city"]))
 

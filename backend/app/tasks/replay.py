@@ -135,6 +135,8 @@ class Replay:
                     continue
             except Malformed:
                 continue
+            if hint.noun not in KEPT_IN:
+                continue
             self.events += 1
             self.first_offset = logged.offset if self.first_offset is None else self.first_offset
             self.last_offset = logged.offset
