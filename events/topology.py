@@ -37,16 +37,17 @@ DEAD_LETTERS: Final = Queue(
     "city-cache.dead-letters", DEAD_LETTER_EXCHANGE, durable=True, queue_arguments={"x-queue-type": "quorum"}
 )
 
+UNLIMITED: Final = 1_000_000  # deliveries; RabbitMQ 4 has a limit of 20 where none is set
 POLICIES: Final[dict[str, dict[str, Any]]] = {
-    "city-cache-events": {
+    "city-cache-events": {  # an outage of hours returns them again and again; what kills workers they bury themselves
         "pattern": r"^city-cache\.events$",
         "apply-to": "queues",
-        "definition": {"delivery-limit": 50, "dead-letter-exchange": DEAD_LETTER_EXCHANGE.name},
+        "definition": {"delivery-limit": UNLIMITED, "dead-letter-exchange": DEAD_LETTER_EXCHANGE.name},
     },
     "city-cache-tasks": {  # a run that its worker cannot end goes on elsewhere, however often
-        "pattern": r"^city-cache\.(patches|maintenance)$",
+        "pattern": r"^city-cache\.(patches|maintenance|dead-letters)$",
         "apply-to": "queues",
-        "definition": {"delivery-limit": 1_000_000},
+        "definition": {"delivery-limit": UNLIMITED},
     },
     "catalog-events-log": {
         "pattern": r"^catalog\.events\.log$",

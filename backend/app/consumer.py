@@ -8,6 +8,7 @@ worker holds, and a lost worker's events return by themselves.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 from collections import deque
@@ -21,12 +22,14 @@ from celery.worker.control import inspect_command
 from kombu import Consumer, serialization
 from kombu.common import ignore_errors
 from kombu.message import Message
+from msgspec import structs
 
 from backend.app import metrics, tracing
 from backend.app.caches.keys import lane_halves
-from backend.app.dead_letters import DeadLetter, unreadable
+from backend.app.dead_letters import DeadLetter, beginning, unreadable
 from backend.app.settings import settings
 from backend.app.worker import holding
+from backend.app.worker.attempts import MOST_DEATHS, Suspect
 from events import contract, foreign, times, topology
 from events.contract import Hint
 from events.errors import Malformed
@@ -36,7 +39,11 @@ TASK: Final = "apply_catalog_events"
 KEYS_A_LANE: Final = 4  # from which on a batch counts as large: it leaves hardly a lane to others
 ALONE_SECONDS: Final = 0.5  # that a large batch has to itself; one that takes longer is in trouble, and others go on
 SUSPECT_DELIVERIES: Final = 3  # a message that came back this often is applied alone: it may be what kills workers
-HOPELESS_DELIVERIES: Final = 20  # and after this many it is buried; the broker's own limit lies above
+MOST_LETTER_BYTES: Final = 4 * 1024 * 1024  # of the bodies in one batch's dead letters
+MOST_KEPT_BYTES: Final = 16 * 1024 * 1024  # of all that this worker holds; of further bodies only the beginning
+BEGINNING: Final = 1024  # characters
+MOST_INTERRUPTED: Final = 100  # attempts that ended with their connection, remembered until one says so in the ledger
+APPLICABLE: Final = ("delivery_limit", "expired", "maxlen")  # the broker's reasons that say nothing of the message
 
 
 @dataclass
@@ -54,6 +61,20 @@ class Gathered:
     oldest: str | None = None  # time of the oldest event, RFC 3339; None: not known of all of them
     newest: str | None = None
     parent: str | None = None  # trace context of the first recorded message
+    suspect: Suspect | None = None  # its only message, one that came back often
+    task_ids: list[str] = field(default_factory=list)  # of its requests
+
+    letter_bytes: int = 0  # of the bodies in its dead letters, about
+
+    def bury(self, letter: DeadLetter) -> None:
+        """One more message, or part of one, that cannot be read."""
+        self.letters.append(letter)
+        self.letter_bytes += len(letter.payload or "")
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it takes no more: it has as many keys as are patched in two halves, or as many bytes as one bears."""
+        return len(self.hints) >= 2 * settings().batch_keys or self.letter_bytes >= MOST_LETTER_BYTES
 
     def take_times(self, texts: list[str]) -> None:
         """The times of one more message's events."""
@@ -78,6 +99,7 @@ class EventConsumer(bootsteps.StartStopStep):
         self._closed: deque[Gathered] = deque()  # full, wait for a slot
         self._in_flight: deque[Gathered] = deque()  # with the pool
         self._batches = self._events = 0
+        self._interrupted: deque[str] = deque(maxlen=MOST_INTERRUPTED)
 
     def include_if(self, worker: Any) -> bool:
         """Only a worker that serves the patches queue consumes events."""
@@ -124,6 +146,7 @@ class EventConsumer(bootsteps.StartStopStep):
     def _reset(self) -> None:
         self._worker = self._channel = self._timer = None
         self._consumers = []
+        self._interrupted += (task_id for batch in self._in_flight if batch.suspect for task_id in batch.task_ids)
         self._open = Gathered()
         self._closed = deque()
         self._in_flight = deque()
@@ -138,33 +161,46 @@ class EventConsumer(bootsteps.StartStopStep):
         return consumer
 
     def _on_event(self, message: Any) -> None:
-        deliveries = _deliveries(message.headers or {})
         hints, letters = read(message)
-        if deliveries >= HOPELESS_DELIVERIES:
-            letters = [_given_up(message, f"delivered {deliveries + 1} times, and the worker died each time")]
-            hints = []
-        self._gather(message, hints, letters, alone=deliveries >= SUSPECT_DELIVERIES)
+        is_suspect = _deliveries(message.headers or {}) >= SUSPECT_DELIVERIES
+        self._gather(message, hints, letters, _suspect(message) if is_suspect else None)
         if tracing.enabled():
             self._trace(message)
 
     def _on_dead_letter(self, message: Any) -> None:
-        self._gather(message, [], [_given_up(message, _death(message.headers or {}))])
+        """What the broker gave up on without a look at it can still be applied."""
+        queue, reason = _death(message.headers or {})
+        if reason in APPLICABLE:
+            self._gather(message, *read(message), _suspect(message))
+        else:
+            self._gather(message, [], [_given_up(message, f"the broker gave up on it in {queue}: {reason}")])
 
     def _on_damaged(self, message: Any, failure: Exception) -> None:
         """Kombu was told to unpack it."""
         self._gather(message, *read(message))
 
-    def _gather(self, message: Any, hints: list[Hint], letters: list[DeadLetter], alone: bool = False) -> None:
-        if alone:
+    def _gather(
+        self, message: Any, hints: list[Hint], letters: list[DeadLetter], suspect: Suspect | None = None
+    ) -> None:
+        if suspect:
             self._close_batch()
-        self._open.tags.append(message.delivery_tag)
-        self._open.hints += hints
-        self._open.letters += letters
-        self._open.take_times([hint.time for hint in hints])
-        full = len(self._open.hints) >= 2 * settings().batch_keys  # it is patched in halves
-        if full or alone:
+        batch = self._open
+        batch.tags.append(message.delivery_tag)
+        batch.hints += hints
+        for letter in letters:
+            batch.bury(self._affordable(letter))
+        batch.suspect = suspect
+        batch.take_times([hint.time for hint in hints])
+        if batch.is_full or suspect:
             self._close_batch()
-        self._dispatch_in(0 if full else settings().batch_linger_ms / 1000)
+        self._dispatch_in(0 if batch.is_full else settings().batch_linger_ms / 1000)
+
+    def _affordable(self, letter: DeadLetter) -> DeadLetter:
+        """The letter, without most of its body where this worker holds too many bytes of others already."""
+        if len(letter.payload or "") <= BEGINNING:
+            return letter
+        kept = sum(batch.letter_bytes for batch in (*self._in_flight, *self._closed, self._open))
+        return letter if kept < MOST_KEPT_BYTES else beginning(letter, BEGINNING)
 
     def _trace(self, message: Any) -> None:
         """A batch goes on in the trace of its first message that is recorded."""
@@ -220,10 +256,17 @@ class EventConsumer(bootsteps.StartStopStep):
         for part in parts:
             request(
                 self._worker,
-                part,
+                self._with_interrupted(part),
                 lambda *_: self._on_end(channel, gathered),
                 lambda _log, _errors, requeue=False: self._on_reject(channel, gathered, requeue),
             )
+
+    def _with_interrupted(self, part: Gathered) -> Gathered:
+        if part.suspect is None or not self._interrupted:
+            return part
+        suspect = structs.replace(part.suspect, interrupted=list(self._interrupted))
+        self._interrupted.clear()
+        return replace(part, suspect=suspect)
 
     def _on_reject(self, channel: Any, gathered: Gathered, requeue: bool) -> None:
         gathered.refused, gathered.requeue = True, requeue or gathered.requeue
@@ -304,6 +347,14 @@ def _parts(gathered: Gathered) -> list[Gathered]:
     return [replace(gathered, hints=halves[0]), replace(gathered, hints=halves[1], letters=[])]
 
 
+def _suspect(message: Any) -> Suspect:
+    """Its id names a message through all deliveries, or its bytes where its publisher gave it none."""
+    named = (getattr(message, "properties", None) or {}).get("message_id")
+    name = named.encode(errors="replace") if isinstance(named, str) and named else _bytes(message)
+    letter = _given_up(message, f"the process that applied it died {MOST_DEATHS} times")
+    return Suspect(hashlib.sha256(name).hexdigest(), asdict(letter))
+
+
 def request(worker: Any, gathered: Gathered, on_ack: Callable[..., None], on_reject: Callable[..., None]) -> None:
     """Hand a batch to the pool as a request of the Celery task, as if its message had come from a queue."""
     kwargs = {
@@ -312,7 +363,10 @@ def request(worker: Any, gathered: Gathered, on_ack: Callable[..., None], on_rej
         "received_at": gathered.since,
         "parent": gathered.parent,
     }
+    if gathered.suspect:
+        kwargs["suspect"] = structs.asdict(gathered.suspect)
     task_id = str(uuid4())
+    gathered.task_ids.append(task_id)
     task = worker.app.amqp.as_task_v2(
         task_id, TASK, (), kwargs, argsrepr="", kwargsrepr=f"{len(gathered.hints)} events"
     )
@@ -330,17 +384,21 @@ def _deliveries(headers: dict[str, Any]) -> int:
     return count if isinstance(count, int) else 0
 
 
+def _bytes(message: Any) -> bytes:
+    return message.body.encode(errors="replace") if isinstance(message.body, str) else bytes(message.body)
+
+
 def _letter(message: Any, reason: Malformed) -> DeadLetter:
-    body = message.body if isinstance(message.body, (bytes, str)) else bytes(message.body)
-    return unreadable(reason, body, message.content_type or "", message.headers or {})
+    return unreadable(reason, _bytes(message), message.content_type or "", message.headers or {})
 
 
 def _given_up(message: Any, reason: str) -> DeadLetter:
     return DeadLetter(**(asdict(_letter(message, Malformed(reason))) | {"kind": "undeliverable"}))
 
 
-def _death(headers: dict[str, Any]) -> str:
+def _death(headers: dict[str, Any]) -> tuple[str, str]:
+    """The queue in which the broker gave up on a message, and its reason."""
     deaths = headers.get("x-death") or [{}]
     first = deaths[0] if isinstance(deaths, list) and isinstance(deaths[0], dict) else {}
     queue, reason = (str(first.get(name, "unknown"))[: contract.SHOWN] for name in ("queue", "reason"))
-    return f"the broker gave up on it in {queue}: {reason}"
+    return queue, reason

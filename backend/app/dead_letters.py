@@ -143,6 +143,13 @@ def bounded(letter: DeadLetter) -> DeadLetter:
     )
 
 
+def beginning(letter: DeadLetter, most: int) -> DeadLetter:
+    """The letter with no more than so many characters of its body; it says that there were more."""
+    payload = letter.payload or ""
+    kept = payload[: most - most % 4]  # base64 comes in fours
+    return replace(letter, payload=kept, headers={**(letter.headers or {}), CUT: f"{len(payload)} characters"})
+
+
 def bare(letter: DeadLetter) -> DeadLetter:
     """Only what was wrong, without a byte that somebody else has written."""
     return DeadLetter(letter.kind, "it was wrong in a way that cannot be kept", attempts=letter.attempts)

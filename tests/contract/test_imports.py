@@ -15,7 +15,7 @@ MODULES = sorted(
     path for house in HOUSES for path in (ROOT / house / ("app" if house == "backend" else "")).rglob("*.py")
 )
 CACHE_TABLES = ("product_city_mapping", "company_city_mapping", "city_counts", "active_cities_cache")
-WRITERS = {"patch.sql"}  # the only file whose statements write the caches
+WRITERS = {"patch.sql", "rehearsal.sql"}  # the only files whose statements write the caches, the second rolled back
 WRITING = ("insert into ", "update ", "delete from ", "truncate ", "merge into ", "copy ")
 
 

@@ -13,7 +13,7 @@ import pytest
 from backend.app import consumer
 from backend.app import settings as own
 from backend.app.celery_app import app
-from backend.app.consumer import HOPELESS_DELIVERIES, SUSPECT_DELIVERIES, EventConsumer, read
+from backend.app.consumer import SUSPECT_DELIVERIES, EventConsumer, read
 from events import contract
 
 TIME = "2026-11-24T10:00:00.000000Z"
@@ -53,6 +53,9 @@ class Begun:
     letters: int
     ack: Callable[[], None]
     reject: Callable[..., None]
+    suspect: dict[str, Any]
+    task_id: str
+    size: int  # bytes
 
 
 class Step:
@@ -100,6 +103,9 @@ class Step:
                 len(kwargs["unreadable"]),
                 lambda: ack(None, None),
                 lambda: reject(None, (), True),
+                kwargs.get("suspect") or {},
+                message.headers["id"],
+                len(message.body),
             )
         )
 
@@ -217,12 +223,56 @@ def test_a_message_that_came_back_often_is_applied_alone(step: Step) -> None:
     assert [batch.events for batch in step.begun] == [1, 1, 1]
 
 
-def test_a_message_that_came_back_too_often_is_buried(step: Step) -> None:
-    step.deliver([1, 2], {"x-delivery-count": HOPELESS_DELIVERIES})
+def test_however_often_a_message_came_back_its_events_are_applied(step: Step) -> None:
+    """An outage returns it as often as a worker's death would."""
+    step.deliver([1, 2], {"x-delivery-count": 1_000})
 
     step.tick()
 
-    assert (step.begun[0].events, step.begun[0].letters) == (0, 1)
+    assert (step.begun[0].events, step.begun[0].letters) == (2, 0)
+
+
+def test_a_message_keeps_its_name_through_its_deliveries_and_another_has_another(step: Step) -> None:
+    for ids in ([1], [1], [2]):
+        step.deliver(ids, {"x-delivery-count": SUSPECT_DELIVERIES})
+        step.tick()
+        step.begun[-1].ack()
+
+    names = [batch.suspect["message"] for batch in step.begun]
+    assert names[0] == names[1] != names[2]
+
+
+def test_an_attempt_that_ended_with_its_connection_is_told_to_the_next_one(step: Step) -> None:
+    step.deliver([1], {"x-delivery-count": SUSPECT_DELIVERIES})
+    step.tick()
+    worker, channel = step.step._worker, step.step._channel
+
+    step.step._reset()
+    step.step._worker, step.step._channel = worker, channel
+    step.deliver([1], {"x-delivery-count": SUSPECT_DELIVERIES + 1})
+    step.tick()
+
+    assert step.begun[0].suspect["interrupted"] == []
+    assert step.begun[1].suspect["interrupted"] == [step.begun[0].task_id]
+
+
+def test_dead_letters_fill_a_batch_by_their_bytes(step: Step) -> None:
+    for _ in range(40):
+        step.receive(b"x" * 250_000, {})
+    step.tick()
+
+    sizes = [batch.size for batch in step.begun]
+    assert len(sizes) == 2, "all slots are busy, the others wait"
+    assert max(sizes) < 1.2 * consumer.MOST_LETTER_BYTES
+
+
+def test_what_a_worker_keeps_of_dead_letters_has_a_bound(step: Step) -> None:
+    for _ in range(200):
+        step.receive(b"x" * 250_000, {})
+
+    kept = sum(batch.letter_bytes for batch in (*step.step._closed, step.step._open))
+    assert kept < consumer.MOST_KEPT_BYTES + 250_000 + 200 * consumer.BEGINNING
+    assert sum(len(batch.letters) for batch in (*step.step._closed, step.step._open)) == 200
 
 
 # Acknowledgements

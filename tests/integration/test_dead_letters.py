@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import struct
 from collections.abc import Callable, Iterator
@@ -259,7 +260,8 @@ def test_a_message_that_the_broker_gave_up_on_is_listed(plant: Plant, sql: Plain
 
 def test_the_broker_gives_up_on_a_message_that_comes_back_too_often(broker: str, vhosts: Vhosts):
     """By the policy, which can be changed later, and not by an argument of the queue, which can not."""
-    name, policy = "city-cache-events", topology.POLICIES["city-cache-events"]
+    name, policy = "city-cache-events", copy.deepcopy(topology.POLICIES["city-cache-events"])
+    policy["definition"]["delivery-limit"] = 5
     vhosts.request(
         "PUT", f"policies/{broker.rpartition('/')[2]}/{name}", json.dumps({"priority": 0, **policy}).encode()
     )

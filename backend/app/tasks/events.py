@@ -7,10 +7,11 @@ import time
 from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal
 
+import msgspec
 from celery import Task
 from celery.exceptions import Reject
 from msgspec import Meta
-from tenacity import retry, retry_if_exception_type, wait_exponential_jitter
+from tenacity import RetryCallState, retry, retry_if_exception_type, wait_exponential_jitter
 
 from backend.app import metrics, tracing
 from backend.app.caches.apply import WideHooks, drain_wide, wide_waits
@@ -19,7 +20,8 @@ from backend.app.dead_letters import DeadLetter
 from backend.app.errors import Away
 from backend.app.tasks import batch, refresh
 from backend.app.tasks.task import LedgerTask, flight
-from backend.app.worker import holding
+from backend.app.worker import attempts, holding
+from backend.app.worker.attempts import Suspect
 from events import contract
 from events.contract import Hint
 
@@ -31,12 +33,13 @@ Id = Annotated[int, Meta(ge=contract.LEAST_BIGINT, le=contract.LARGEST_BIGINT)]
 Text = Annotated[str, Meta(max_length=contract.MOST_ID, pattern=r"^[^\x00]*$")]
 HintRow = tuple[Literal["product", "company", "city"], Id | None, Text, Text, Text | None]  # the fields of a Hint
 NoLetters = Annotated[Sequence[dict[str, Any]], Meta(max_length=0)]  # a call from outside the worker brings none
+NoSuspect = Annotated[dict[str, Any], Meta(max_length=0)]  # nor says how often it came
 Instant = Annotated[float, Meta(ge=0)]  # seconds since the epoch
 
 waiting_for_servers = retry(  # without an end: the events stay unacknowledged, and there is nothing else to do
     retry=retry_if_exception_type(Away),
     wait=wait_exponential_jitter(multiplier=0.1, max=5),
-    before_sleep=lambda state: _wait_after(state.outcome.exception() if state.outcome else None),
+    before_sleep=lambda state: _wait_after(state),
     reraise=True,
 )
 
@@ -48,18 +51,21 @@ def apply_catalog_events(
     unreadable: NoLetters,
     received_at: Instant,
     parent: Text | None = None,
+    suspect: NoSuspect | None = None,
 ) -> dict[str, Any]:
     """Look again at the keys of a batch of events. Rows of `hints` are (noun, id, event id, time, traceparent).
 
-    `parent` is the trace context of the first traced message among them.
+    `parent` is the trace context of the first traced message among them; `suspect` says that they are all of one
+    message that came back often, see `Suspect`.
 
-    A failure that nobody foresaw must not acknowledge them: they return to the queue, come again one by one, and a
-    message that fails whenever it comes is buried.
+    A failure that nobody foresaw must not acknowledge them: they return to the queue and come again one by one.
     """
     letters = [DeadLetter(**letter) for letter in unreadable]
     events = batch.Batch([Hint(*hint) for hint in hints], letters, min(received_at, time.time()))
     try:
         with tracing.span(batch.TASK, parent, batch.traces_of(events.hints), kind="consumer", events=len(hints)):
+            if suspect:
+                return _apply_suspect(events, msgspec.convert(suspect, Suspect), str(self.request.id))
             return apply_events(events, str(self.request.id))
     except Exception as failure:
         log.exception("a batch of %s events returns to the queue", len(hints))
@@ -72,6 +78,15 @@ def apply_events(events: batch.Batch, task_id: str) -> dict[str, Any]:
     applied = _apply_in_the_end(events, task_id)
     holding.end()
     return applied
+
+
+def _apply_suspect(events: batch.Batch, suspect: Suspect, task_id: str) -> dict[str, Any]:
+    """Apply one message that came back often, or bury it if it is what kills workers."""
+    deaths = waiting_for_servers(attempts.begin)(suspect, task_id)
+    if deaths >= attempts.MOST_DEATHS:
+        events = batch.Batch((), [DeadLetter(**suspect.given_up)], events.received_at)
+    with attempts.ending(suspect, task_id):
+        return apply_events(events, task_id)
 
 
 @waiting_for_servers
@@ -105,9 +120,11 @@ def resume_wide_patches() -> None:
         apply_wide_patches.apply_async(headers={"trigger": "event"})
 
 
-def _wait_after(failure: BaseException | None) -> None:
+def _wait_after(state: RetryCallState) -> None:
+    failure = state.outcome.exception() if state.outcome else None
     log.warning("events wait: %s", failure)
     holding.begin(failure)
+    attempts.wait(str(state.args[1]))
     metrics.BATCH_RETRIES.labels("away").inc()
 
 
