@@ -49,10 +49,10 @@ class Logged(NamedTuple):
 
 @dataclass(frozen=True)
 class Beginning:
-    """The first message that the log still has."""
+    """Where the log begins."""
 
-    offset: int
-    time: str | None  # of its first event
+    offset: int  # of its first message, of whatever kind; above zero when older ones were dropped
+    time: str | None  # of the oldest event of the first message that carries events; None: none does
 
 
 class Log:
@@ -75,11 +75,13 @@ class Log:
         self._connection.collect(socket_timeout=1)
 
     def beginning(self) -> Beginning:
-        """The first message of the log that carries events."""
-        for logged in self.read("first", new_marker(), mark=True):
-            written = (event.time for event in logged.events if isinstance(event, Event))
-            return Beginning(logged.offset, times.earliest(written))
-        return Beginning(0, None)
+        """Where the log begins; markers of earlier readings may come before its first event."""
+        first: int | None = None
+        for offset, message in self._messages("first", new_marker(), mark=True):
+            first = offset if first is None else first
+            if message.properties.get("content_type") != MARKER:
+                return Beginning(first, _oldest(_logged(offset, message)))
+        return Beginning(first or 0, None)
 
     def end(self) -> int:
         """About the last offset: the first of the last chunk."""
@@ -95,6 +97,12 @@ class Log:
         the end, so it comes to its marker wherever `start` is. An offset can only be asked for in a log that is not
         empty. Raises LogTooShort when the log has dropped that offset, BrokerGone when nothing comes.
         """
+        for offset, message in self._messages(start, marker, mark):
+            if message.properties.get("content_type") != MARKER and not (isinstance(start, int) and offset < start):
+                yield _logged(offset, message)
+
+    def _messages(self, start: int | datetime | str, marker: str, mark: bool) -> Iterator[tuple[int, Any]]:
+        """Offsets and messages before the marker, other markers as well."""
         received: deque[Any] = deque()
         attached = min(start, self.end()) if isinstance(start, int) else _start(start)
         with self._reading(attached, received) as channel:
@@ -143,7 +151,7 @@ class Log:
 
     def _until_marker(
         self, channel: Any, received: deque[Any], start: int | datetime | str, marker: str
-    ) -> Iterator[Logged]:
+    ) -> Iterator[tuple[int, Any]]:
         unacknowledged, offset = 0, -1
         first = start if isinstance(start, int) else None
         is_checked = first is None
@@ -160,11 +168,10 @@ class Log:
                 if unacknowledged >= PREFETCH // 2:
                     channel.basic_ack(message.delivery_tag, multiple=True)
                     unacknowledged = 0
-                if message.properties.get("content_type") == MARKER:
-                    if message.properties.get("message_id") == marker:
-                        return
-                elif first is None or offset >= first:
-                    yield _logged(offset, message)
+                is_marker = message.properties.get("content_type") == MARKER
+                if is_marker and message.properties.get("message_id") == marker:
+                    return
+                yield offset, message
 
     def _await(self, received: deque[Any]) -> None:
         deadline = time.monotonic() + SILENCE_SECONDS
@@ -183,7 +190,17 @@ def new_marker() -> str:
 
 
 def _start(start: datetime | str) -> Any:
-    return start.astimezone(UTC).replace(tzinfo=None) if isinstance(start, datetime) else start
+    """As the broker takes it: it knows no time before 1970, and no log has one."""
+    if isinstance(start, datetime):
+        return start.astimezone(UTC).replace(tzinfo=None) if start > times.EPOCH else "first"
+    return start
+
+
+def _oldest(logged: Logged) -> str | None:
+    """The time of the oldest event of a message; that of the message, where an event's own says nothing."""
+    written = [event.time for event in logged.events if isinstance(event, Event)]
+    published = times.text(logged.published_at) if logged.published_at else None
+    return times.earliest(written) or published
 
 
 def _read_ahead(connection: Connection) -> None:

@@ -66,6 +66,9 @@ def _show(result: dict[str, Any], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(result, default=str))
         return
+    if not result["events"]:
+        click.echo("the log holds no event in the asked range")
+        return
     offsets = f"offsets {result['first_offset']} to {result['last_offset']}"
     click.echo(f"{result['events']:,} events of {offsets}, {result['keys']:,} keys")
     if not result["dry_run"]:

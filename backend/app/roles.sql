@@ -33,7 +33,7 @@ BEGIN
     END IF;
     FOREACH thing IN ARRAY ARRAY[
         'cities', 'companies', 'products', 'event_outbox', 'product_city_mapping', 'company_city_mapping', 'city_counts',
-        'active_cities_cache', 'patches', 'removed_keys', 'wide_patches', 'task_runs', 'dead_letters', 'replays',
+        'active_cities_cache', 'patches', 'removed_keys', 'wide_patches', 'task_runs', 'dead_letters', 'replays', 'replay_keys',
         'observations', 'audit_minutes', 'audit_findings', 'canaries', 'canary_cache', 'audit_log', 'alembic_version',
         'product_city_truth', 'company_city_truth',
         'catalog_cities', 'catalog_companies', 'catalog_products'] LOOP
@@ -89,7 +89,7 @@ GRANT USAGE ON SEQUENCE patches_id_seq TO citycache_worker, citycache_observer
 GRANT SELECT ON canaries TO citycache_worker;
 GRANT SELECT, INSERT, UPDATE ON canary_cache TO citycache_worker;
 GRANT DELETE ON patches TO citycache_worker;
-GRANT SELECT, INSERT, UPDATE, DELETE ON wide_patches, task_runs, dead_letters, replays TO citycache_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON wide_patches, task_runs, dead_letters, replays, replay_keys TO citycache_worker;
 GRANT SELECT (id, at), DELETE ON audit_log TO citycache_worker
 
 -- name: grant_beat

@@ -459,7 +459,7 @@ def test_a_dry_run_writes_nothing_and_shows_rows_before_and_after(plain: Plain) 
     plain.run("DELETE FROM products WHERE id = 2")
     before = written(plain)
 
-    shown = reconcile.dry_run(Keys([1, 2, 3], [1]))
+    shown = reconcile.dry_run(lambda connection: [("products", [1, 2, 3]), ("companies", [1])])
 
     assert written(plain) == before
     assert shown["would_change"]["product_city_mapping"] == 2

@@ -20,13 +20,14 @@ from kombu import Connection, Queue
 
 from backend.app.embedded import spawn
 from backend.app.embedded.postgres import find_binaries
+from backend.app.errors import Unprocessable
 from backend.app.settings import settings
 from backend.app.tasks import replay as tasks
 from events import contract, topology
 from events.errors import LogTooShort
 from events.outbox import Row
 from events.publisher import Publisher
-from tests import oracle
+from tests import catalogs, oracle
 from tests.faults.plant import Plant, plant_on
 from tests.faults.proxy import Proxy
 from tests.plain import Plain, dsn, snapshot
@@ -298,6 +299,106 @@ def test_says_what_the_log_still_has_when_asked_for_more(short_log: None, asked:
 @pytest.mark.parametrize("asked", [{}, {"from_offset": 0}, {"since": "2026-01-01T00:00:00Z"}])
 def test_an_empty_log_holds_nothing(configured: None, asked: dict[str, Any]):
     assert run_replay(**asked)["events"] == 0
+
+
+OFTEN = ["0001-01-01T00:00:00Z", "1969-12-31T23:59:59Z", "1970-01-01T00:00:00+00:00", "1960-01-01T00:00:00-12:00"]
+NEVER = ["9999-12-31T23:59:59Z", "2999-01-01T00:00:00+14:00", "2106-02-07T06:28:16Z"]
+NOWHERE = ["0001-01-01T00:00:00+00:01", "9999-12-31T23:59:59-00:01", "0001-01-01T13:00:00+14:00"]
+
+
+def publish(*subjects: str) -> None:
+    """An event of each."""
+    at = "2026-01-01T00:00:00Z"
+    kinds = [(f"catalog.{subject.partition('/')[0]}.updated", subject) for subject in subjects]
+    rows = [Row(n, str(uuid4()), kind, subject, at, None, None, None) for n, (kind, subject) in enumerate(kinds)]
+    with closing(Publisher(settings().celery_broker_url)) as publisher:
+        publisher.deliver(rows)
+
+
+@pytest.mark.parametrize("markers", [0, 3])
+def test_a_log_that_begins_with_markers_is_whole(configured: None, markers: int):
+    for _ in range(markers):
+        assert run_replay(dry_run=True)["events"] == 0  # each leaves its markers
+    publish("city/1", "city/2")
+    for since in OFTEN:
+        assert run_replay(since=since)["events"] == 2, since
+    for since in NEVER:
+        assert run_replay(since=since)["events"] == 0, since
+    for until in OFTEN:
+        assert run_replay(until=until)["events"] == 0, until
+    for until in NEVER:
+        assert run_replay(until=until)["events"] == 2, until
+    assert run_replay(from_offset=0)["events"] == 2
+    for offset in (10**6, 2**31, 2**53, 2**63 - 1):
+        assert run_replay(from_offset=offset)["events"] == 0, offset
+
+
+@pytest.mark.parametrize("since", OFTEN)
+def test_a_log_that_has_dropped_its_beginning_refuses_all_that_lies_before(short_log: None, since: str):
+    with pytest.raises(LogTooShort, match="lies before that"):
+        run_replay(since=since)
+
+
+@pytest.mark.parametrize("asked", [{name: text} for name in ("since", "until") for text in NOWHERE])
+def test_an_instant_that_no_calendar_in_utc_has_is_refused_before_it_is_queued(configured: None, asked: dict[str, Any]):
+    with pytest.raises(Unprocessable, match="lies beyond the years 1 to 9999"):
+        tasks.Request.parse(**asked)
+
+
+@pytest.fixture
+def forgotten(configured: None, database: str) -> Iterator[Plain]:
+    """5 cities, 20 companies, 200 products, of which the caches know nothing; events of each of them, twice."""
+    with Plain(database) as plain:
+        catalogs.many(plain, cities=5, companies=20, products=200)
+        catalogs.no_events(plain)
+        for _ in range(2):
+            publish(*(f"product/{n}" for n in range(1, 101)), *(f"company/{n}" for n in range(1, 21)), "city/1")
+        yield plain
+
+
+ALL = {"product_city_mapping": 200, "company_city_mapping": 20, "city_counts": 5}
+
+
+@pytest.mark.parametrize(("most", "part"), [(200_000, 50_000), (30, 50_000), (30, 7), (1, 1)])
+def test_a_dry_run_holds_few_keys_and_counts_each_once(
+    forgotten: Plain, monkeypatch: pytest.MonkeyPatch, most: int, part: int
+):
+    monkeypatch.setattr(tasks, "MOST_KEYS", most)
+    monkeypatch.setattr(tasks, "PART_KEYS", part)
+    monkeypatch.setattr("events.contract.MOST_EVENTS", 20)
+    done = run_replay(dry_run=True)
+    assert (done["events"], done["keys"], done["would_change"]) == (242, 121, ALL)
+    assert len(done["rows"]) == 100
+    assert forgotten.one("SELECT count(*) FROM replay_keys") == 0
+    assert forgotten.one("SELECT count(*) FROM product_city_mapping") == 0
+
+
+def test_a_dry_run_that_was_killed_goes_on_and_counts_each_key_once(forgotten: Plain, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tasks, "MOST_KEYS", 30)
+    run, spilled = str(uuid4()), tasks._Run._spill
+
+    def spill_and_die(self: Any) -> None:
+        spilled(self)
+        raise KeyboardInterrupt
+
+    request = tasks.Request.parse(dry_run=True)
+    with monkeypatch.context() as killed:
+        killed.setattr(tasks._Run, "_spill", spill_and_die)
+        with pytest.raises(KeyboardInterrupt):
+            tasks.replay(request, run, lambda state: None)
+    assert forgotten.one("SELECT count(*) FROM replay_keys") >= 30
+
+    done = tasks.replay(request, run, lambda state: None)
+
+    assert (done["events"], done["keys"], done["would_change"]) == (242, 121, ALL)
+
+
+def test_a_dry_run_over_a_truncation_compares_everything(forgotten: Plain, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("backend.app.caches.reconcile.DRY_WINDOW_ROWS", 9)
+    with closing(Publisher(settings().celery_broker_url)) as publisher:
+        at = "2026-01-01T00:00:00Z"
+        publisher.deliver([Row(1, str(uuid4()), "catalog.product.truncated", "product", at, None, None, None)])
+    assert run_replay(dry_run=True)["would_change"] == ALL
 
 
 def test_is_refused_in_one_process_with_what_is_missing(monkeypatch: pytest.MonkeyPatch, plant: Plant):

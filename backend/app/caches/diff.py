@@ -85,9 +85,20 @@ def rows(connection: Connection, what: str, ids: Sequence[int]) -> list[RowDiffe
     return [RowDifference(TABLES[what], *row) for row in _all(connection, _ROWS[what], ids=list(ids))]
 
 
-def moved_cities(connection: Connection, keys: Keys) -> int:
-    """How many cities' counts would move if the mappings of these keys were made right."""
-    return int(_all(connection, "moved_cities", products=list(keys.products), companies=list(keys.companies))[0][0])
+def wrong(connection: Connection, what: str, ids: Sequence[int]) -> list[int]:
+    """Those of these keys ('products', 'companies') whose mapping differs from the truth."""
+    found = (
+        _all(connection, "differing_products", ids=list(ids), companies=[])
+        if what == "products"
+        else (_all(connection, "differing_companies", ids=list(ids)))
+    )
+    return [row[0] for row in found]
+
+
+def moves(connection: Connection, what: str, ids: Sequence[int]) -> dict[tuple[int, str], int]:
+    """By how much each count, by city and kind, would move if these mappings were made right."""
+    keys = {"products": list[int](), "companies": list[int]()} | {what: list(ids)}
+    return {(city, kind): int(by) for city, kind, by in _all(connection, "moves", **keys)}
 
 
 def uncounted(connection: Connection) -> list[RowDifference]:

@@ -100,15 +100,14 @@ SELECT city_id, to_jsonb(cached) - 'updated_at' - 'patch_ids', CASE WHEN city.id
   LEFT JOIN catalog_cities AS city ON city.id = city_id
  ORDER BY city_id
 
--- name: moved_cities
--- Cities whose counts move when these mappings are made right.
-SELECT count(*) FROM (
-    SELECT city_id FROM (
-        SELECT city_id, kind, 1 AS one FROM product_city_truth WHERE product_id = ANY(%(products)s::bigint[])
-        UNION ALL SELECT city_id, kind, -1 FROM product_city_mapping WHERE product_id = ANY(%(products)s::bigint[])
-        UNION ALL SELECT city_id, 'company', 1 FROM company_city_truth WHERE company_id = ANY(%(companies)s::bigint[])
-        UNION ALL SELECT city_id, 'company', -1 FROM company_city_mapping WHERE company_id = ANY(%(companies)s::bigint[])
-    ) AS step GROUP BY city_id, kind HAVING sum(one) <> 0) AS moved
+-- name: moves
+-- By how much the counts move when these mappings are made right.
+SELECT city_id, kind, sum(one) FROM (
+    SELECT city_id, kind, 1 AS one FROM product_city_truth WHERE product_id = ANY(%(products)s::bigint[])
+    UNION ALL SELECT city_id, kind, -1 FROM product_city_mapping WHERE product_id = ANY(%(products)s::bigint[])
+    UNION ALL SELECT city_id, 'company', 1 FROM company_city_truth WHERE company_id = ANY(%(companies)s::bigint[])
+    UNION ALL SELECT city_id, 'company', -1 FROM company_city_mapping WHERE company_id = ANY(%(companies)s::bigint[])
+) AS step GROUP BY city_id, kind HAVING sum(one) <> 0
 
 -- name: uncounted
 -- Cities whose row of counts alone is to come or to go. Where it lacks numbers as well, the mappings tell.

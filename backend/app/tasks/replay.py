@@ -1,27 +1,30 @@
 """Replay from the log: read events again, gather their distinct keys, look at those keys again.
 
 A million events on ten thousand products patch ten thousand. The offset and the keys gathered so far are saved every
-second, so a replay that was killed goes on where it was. A dry run writes nothing but its own progress.
+second, so a replay that was killed goes on where it was. A dry run writes nothing but its own progress: it keeps the
+keys in a table until all are known, since a key must not count twice.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from sqlalchemy import Connection
 from tenacity import RetryCallState, retry, stop_after_delay, wait_exponential_jitter
 
 from backend.app import db
 from backend.app.caches import reconcile
 from backend.app.caches.apply import apply
+from backend.app.caches.diff import BIGINT_MAX, BIGINT_MIN
 from backend.app.caches.keys import Cause, Keys
-from backend.app.caches.patch import as_array
+from backend.app.caches.patch import CacheType, as_array
 from backend.app.celery_app import app
 from backend.app.errors import BrokerAway, Refused, Unprocessable
 from backend.app.settings import settings
@@ -36,6 +39,7 @@ log = logging.getLogger(__name__)
 SQL: Final = statements(Path(__file__).with_name("replay.sql"))
 TASK: Final = "replay_events"
 MOST_KEYS: Final = 200_000  # gathered before they are patched; bounds memory and what a checkpoint holds
+PART_KEYS: Final = 50_000  # of a dry run, compared at a time
 CHECKPOINT_SECONDS: Final = 1.0  # between two checkpoints
 CHECKPOINT_SHARE: Final = 0.05  # of the time at most; a checkpoint costs more the more keys have been gathered
 KEPT_IN: Final = {"product": "products", "company": "companies", "city": "cities"}
@@ -100,7 +104,10 @@ def _instant(name: str, text: str | None) -> datetime | None:
         raise Unprocessable(f"{name} is {text!r}, not an instant like 2026-01-31T12:00:00Z") from None
     if at.tzinfo is None:
         raise Unprocessable(f"{name} is {text!r}, which lacks its time zone")
-    return at
+    try:
+        return at.astimezone(UTC)
+    except OverflowError:
+        raise Unprocessable(f"{name} is {text!r}, which in UTC lies beyond the years 1 to 9999") from None
 
 
 @dataclass
@@ -200,15 +207,15 @@ class _Run:
         save_at = time.monotonic() + CHECKPOINT_SECONDS
         for logged in self._log.read(start, replay.marker, mark=is_fresh):
             replay.take(logged, self._request)
-            if replay.gathered >= MOST_KEYS and not self._request.dry_run:
-                self._patch()
+            if replay.gathered >= MOST_KEYS:
+                self._spill() if self._request.dry_run else self._patch()
             if (began := time.monotonic()) >= save_at:
                 _save(self._task_id, replay)
                 self._report(self._progress(logged.offset))
                 ended = time.monotonic()
                 save_at = ended + max(CHECKPOINT_SECONDS, (ended - began) / CHECKPOINT_SHARE)
         if self._request.dry_run:
-            return {**self._replay.result(), "keys": replay.gathered, **self._dry_run()}
+            return {"dry_run": True, **self._would_change(), **replay.result()}
         self._patch()
         _save(self._task_id, replay)
         return {**replay.result(), "dry_run": False}
@@ -262,8 +269,41 @@ class _Run:
                 apply_wide_patches.apply_async(headers={"trigger": "replay"})
         replay.products, replay.companies, replay.cities, replay.truncated = set(), set(), set(), False
 
-    def _dry_run(self) -> dict[str, Any]:
-        return {"dry_run": True, **reconcile.dry_run(self._keys(), self._replay.truncated)}
+    def _spill(self) -> None:
+        """Put the gathered keys aside, with the offset that they reach to."""
+        replay, keys = self._replay, self._keys()
+        replay.products, replay.companies, replay.cities = set(), set(), set()
+        with db.transaction() as connection:
+            for noun in KEPT_IN:
+                ids = as_array(list(getattr(keys, KEPT_IN[noun])))
+                connection.exec_driver_sql(SQL["spill"], {"task_id": self._task_id, "noun": noun, "ids": ids})
+            _write(connection, self._task_id, replay)
+
+    def _would_change(self) -> dict[str, Any]:
+        self._spill()
+        asked = {"task_id": self._task_id}
+        with db.transaction() as connection:
+            if not self._replay.keys:
+                self._replay.keys = connection.exec_driver_sql(SQL["count_keys"], asked).scalar_one()
+                _write(connection, self._task_id, self._replay)
+            connection.exec_driver_sql(SQL["take_products_along"], asked)
+        shown = reconcile.dry_run(self._parts, self._replay.truncated)
+        with db.transaction() as connection:
+            connection.exec_driver_sql(SQL["forget_keys"], asked)
+        return shown
+
+    def _parts(self, connection: Connection) -> Iterator[tuple[CacheType, list[int]]]:
+        """The keys, each once."""
+        for noun in ("product", "company"):
+            least: int = BIGINT_MIN
+            while True:
+                asked = {"task_id": self._task_id, "noun": noun, "least": least, "most": PART_KEYS}
+                ids = list(connection.exec_driver_sql(SQL["keys_from"], asked).scalars())
+                if ids:
+                    yield "products" if noun == "product" else "companies", ids
+                if len(ids) < PART_KEYS or ids[-1] == BIGINT_MAX:
+                    break
+                least = ids[-1] + 1
 
 
 def _load(task_id: str) -> Replay | None:
@@ -276,11 +316,15 @@ def _load(task_id: str) -> Replay | None:
 
 
 def _save(task_id: str, replay: Replay) -> None:
+    with db.transaction() as connection:
+        _write(connection, task_id, replay)
+
+
+def _write(connection: Connection, task_id: str, replay: Replay) -> None:
     values = {
         name: as_array(sorted(value)) if isinstance(value, set) else value for name, value in vars(replay).items()
     }
-    with db.transaction() as connection:
-        connection.exec_driver_sql(SQL["save"], {"task_id": task_id, **values})
+    connection.exec_driver_sql(SQL["save"], {"task_id": task_id, **values})
 
 
 __all__ = ["BrokerGone", "Replay", "Request", "replay", "replay_events"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Text, Uuid, func, text
+from sqlalchemy import BigInteger, ForeignKey, Text, Uuid, func, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -33,6 +33,16 @@ class ReplayRow(Base):
     cities: Mapped[list[int]] = mapped_column(_IDS, server_default=text("'{}'"))
     truncated: Mapped[bool] = mapped_column(server_default=text("false"))
     updated_at: Mapped[datetime] = mapped_column(Instant, server_default=func.now())
+
+
+class ReplayKey(Base):
+    """A key that a dry run has gathered, until the run has ended."""
+
+    __tablename__ = "replay_keys"
+
+    task_id: Mapped[UUID] = mapped_column(ForeignKey("replays.task_id", ondelete="CASCADE"), primary_key=True)
+    noun: Mapped[str] = mapped_column(Text, primary_key=True)
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
 
 
 def prune() -> None:
