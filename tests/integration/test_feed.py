@@ -281,3 +281,53 @@ def test_command_is_part_of_citycache(plain: Plain, tmp_path: Path) -> None:
 def test_keeps_to_the_rate(plain: Plain) -> None:
     done = play(*cities(30), rate=60.0)
     assert 0.3 < done.seconds < 5
+
+
+@pytest.mark.parametrize("kind", ["plain", "gzip"])
+def test_long_runs_of_blank_lines_are_passed_over_and_seen(configured_database: None, plain: Plain, kind: str) -> None:
+    blank = b"\n" * 3_000_000 + b" \t\r\n" * 300_000
+    feed = jsonl(*cities(2)) + blank + jsonl(*cities(3))
+    told: list[int] = []
+    packed = gzip.compress(feed, 1) if kind == "gzip" else feed
+
+    done = import_feed(io.BytesIO(packed), "feed", progress=lambda read, lines: told.append(read))
+
+    assert (done.lines, done.created, done.next_line) == (5, 3, 3_300_006)
+    assert told
+    assert plain.one("SELECT count(*) FROM cities") == 3
+
+
+def test_nothing_but_blank_lines_opens_no_transaction(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(db, "transaction", lambda: pytest.fail("a transaction for nothing"))
+    assert import_feed(io.BytesIO(b"\n" * 1_000_000), "feed").next_line == 1_000_001
+
+
+def test_goes_on_from_a_line_far_behind_blank_ones(configured_database: None) -> None:
+    feed = b"\n" * 250_000 + b"{bad\n" * 250_000 + jsonl(*cities(2))
+    assert import_feed(io.BytesIO(feed), "feed", from_line=500_001).created == 2
+
+
+def test_a_transaction_is_bounded_in_bytes_too(configured_database: None) -> None:
+    long = {"op": "update", "kind": "city", "id": "c1", "ts": "2026-01-01", "extra": "x" * 500_000}
+    told: list[int] = []
+    done = import_feed(
+        io.BytesIO(jsonl(*cities(1), *[long] * 60)), "feed", progress=lambda _, lines: told.append(lines)
+    )
+    assert done.lines == 61
+    assert len(told) >= 3
+
+
+@pytest.mark.parametrize(
+    ("feed", "says"),
+    [
+        (b"\n\n" + b"x" * 3_000_000, "feed:3: the line is longer than 1 MiB"),
+        (gzip.compress(b"\n\n" + b" " * 50_000_000), "feed:3: the line is longer than 1 MiB"),
+        (b"\n" + bytes(range(128, 256)) + b"\n", "feed:2: not UTF-8"),
+        (b"\n" + b"\0" * 100 + b"\n", "feed:2: not JSON"),
+        (gzip.compress(b"\n" * 100)[:-6], "the gzip file ends too early"),
+        (b"\x1f\x8b" + b"\xff" * 1000, "feed:1: not a gzip file"),
+    ],
+)
+def test_what_is_no_feed_is_named_with_its_line(feed: bytes, says: str) -> None:
+    with pytest.raises(BadLine, match=says):
+        import_feed(io.BytesIO(feed), "feed")

@@ -86,7 +86,8 @@ def lines_of(data: bytes, first: int = 1, name: str = "") -> list[tuple[int, byt
 
 def test_counts_lines_from_one_and_skips_those_before_the_first() -> None:
     assert lines_of(b"a\n\nb") == [(1, b"a\n"), (2, b"\n"), (3, b"b")]
-    assert lines_of(b"a\n\nb", first=3) == [(3, b"b")]
+    assert lines_of(b"a\nc\nb", first=3) == [(3, b"b")]
+    assert lines_of(b"a\n\n\n\nb", first=5) == [(4, b"\n"), (5, b"b")]
 
 
 def test_knows_gzip_by_its_first_bytes() -> None:

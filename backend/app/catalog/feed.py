@@ -18,6 +18,8 @@ from backend.app.catalog.feed_lines import Bad, decode, numbered, unpacked
 from backend.app.errors import BadFeedLine, Conflict, DatabaseAway
 
 LINES_PER_TRANSACTION: Final = 5_000  # the cost of a commit is spread, and rows stay locked for a fifth of a second
+BYTES_PER_TRANSACTION: Final = 8 * 2**20  # of lines, so that long ones do not pile up
+BLANKS_PER_PART: Final = 20  # runs of blank lines after which the progress is told
 SLOW_PARTS_PER_SECOND: Final = 10  # transactions a second when the rate is limited
 Progress = Callable[[int, int], None]  # bytes of the file read, lines applied
 
@@ -77,21 +79,25 @@ def import_feed(
 def _parts(stream: io.BufferedReader, from_line: int, size: int) -> Iterator[Part]:
     lines = numbered(stream, from_line)
     part = _read(lines, from_line, size)
-    while part.next_line > from_line or part.bad:
+    while part.read or part.bad:
         yield part
-        from_line = part.next_line
-        part = _read(lines, from_line, size)
+        part = _read(lines, part.next_line, size)
 
 
 def _read(lines: Iterator[tuple[int, bytes]], after: int, size: int) -> Part:
     part = Part(next_line=after)
+    length = 0
     try:
         for number, line in islice(lines, size):
-            part.next_line = number
+            part.next_line = max(part.next_line, number)
+            part.read += 1
             if not line.isspace():
                 part.changes.append(decode(line))
                 part.numbers.append(number)
-            part.next_line = number + 1
+            part.next_line = max(part.next_line, number + 1)
+            length += len(line)
+            if length >= BYTES_PER_TRANSACTION or part.read - len(part.changes) >= BLANKS_PER_PART:
+                break
     except Bad as bad:
         part.bad = (bad.line or part.next_line, str(bad))
     return part
@@ -99,7 +105,7 @@ def _read(lines: Iterator[tuple[int, bytes]], after: int, size: int) -> Part:
 
 def _apply(part: Part, source: str, done: Imported) -> None:
     try:
-        tally = commit(part)
+        tally = commit(part) if part.changes else _nothing(part)
     except Bad as bad:
         raise BadLine(source, bad.line, str(bad), done) from None
     except DatabaseAway as away:
@@ -111,6 +117,12 @@ def _apply(part: Part, source: str, done: Imported) -> None:
     done.add(tally)
     done.lines += len(part.changes)
     done.next_line = part.next_line
+
+
+def _nothing(part: Part) -> Tally:
+    if part.bad:
+        raise Bad(part.bad[1], part.bad[0])
+    return Tally()
 
 
 def _position(stream: BinaryIO) -> int:

@@ -43,6 +43,7 @@ class Part:
     changes: list[Change] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)
     next_line: int = 0
+    read: int = 0  # lines, and runs of blank ones
     bad: tuple[int, str] | None = None  # the line that ends it, and why
 
 

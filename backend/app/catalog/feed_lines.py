@@ -8,7 +8,6 @@ import zlib
 from collections.abc import Iterator
 from datetime import datetime
 from functools import lru_cache
-from itertools import count
 from typing import Any, BinaryIO, Final, cast
 
 import msgspec
@@ -17,6 +16,8 @@ from msgspec import UNSET, UnsetType
 MOST_LINE_BYTES: Final = 1024 * 1024
 MOST_ID: Final = 500  # characters; an index entry of PostgreSQL holds 2,700 bytes
 MOST_NAME: Final = 5_000  # characters; before and after must fit together into one message of 128 KiB
+SKIPPED_TOGETHER: Final = 100_000  # lines before the first one that counts
+BLANK: Final = b" \t\r\n\v\f"
 OPS: Final = ("create", "update", "move", "delete")
 KINDS: Final = ("city", "company", "product")
 GZIP: Final = b"\x1f\x8b"
@@ -58,20 +59,38 @@ def unpacked(stream: BinaryIO, name: str = "") -> io.BufferedReader:
 
 
 def numbered(stream: io.BufferedReader, first: int) -> Iterator[tuple[int, bytes]]:
-    """Lines with their numbers, from `first` on, blank ones included; raises Bad."""
-    for number in count(1):
+    """Lines with their numbers; of those that are blank or before `first` only some, as empty ones, so that whoever
+    reads a long run of them sees where it is. Raises Bad."""
+    number = 0
+    while True:
         try:
             line = stream.readline(MOST_LINE_BYTES + 1)
+            blank = _blank_lines(stream) if line.isspace() and len(line) <= MOST_LINE_BYTES else None
         except EOFError:
-            raise Bad("the gzip file ends too early: it is truncated", number) from None
+            raise Bad("the gzip file ends too early: it is truncated", number + 1) from None
         except (gzip.BadGzipFile, zlib.error) as failure:
-            raise Bad(f"not a gzip file, or a damaged one: {failure}", number) from None
+            raise Bad(f"not a gzip file, or a damaged one: {failure}", number + 1) from None
         if not line:
             return
+        number += 1
         if len(line) > MOST_LINE_BYTES:
             raise Bad("the line is longer than 1 MiB", number)
-        if number >= first:
+        if blank is not None:
+            number += blank
+            yield number, b"\n"
+        elif number >= first:
             yield number, line.removeprefix(BOM) if number == 1 else line
+        elif number % SKIPPED_TOGETHER == 0:
+            yield number, b"\n"
+
+
+def _blank_lines(stream: io.BufferedReader) -> int:
+    """Pass over the blank lines that stand in the buffer; how many."""
+    buffered = stream.peek(1)
+    blank = buffered[: len(buffered) - len(buffered.lstrip(BLANK))]
+    end = blank.rfind(b"\n") + 1
+    stream.read(end)
+    return blank.count(b"\n")
 
 
 def decode(line: bytes) -> Change:
