@@ -14,6 +14,7 @@ Role = Literal["read", "operate", "admin"]
 ROLES: Final[tuple[Role, ...]] = ("read", "operate", "admin")  # each may do what those before it may
 DEFAULT: Final = "default"  # the name of API_KEY
 SHORTEST: Final = 16  # characters of a key in API_KEYS
+LONGEST: Final = 512  # characters of any key
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -33,7 +34,9 @@ class Key:
 def parse(text: str) -> tuple[Key, ...]:
     """The keys of API_KEYS, "name:role:key,…"; ValueError that shows nothing of an entry: a key may be in any place."""
     found: dict[str, Key] = {}
-    for number, part in enumerate(filter(None, map(str.strip, text.split(","))), start=1):
+    for number, part in enumerate(map(str.strip, text.split(",")) if text else (), start=1):
+        if not part:
+            raise ValueError(f"entry {number} is empty: entries are separated by single commas")
         name, _, rest = part.partition(":")
         role, _, key = rest.partition(":")
         if not _NAME.fullmatch(name) or name in found or name == DEFAULT:
@@ -41,10 +44,21 @@ def parse(text: str) -> tuple[Key, ...]:
         known = next((known for known in ROLES if known == role), None)
         if known is None:
             raise ValueError(f"entry {number} needs a role: {', '.join(ROLES)}")
-        if len(key) < SHORTEST or not key.isascii() or not key.isprintable() or " " in key:
+        if len(key) < SHORTEST:
             raise ValueError(f"entry {number} needs a key of at least {SHORTEST} visible ASCII characters")
+        check(key, f"entry {number}")
+        if find(key.encode(), tuple(found.values())):
+            raise ValueError(f"entry {number} has the key of an earlier entry, so nobody could tell who used it")
         found[name] = Key(name, known, _digest(key.encode()))
     return tuple(found.values())
+
+
+def check(key: str, whose: str = "the key") -> None:
+    """ValueError unless a header can carry the key as it is."""
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise ValueError(f"{whose} may have visible ASCII characters only, and no blanks")
+    if len(key) > LONGEST:
+        raise ValueError(f"{whose} has more than {LONGEST} characters")
 
 
 @cache

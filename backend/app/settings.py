@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from backend.app.access import addresses
 from backend.app.errors import BadSetting
-from backend.app.keys import Key, all_of, parse
+from backend.app.keys import Key, all_of, check, find, parse
 from events import tls
 
+SECRET = ("_URL", "_KEY", "_KEYS", "_BACKEND", "_ENDPOINT")  # ends of names whose values no message shows
+LONGEST_SHOWN = 100  # characters of a bad value in a message
+_SCHEME = re.compile(r"[a-z][a-z0-9+]{1,40}://")
+LONGEST_DAYS = 36_500  # that anything is kept
 DEFAULT_PASSWORDS = ("admin123", "citycache")  # what the compose files ship with
 
 
 class Settings(BaseSettings):
     """Settings; the environment variable is the field's name in capitals unless an alias says otherwise."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", case_sensitive=False)
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", case_sensitive=False, allow_inf_nan=False)
 
     database_url: str = ""  # postgresql+psycopg2://…; empty means that `citycache up` embeds one
     catalog_file: str = ""  # a definition of tables that are there already; empty: the built-in catalog
@@ -26,7 +32,11 @@ class Settings(BaseSettings):
     celery_result_backend: str = "rpc://"  # passed on to Celery; nothing here reads results from it
     api_key: str = ""  # guards what changes something; empty: open in development, closed in production
     api_keys: str = ""  # more keys, "name:role:key,…" with the roles read, operate, admin
-    rate_limit_per_second: Annotated[float, Field(ge=0)] = 500.0  # requests of one key or address; 0: no limit
+    allowed_hosts: str = ""  # Host names that are answered besides loopback ones; empty: all, once a key is set
+    trusted_proxies: str = ""  # addresses and networks whose X-Forwarded-For and X-Forwarded-Proto are believed
+    rate_limit_per_second: Annotated[float, Field(ge=0, le=1_000_000)] = (
+        500.0  # requests of one key or address; 0: no limit
+    )
     app_env: Literal["development", "production"] = "development"
     log_format: Literal["text", "json"] = "text"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
@@ -37,17 +47,21 @@ class Settings(BaseSettings):
     batch_linger_ms: Annotated[float, Field(ge=0, le=1000)] = 2.0  # how long a lone event waits for company
     batches_in_flight: Annotated[int, Field(ge=1, le=64)] = 2  # event batches a worker patches side by side
     event_prefetch: Annotated[int, Field(ge=1, le=65_535)] = 1_000  # unacknowledged messages a worker may hold
-    wide_patch_keys: Annotated[int, Field(ge=1)] = 1_000  # a company with more products is patched apart
-    rebuild_chunk_keys: Annotated[int, Field(ge=1)] = 5_000  # most keys that a rebuild patches in one transaction
+    wide_patch_keys: Annotated[int, Field(ge=1, le=1_000_000)] = 1_000  # a company with more products is patched apart
+    rebuild_chunk_keys: Annotated[int, Field(ge=1, le=1_000_000)] = (
+        5_000  # most keys that a rebuild patches in one transaction
+    )
     drift_grace_seconds: Annotated[float, Field(ge=0, le=600)] = 5.0  # how long a rebuild waits for events under way
     stall_seconds: Annotated[float, Field(gt=0, le=3600)] = 30.0  # events that stand still so long: not ready
     relay_batch_rows: Annotated[int, Field(ge=1, le=100_000)] = 4_000  # outbox rows of one claim
     relay_poll_ms_min: Annotated[float, Field(gt=0, le=10_000)] = 3.0
     relay_poll_ms_max: Annotated[float, Field(gt=0, le=10_000)] = 25.0
-    run_history_days: Annotated[float, Field(gt=0)] = 30.0  # refreshes, replays, clears
-    audit_log_days: Annotated[float, Field(gt=0)] = 180.0
-    event_run_history_hours: Annotated[float, Field(gt=0)] = 6.0  # runs of apply_catalog_events
-    patch_history_days: Annotated[float, Field(gt=0)] = 3.0  # for how long a cached row can name its patches
+    run_history_days: Annotated[float, Field(gt=0, le=LONGEST_DAYS)] = 30.0  # refreshes, replays, clears
+    audit_log_days: Annotated[float, Field(gt=0, le=LONGEST_DAYS)] = 180.0
+    event_run_history_hours: Annotated[float, Field(gt=0, le=24 * LONGEST_DAYS)] = 6.0  # runs of apply_catalog_events
+    patch_history_days: Annotated[float, Field(gt=0, le=LONGEST_DAYS)] = (
+        3.0  # for how long a cached row can name its patches
+    )
     observer: bool = True  # canary, auditor and history, in one API process of all
     canary_seconds: Annotated[float, Field(ge=0, le=3600)] = 5.0  # between two canaries; 0: none
     audit_core_share: Annotated[float, Field(ge=0, le=1)] = 0.005  # of one core for the auditor; 0: no auditor
@@ -63,9 +77,11 @@ class Settings(BaseSettings):
         """A plain postgresql:// means psycopg2 here, whatever SQLAlchemy's default is."""
         for plain in ("postgresql://", "postgres://"):
             if url.startswith(plain):
-                return "postgresql+psycopg2://" + url.removeprefix(plain)
+                url = "postgresql+psycopg2://" + url.removeprefix(plain)
         if url and not url.startswith("postgresql+psycopg2://"):
             raise ValueError("must start with postgresql+psycopg2:// or postgresql://")
+        if url:
+            addresses.check_database_url(url)
         return url
 
     @field_validator("celery_broker_url")
@@ -74,14 +90,75 @@ class Settings(BaseSettings):
         for part in url.split(";"):
             if not part.startswith(("amqp://", "amqps://", "pyamqp://", "memory://")):
                 raise ValueError("must be amqp://, amqps:// or memory:// (several separated by ';')")
+            if not part.startswith("memory://"):
+                addresses.check_broker_url(part)
         tls.split(url)
         return url
+
+    @field_validator("celery_result_backend")
+    @classmethod
+    def _result_backend(cls, url: str) -> str:
+        if url and not _SCHEME.match(url):
+            raise ValueError("must be a URL such as rpc://, or empty")
+        return url
+
+    @field_validator("otel_exporter_otlp_endpoint")
+    @classmethod
+    def _collector(cls, url: str) -> str:
+        if url and not url.startswith(("http://", "https://")):
+            raise ValueError("must start with http:// or https://")
+        if url:
+            addresses.check_broker_url(url)
+        return url
+
+    @field_validator("metrics_host")
+    @classmethod
+    def _metrics_host(cls, host: str) -> str:
+        addresses.check_host(host)
+        return host
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _allowed_hosts(cls, text: str) -> str:
+        addresses.hosts(text)
+        return text
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _trusted_proxies(cls, text: str) -> str:
+        addresses.networks(text)
+        return text
+
+    @field_validator("api_key")
+    @classmethod
+    def _api_key(cls, key: str) -> str:
+        if key:
+            check(key)
+        return key
 
     @field_validator("api_keys")
     @classmethod
     def _api_keys(cls, text: str) -> str:
         parse(text)
         return text
+
+    @model_validator(mode="after")
+    def _agree(self) -> Settings:
+        if self.relay_poll_ms_min > self.relay_poll_ms_max:
+            raise ValueError("RELAY_POLL_MS_MIN is larger than RELAY_POLL_MS_MAX")
+        if self.api_key and find(self.api_key.encode(), parse(self.api_keys)):
+            raise ValueError("API_KEYS: one of its keys is API_KEY as well, so nobody could tell who used it")
+        return self
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        """Of ALLOWED_HOSTS."""
+        return addresses.hosts(self.allowed_hosts)
+
+    @property
+    def proxies(self) -> tuple[addresses.Network, ...]:
+        """Of TRUSTED_PROXIES."""
+        return addresses.networks(self.trusted_proxies)
 
     @property
     def keys(self) -> tuple[Key, ...]:
@@ -105,6 +182,9 @@ def settings() -> Settings:
 
 def _sentence(error: dict[str, object]) -> str:
     location = error.get("loc")
-    name = str(location[0] if isinstance(location, tuple) and location else "?").upper()
-    shown = "" if name.endswith(("_URL", "_KEY", "_KEYS")) else f"={error.get('input')!r}"
-    return f"{name}{shown}: {str(error.get('msg')).removeprefix('Value error, ')}"
+    said = str(error.get("msg")).removeprefix("Value error, ")
+    if not (isinstance(location, tuple) and location):  # of several together: it names them
+        return said
+    name = str(location[0]).upper()
+    shown = "" if name.endswith(SECRET) else f"={str(error.get('input'))[:LONGEST_SHOWN]!r}"
+    return f"{name}{shown}: {said}"
