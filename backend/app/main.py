@@ -29,10 +29,14 @@ from backend.app.api import (
     tasks,
 )
 from backend.app.api.deadline import Deadline
+from backend.app.api.edge import server
+from backend.app.api.edge.forwarding import Forwarded
+from backend.app.api.edge.hosts import Hosts
+from backend.app.api.edge.methods import Heads
+from backend.app.api.edge.turns import Turns
 from backend.app.api.journal import Journal
 from backend.app.api.limits import Limits, SafeHeaders
 from backend.app.api.metrics import Measured
-from backend.app.api.security import Guard
 from backend.app.dashboard import page
 from backend.app.observing.observer import Observer
 from backend.app.settings import settings
@@ -49,10 +53,8 @@ def create_app() -> FastAPI:
     app.include_router(health.router)
     app.include_router(page.router)
     app.state.journal = Journal()
-    app.add_middleware(problems.CatchAll)
-    app.add_middleware(Guard, journal=app.state.journal)
-    for middleware in (Limits, Measured, Deadline, SafeHeaders):  # the last one is the outermost
-        app.add_middleware(middleware)
+    for middleware in (problems.CatchAll, Turns, Limits, Hosts, Measured, Deadline, Heads, SafeHeaders, Forwarded):
+        app.add_middleware(middleware)  # the last one is the outermost
     app.openapi = lambda: _described(app)  # type: ignore[method-assign]
     return app
 
@@ -66,6 +68,7 @@ def _v1() -> APIRouter:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    server.take_over()
     log.configure(settings().log_format, settings().log_level)
     warn_on_default_passwords(settings())
     tracing.begin("api")
@@ -95,4 +98,5 @@ def _described(app: FastAPI) -> dict[str, Any]:
     return app.openapi_schema
 
 
+server.take_log()
 app = create_app()

@@ -49,7 +49,7 @@ class Client(Words, TestClient):
 @contextmanager
 def client() -> Iterator[Client]:
     """A client on the configured database; failures inside come back as answers."""
-    with Client(create_app(), raise_server_exceptions=False) as open_client:
+    with Client(create_app(), base_url="http://localhost", raise_server_exceptions=False) as open_client:
         yield open_client
 
 

@@ -83,7 +83,7 @@ async def hear(stream: AsyncIterator[str], name: str, seconds: float = 3) -> Any
 def test_asks_once_for_all_clients(facts: Facts) -> None:
     async def scene() -> None:
         one = Poller()
-        streams = [one.stream() for _ in range(20)]
+        streams = [one.stream(f"caller {number}") for number in range(20)]
         for stream in streams:
             assert (await hear(stream, "state"))["pipeline"]["state"] == "ok"
         before = len(facts.asked)
@@ -98,7 +98,7 @@ def test_asks_once_for_all_clients(facts: Facts) -> None:
 def test_tells_only_what_changed(facts: Facts) -> None:
     async def scene() -> None:
         one = Poller()
-        stream = one.stream()
+        stream = one.stream("caller")
         assert {"pipeline", "stations", "setup"} <= set(await hear(stream, "state"))
         await hear(stream, "state")
         assert set(await hear(stream, "state")) <= {"at", "freshness", "stations"}
@@ -110,8 +110,8 @@ def test_tells_only_what_changed(facts: Facts) -> None:
 def test_greets_a_late_client_with_everything(facts: Facts) -> None:
     async def scene() -> None:
         one = Poller()
-        await hear(one.stream(), "state")
-        assert "setup" in await hear(one.stream(), "state")
+        await hear(one.stream("caller"), "state")
+        assert "setup" in await hear(one.stream("caller"), "state")
         one.stop()
 
     asyncio.run(scene())
@@ -120,7 +120,7 @@ def test_greets_a_late_client_with_everything(facts: Facts) -> None:
 def test_passes_on_what_changed_of_the_cities(facts: Facts) -> None:
     async def scene() -> None:
         one = Poller()
-        stream = one.stream()
+        stream = one.stream("caller")
         await hear(stream, "state")
         facts.delta = cities.Delta([(7, "Here", 1.0, 2.0, 3, 4, 5)], [9])
         assert await hear(stream, "cities") == {"rows": [[7, "Here", 1.0, 2.0, 3, 4, 5]], "removed": [9]}
@@ -152,7 +152,7 @@ def test_names_a_database_that_hangs_and_starts_no_second_question_beside_it(fac
         await eventually(lambda: facts.asked.count("runs") > turns + 1)
         assert len(waits) == 1
         hangs.set()
-        assert (await hear(one.stream(), "state"))["pipeline"]
+        assert (await hear(one.stream("caller"), "state"))["pipeline"]
         one.stop()
 
     asyncio.run(scene())
@@ -164,7 +164,7 @@ def test_goes_on_after_a_failure(facts: Facts) -> None:
 
     async def scene() -> None:
         one = Poller()
-        stream = one.stream()
+        stream = one.stream("caller")
         assert (await hear(stream, "state"))["pipeline"]["state"] == "ok"
         working, facts.stored = facts.stored, fails
         assert (await hear(stream, "state"))["pipeline"]["code"] == "database_away"
@@ -194,7 +194,7 @@ def test_rests_when_nobody_looks(facts: Facts, monkeypatch: pytest.MonkeyPatch) 
 def test_lets_go_of_a_client_that_does_not_keep_up() -> None:
     async def scene() -> None:
         crowd = audience.Audience()
-        slow, quick = crowd.join(), crowd.join()
+        slow, quick = crowd.join("slow"), crowd.join("quick")
         for number in range(audience.BACKLOG + 1):
             crowd.send(audience.event("state", number))
             assert await anext(quick) == audience.event("state", number)
@@ -207,10 +207,25 @@ def test_lets_go_of_a_client_that_does_not_keep_up() -> None:
 def test_takes_so_many_clients_and_no_more() -> None:
     async def scene() -> None:
         crowd = audience.Audience()
-        for _ in range(audience.MOST):
-            crowd.join()
+        for number in range(audience.MOST):
+            crowd.join(f"caller {number // audience.EACH}")
         with pytest.raises(audience.Full):
-            crowd.join()
+            crowd.join("another one")
+
+    asyncio.run(scene())
+
+
+def test_one_caller_has_a_part_of_all_places_and_gets_it_back() -> None:
+    async def scene() -> None:
+        crowd = audience.Audience()
+        for _ in range(audience.EACH):
+            crowd.join("one")
+        with pytest.raises(audience.Full):
+            crowd.join("one")
+        another = crowd.join("another", "hello")
+        assert await anext(another) == "hello"
+        crowd.close()
+        assert crowd.join("one")
 
     asyncio.run(scene())
 

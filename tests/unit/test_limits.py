@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from backend.app.api import limits
+from backend.app.api.edge.shares import network
 from backend.app.api.limits import Buckets
 
 
@@ -45,7 +46,7 @@ def test_callers_are_forgotten_in_the_end(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize(
-    ("address", "network"),
+    ("address", "caller"),
     [
         ("192.0.2.7", "address 192.0.2.7"),
         ("2001:db8:1:2:3:4:5:6", "address 2001:db8:1:2::/64"),
@@ -53,5 +54,5 @@ def test_callers_are_forgotten_in_the_end(monkeypatch: pytest.MonkeyPatch) -> No
         (None, "address None"),
     ],
 )
-def test_one_customer_is_one_caller(address: str | None, network: str) -> None:
-    assert limits._network(address) == network
+def test_one_customer_is_one_caller(address: str | None, caller: str) -> None:
+    assert network(address) == caller

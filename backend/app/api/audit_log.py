@@ -5,18 +5,19 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 from pydantic import BaseModel, Field
 
 from backend.app import audit
 from backend.app.api import database
 from backend.app.api.paging import BIGINT_MAX
 from backend.app.api.problems import documented
-from backend.app.api.security import GUARDED, KEYS
+from backend.app.api.security import GUARDED, needs
+from backend.app.api.security import router as guarded_router
 from backend.app.api.values import FilterText
 
-router = APIRouter(
-    prefix="/audit-log", tags=["audit log"], dependencies=KEYS, responses={**GUARDED, **documented(422, 503)}
+router = guarded_router(
+    prefix="/audit-log", tags=["audit log"], dependencies=needs("admin"), responses={**GUARDED, **documented(422, 503)}
 )
 
 

@@ -5,20 +5,21 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 from pydantic import BaseModel
 
 from backend.app.api import database, paging
 from backend.app.api.conditional import Validated, answer
 from backend.app.api.paging import After, Limit, Page, RowId
 from backend.app.api.problems import documented
-from backend.app.api.security import GUARDED, KEYS
+from backend.app.api.security import GUARDED, needs
+from backend.app.api.security import router as guarded_router
 from backend.app.api.values import Body, FilterText, Kind, Latitude, Longitude, Text, optional
 from backend.app.caches import reads
 from backend.app.catalog import rows
 from backend.app.catalog.rows import CITIES
 
-router = APIRouter(prefix="/cities", tags=["catalog"], responses=documented(422, 503))
+router = guarded_router(prefix="/cities", tags=["catalog"], responses=documented(422, 503))
 
 Sort = Literal[
     "id", "-id", "name", "-name", "products_count", "-products_count",
@@ -98,7 +99,9 @@ def list_cities(
     return answer(request, response, Page[City](**body), changed)
 
 
-@router.post("", status_code=201, response_model=City, dependencies=KEYS, responses={**GUARDED, **documented(409)})
+@router.post(
+    "", status_code=201, response_model=City, dependencies=needs("operate"), responses={**GUARDED, **documented(409)}
+)
 def create_city(city: NewCity, request: Request, response: Response, trace: database.Trace) -> Any:
     """Create a city; 409 when its external id is taken."""
     with database.transaction(trace) as connection:
@@ -116,7 +119,9 @@ def get_city(city_id: RowId, request: Request, response: Response) -> Any:
     return answer(request, response, City(**found), changed)
 
 
-@router.patch("/{city_id}", response_model=City, dependencies=KEYS, responses={**GUARDED, **documented(404, 409)})
+@router.patch(
+    "/{city_id}", response_model=City, dependencies=needs("operate"), responses={**GUARDED, **documented(404, 409)}
+)
 def change_city(city_id: RowId, city: ChangedCity, trace: database.Trace) -> Any:
     """Change some fields of a city."""
     with database.transaction(trace) as connection:
@@ -124,7 +129,7 @@ def change_city(city_id: RowId, city: ChangedCity, trace: database.Trace) -> Any
         return reads.city(connection, city_id)[0]
 
 
-@router.delete("/{city_id}", status_code=204, dependencies=KEYS, responses={**GUARDED, **documented(404)})
+@router.delete("/{city_id}", status_code=204, dependencies=needs("operate"), responses={**GUARDED, **documented(404)})
 def delete_city(city_id: RowId, trace: database.Trace) -> None:
     """Delete a city; its companies stay, without a city."""
     with database.transaction(trace) as connection:

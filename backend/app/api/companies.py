@@ -5,18 +5,19 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from pydantic import BaseModel
 
 from backend.app.api import database, paging
 from backend.app.api.paging import After, FilterId, Limit, Page, RowId
 from backend.app.api.problems import documented
-from backend.app.api.security import GUARDED, KEYS
+from backend.app.api.security import GUARDED, needs
+from backend.app.api.security import router as guarded_router
 from backend.app.api.values import Body, FilterText, Reference, Text, optional
 from backend.app.catalog import rows
 from backend.app.catalog.rows import COMPANIES, COMPANY_ROWS
 
-router = APIRouter(prefix="/companies", tags=["catalog"], responses=documented(422, 503))
+router = guarded_router(prefix="/companies", tags=["catalog"], responses=documented(422, 503))
 
 
 class NewCompany(Body):
@@ -68,7 +69,9 @@ def list_companies(
     return paging.page(request, response, found, limit, lambda row: paging.cursor_of([row["id"]]))
 
 
-@router.post("", status_code=201, response_model=Company, dependencies=KEYS, responses={**GUARDED, **documented(409)})
+@router.post(
+    "", status_code=201, response_model=Company, dependencies=needs("operate"), responses={**GUARDED, **documented(409)}
+)
 def create_company(company: NewCompany, request: Request, response: Response, trace: database.Trace) -> Any:
     """Create a company; 409 when its external id is taken, 422 when its city is not there."""
     with database.transaction(trace) as connection:
@@ -84,14 +87,21 @@ def get_company(company_id: RowId) -> Any:
         return rows.find(connection, COMPANIES, company_id)
 
 
-@router.patch("/{company_id}", response_model=Company, dependencies=KEYS, responses={**GUARDED, **documented(404, 409)})
+@router.patch(
+    "/{company_id}",
+    response_model=Company,
+    dependencies=needs("operate"),
+    responses={**GUARDED, **documented(404, 409)},
+)
 def change_company(company_id: RowId, company: ChangedCompany, trace: database.Trace) -> Any:
     """Change some fields of a company; its products go with it to another city."""
     with database.transaction(trace) as connection:
         return rows.change(connection, COMPANIES, company_id, company.given())
 
 
-@router.delete("/{company_id}", status_code=204, dependencies=KEYS, responses={**GUARDED, **documented(404)})
+@router.delete(
+    "/{company_id}", status_code=204, dependencies=needs("operate"), responses={**GUARDED, **documented(404)}
+)
 def delete_company(company_id: RowId, trace: database.Trace) -> None:
     """Delete a company and all its products."""
     with database.transaction(trace) as connection:

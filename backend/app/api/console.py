@@ -16,13 +16,16 @@ from pydantic import BaseModel, Field
 from backend.app import dead_letters
 from backend.app.api import database
 from backend.app.api.problems import documented, problem
-from backend.app.api.security import GUARDED, KEYS
+from backend.app.api.security import GUARDED, caller_of, needs
+from backend.app.api.security import router as guarded_router
 from backend.app.dashboard import audience, cities, state
 from backend.app.dashboard.poller import Poller
 
 router = APIRouter(responses=documented(503))
 console = APIRouter(prefix="/console", tags=["console"])
-letters = APIRouter(prefix="/events/dead-letters", tags=["dead letters"], dependencies=KEYS, responses=GUARDED)
+letters = guarded_router(
+    prefix="/events/dead-letters", tags=["dead letters"], dependencies=needs("read"), responses=GUARDED
+)
 STREAM_HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # no proxy may hold events back
 SMALL: Final = 1_000  # bytes that are not worth compressing
 
@@ -108,9 +111,9 @@ def get_cities(request: Request) -> Response:
 async def stream(request: Request) -> Response:
     """Server-sent events: `hello`, `state` with the sections that changed, `cities` with the rows that did."""
     try:
-        messages: AsyncIterator[str] = _poller(request).stream()
+        messages: AsyncIterator[str] = _poller(request).stream(caller_of(request.scope).share)
     except audience.Full:
-        sentence = f"{audience.MOST} clients follow this process already"
+        sentence = f"{audience.MOST} clients follow this process already, or {audience.EACH} of this caller"
         return problem(503, sentence, request.url.path)
     return StreamingResponse(messages, media_type="text/event-stream", headers=STREAM_HEADERS)
 

@@ -6,21 +6,22 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 from pydantic import BaseModel, Field, model_validator
 
 from backend.app import dead_letters
 from backend.app.api import database
 from backend.app.api.paging import BIGINT_MAX
 from backend.app.api.problems import documented
-from backend.app.api.security import GUARDED, KEYS
+from backend.app.api.security import GUARDED, needs
+from backend.app.api.security import router as guarded_router
 from backend.app.api.values import Body, Reference
 from backend.app.requeue import Chosen, requeue
 
-router = APIRouter(
+router = guarded_router(
     prefix="/events/dead-letters",
     tags=["dead letters"],
-    dependencies=KEYS,
+    dependencies=needs("read"),
     responses={**GUARDED, **documented(422, 503)},
 )
 Kind = Literal["unreadable", "unknown_type", "failed", "undeliverable"]
@@ -101,7 +102,7 @@ def list_dead_letters(
     return {"items": found[:limit], "next": following}
 
 
-@router.post("/requeue", status_code=202, response_model=Requeued)
+@router.post("/requeue", status_code=202, response_model=Requeued, dependencies=needs("operate"))
 def requeue_dead_letters(chosen: Requeue) -> Any:
     """Send letters again: by id, by kind, reason or group, or all open ones."""
     database.prepare()

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from backend.app import advance, broker, db
 from backend.app.api import database, metrics
-from backend.app.api.probe import ask_all
+from backend.app.api.probe import Shared, ask_all
 from backend.app.errors import DatabaseAway
 from backend.app.settings import settings
 from events.topology import UPDATER
@@ -44,7 +44,7 @@ async def live() -> Any:
 @router.get("/health/ready", response_model=Ready, responses={503: {"model": Ready}})
 async def ready(response: Response) -> Any:
     """Database reachable and migrated, broker reachable, events on their way into the caches."""
-    answers: dict[str, Any] = await ask_all(database=_database, broker=_broker, events=_events)
+    answers = await _parts()
     parts = {name: answer.failure or str(answer.value) for name, answer in answers.items()}
     well = not any(answer.failure for answer in answers.values())
     if not well:
@@ -82,6 +82,13 @@ def _events() -> str:
 
     _watch.look(query)
     return "ok"
+
+
+async def _ask_parts() -> dict[str, Any]:
+    return await ask_all(database=_database, broker=_broker, events=_events)
+
+
+_parts: Final = Shared(_ask_parts)
 
 
 @cache

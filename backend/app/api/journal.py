@@ -18,6 +18,7 @@ from typing import Final
 
 from backend.app import audit, metrics
 from backend.app.api import database, deadline
+from backend.app.api.sampling import Sampling
 from backend.app.audit import Entry
 from backend.app.log import masked
 
@@ -37,9 +38,16 @@ class Journal:
         self._waiting: queue.Queue[Waiting] = queue.Queue(MOST_WAITING)
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._sampling = Sampling()
 
-    async def write(self, entry: Entry) -> None:
-        """Keep one entry; returns when it is in the table, or when patience ends."""
+    async def keep(self, entry: Entry, refused: bool = False) -> None:
+        """Write one entry down; of refusals, and of failures of callers without a name, one a kind and their number."""
+        sampled = refused or (entry.name is None and entry.status >= 400)
+        if not sampled or self._sampling.takes(entry, time.monotonic()):
+            await self._write(entry)
+
+    async def _write(self, entry: Entry) -> None:
+        """Returns when it is in the table, or when patience ends."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
             self._thread.start()
@@ -61,10 +69,13 @@ class Journal:
     def _run(self) -> None:
         kept: list[Waiting] = []
         ends = float("inf")
-        while not (self._stop.is_set() and not kept and self._waiting.empty()) and time.monotonic() < ends:
+        while (
+            not (self._stop.is_set() and not kept and self._waiting.empty() and not self._sampling)
+            and time.monotonic() < ends
+        ):
             if self._stop.is_set():
                 ends = min(ends, time.monotonic() + STOP_SECONDS / 2)
-            kept = kept or self._take(PAUSE_SECONDS)
+            kept = kept or [*self._take(PAUSE_SECONDS), *self._counts()]
             if kept and self._written([entry for entry, _ in kept]):
                 for _, written in kept:
                     with suppress(InvalidStateError):  # its request has lost its patience
@@ -80,6 +91,10 @@ class Journal:
             while len(found) < MOST_TOGETHER or not seconds:
                 found.append(self._waiting.get_nowait())
         return found
+
+    def _counts(self) -> list[Waiting]:
+        now = float("inf") if self._stop.is_set() else time.monotonic()
+        return [(entry, Future()) for entry in self._sampling.counts(now)]
 
     def _written(self, entries: list[Entry]) -> bool:
         try:

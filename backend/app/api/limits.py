@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import math
 import time
 from collections import OrderedDict
@@ -88,8 +87,7 @@ class Limits:
         if not rate or scope["path"].startswith(UNLIMITED):
             return 0.0
         self._buckets = self._buckets or Buckets(rate)
-        caller = caller_of(scope)
-        return self._buckets.wait(caller.name or _network(caller.address), time.monotonic())
+        return self._buckets.wait(caller_of(scope).share, time.monotonic())
 
 
 def _counted(receive: Receive) -> Receive:
@@ -106,15 +104,6 @@ def _counted(receive: Receive) -> Receive:
         return message
 
     return counted
-
-
-def _network(address: str | None) -> str:
-    """An IPv4 address, or the /64 network that one IPv6 customer has."""
-    try:
-        parsed = ipaddress.ip_address(address or "")
-    except ValueError:
-        return f"address {address}"
-    return f"address {ipaddress.ip_network((parsed, 64), strict=False) if parsed.version == 6 else parsed}"
 
 
 class SafeHeaders:

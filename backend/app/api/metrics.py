@@ -12,16 +12,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from backend.app import broker, metrics
 from backend.app.api import database, stats
-from backend.app.api.probe import Answer, ask_all
+from backend.app.api.probe import Answer, Shared, ask_all
 from backend.app.observing import readings
 from backend.app.settings import settings
 
+SECONDS: Final = 1.0  # that an answer is kept for whoever asks next
 Number = readings.Number
 EVERY_PROCESS: Final = (REGISTRY, metrics.API)  # REGISTRY: the client library's own, of Python and of the process
 ALL_IN_ONE: Final = (*EVERY_PROCESS, metrics.RELAY, metrics.WORKER)
 
 
-async def exposition() -> tuple[bytes, int, None, str]:
+async def _exposition() -> tuple[bytes, int, None, str]:
     """Body, status, headers and media type."""
     answers: dict[str, Any] = await ask_all(
         outbox=stats.outbox, runs=stats.counts, queues=broker.depths, database=_readings
@@ -30,6 +31,9 @@ async def exposition() -> tuple[bytes, int, None, str]:
     pipeline.register(Pipeline([*_up(answers), *_flow(answers), *(answers["database"].value or [])]))
     own = ALL_IN_ONE if settings().in_process else EVERY_PROCESS
     return b"".join(map(generate_latest, (*own, pipeline))), 200, None, CONTENT_TYPE_LATEST
+
+
+exposition: Final = Shared(_exposition, SECONDS)
 
 
 class Pipeline(Collector):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -51,6 +53,32 @@ async def ask_all(**questions: Callable[[], object]) -> dict[str, Answer[object]
         for name, question in questions.items():
             group.start_soon(one, name, question)
     return answers
+
+
+class Shared(Generic[Value]):
+    """A question that is asked once for all who want its answer at the time; it is kept for some seconds."""
+
+    def __init__(self, question: Callable[[], Coroutine[Any, Any, Value]], seconds: float = 0.0) -> None:
+        self._question, self._seconds = question, seconds
+        self._asked: asyncio.Task[Value] | None = None
+        self._until = 0.0  # monotonic seconds
+
+    async def __call__(self) -> Value:
+        """The answer. Whoever asked first may go: the others still get it."""
+        loop = asyncio.get_running_loop()
+        if self._asked is None or self._asked.get_loop() is not loop or self._is_old(self._asked):
+            self._asked = loop.create_task(self._ask(), context=contextvars.Context())
+        return await asyncio.shield(self._asked)
+
+    async def _ask(self) -> Value:
+        value = await self._question()
+        self._until = time.monotonic() + self._seconds
+        return value
+
+    def _is_old(self, asked: asyncio.Task[Value]) -> bool:
+        if not asked.done():
+            return False
+        return asked.cancelled() or asked.exception() is not None or time.monotonic() >= self._until
 
 
 class Remembered(Generic[Value]):

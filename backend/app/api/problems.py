@@ -14,6 +14,7 @@ from itertools import islice
 from typing import Any, Final
 
 import psycopg2
+import psycopg2.errors
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
@@ -23,6 +24,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from backend.app import db
+from backend.app.api.edge import methods
 from backend.app.catalog.rows import UnknownParent
 from backend.app.errors import Away, BadSetting, CitycacheError, Conflict, NotFound, Refused, Unprocessable
 from backend.app.log import masked
@@ -97,6 +99,8 @@ def respond(failure: Exception, path: str) -> Response:
         if isinstance(failure, kind):
             told = masked(str(failure)) if isinstance(failure, OURS) else str(failure)
             return problem(status, told, path, _errors(failure))
+    if (fault := _input_fault(failure)) is not None:
+        return problem(*fault, path)
     if _is_away(failure):
         log.warning("a server is away: %s: %s", type(failure).__name__, failure)
         return problem(503, "a server that is needed did not answer in time", path)
@@ -109,11 +113,16 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     def http(request: Request, failure: HTTPException) -> Response:
+        headers = dict(failure.headers or {})
+        if failure.status_code == 405:
+            headers["Allow"] = ", ".join(methods.allowed(request.app, request.scope))
+            if request.method == "OPTIONS":
+                return Response(status_code=204, headers=headers)
         phrase = HTTPStatus(failure.status_code).phrase
         asked = f"{_shown(request.method, 20)} {_shown(request.url.path, LONGEST_INSTANCE)}"
         sentence = failure.detail if failure.detail != phrase else f"{asked}: {phrase.lower()}"
         status = 422 if failure.status_code == 400 else failure.status_code  # a body that cannot even be parsed
-        return problem(status, sentence, request.url.path, headers=failure.headers)
+        return problem(status, sentence, request.url.path, headers=headers)
 
     @app.exception_handler(RequestValidationError)
     def invalid(request: Request, failure: RequestValidationError) -> Response:
@@ -167,6 +176,27 @@ def _shown(text: str, most: int) -> str:
     """What JSON can carry of it, and no more than so many characters."""
     cut = text if len(text) <= most else text[: most - 1] + "…"
     return cut.encode("utf-8", "replace").decode()
+
+
+def _input_fault(failure: BaseException) -> tuple[int, str] | None:
+    """What the database says against the values of a request; None when they are not at fault."""
+    origin = failure.orig if isinstance(failure, DBAPIError) else failure
+    if isinstance(origin, psycopg2.errors.SequenceGeneratorLimitExceeded):
+        return 409, "there is no id left to be given out: the sequence has come to its end"
+    if isinstance(origin, psycopg2.IntegrityError):
+        return 409, f"this clashes with another row or a rule: {_named(origin)}"
+    if isinstance(origin, (psycopg2.DataError, psycopg2.errors.ProgramLimitExceeded)) or _is_unsendable(origin):
+        return 422, "the database does not take one of these values"
+    return None
+
+
+def _named(failure: psycopg2.Error) -> str:
+    return failure.diag.constraint_name or failure.diag.column_name or "unknown"
+
+
+def _is_unsendable(failure: BaseException | None) -> bool:
+    """What the driver refuses to send: NUL, or half of a character."""
+    return isinstance(failure, UnicodeEncodeError) or (isinstance(failure, ValueError) and "NUL" in str(failure))
 
 
 def _is_away(failure: BaseException) -> bool:

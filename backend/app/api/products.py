@@ -5,19 +5,20 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 from pydantic import BaseModel
 from sqlalchemy import select
 
 from backend.app.api import database, paging
 from backend.app.api.paging import After, FilterId, Limit, Page, RowId
 from backend.app.api.problems import documented
-from backend.app.api.security import GUARDED, KEYS
+from backend.app.api.security import GUARDED, needs
+from backend.app.api.security import router as guarded_router
 from backend.app.api.values import Body, FilterText, Kind, Reference, Text, optional
 from backend.app.catalog import rows
 from backend.app.catalog.rows import COMPANY_ROWS, PRODUCT_ROWS, PRODUCTS
 
-router = APIRouter(prefix="/products", tags=["catalog"], responses=documented(422, 503))
+router = guarded_router(prefix="/products", tags=["catalog"], responses=documented(422, 503))
 
 
 class NewProduct(Body):
@@ -78,7 +79,9 @@ def list_products(
     return paging.page(request, response, found, limit, lambda row: paging.cursor_of([row["id"]]))
 
 
-@router.post("", status_code=201, response_model=Product, dependencies=KEYS, responses={**GUARDED, **documented(409)})
+@router.post(
+    "", status_code=201, response_model=Product, dependencies=needs("operate"), responses={**GUARDED, **documented(409)}
+)
 def create_product(product: NewProduct, request: Request, response: Response, trace: database.Trace) -> Any:
     """Create a product; 409 when its external id is taken, 422 when its company is not there."""
     with database.transaction(trace) as connection:
@@ -94,14 +97,21 @@ def get_product(product_id: RowId) -> Any:
         return rows.find(connection, PRODUCTS, product_id)
 
 
-@router.patch("/{product_id}", response_model=Product, dependencies=KEYS, responses={**GUARDED, **documented(404, 409)})
+@router.patch(
+    "/{product_id}",
+    response_model=Product,
+    dependencies=needs("operate"),
+    responses={**GUARDED, **documented(404, 409)},
+)
 def change_product(product_id: RowId, product: ChangedProduct, trace: database.Trace) -> Any:
     """Change some fields of a product."""
     with database.transaction(trace) as connection:
         return rows.change(connection, PRODUCTS, product_id, product.given())
 
 
-@router.delete("/{product_id}", status_code=204, dependencies=KEYS, responses={**GUARDED, **documented(404)})
+@router.delete(
+    "/{product_id}", status_code=204, dependencies=needs("operate"), responses={**GUARDED, **documented(404)}
+)
 def delete_product(product_id: RowId, trace: database.Trace) -> None:
     """Delete a product."""
     with database.transaction(trace) as connection:

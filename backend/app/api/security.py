@@ -1,42 +1,47 @@
 """Who may do what. Reading is open, unless it shows what others have written; everything else needs a key whose role
 allows it: read, operate, admin. Without any key set, all is open in development and closed in production.
 
-Every guarded request is written to the audit log with its result, refused ones too, before its answer begins.
+The role hangs on the route, and is asked for when the router has chosen the route: nothing else decides what an
+address means. What changes something is written to the audit log with its result before its answer begins; what is
+refused, too, but many of one kind are one entry and a count.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from fastapi import Security
+from fastapi import APIRouter, Security
+from fastapi.params import Security as SecurityParameter
+from fastapi.routing import APIRoute
 from fastapi.security import APIKeyHeader, HTTPBearer
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from backend.app import keys, metrics
+from backend.app.api.edge.shares import network
 from backend.app.api.journal import Journal
 from backend.app.api.problems import documented, problem
 from backend.app.audit import Entry
 from backend.app.keys import Role
-from backend.app.log import LONGEST_SECRET, masked
 from backend.app.settings import settings
 
-SAFE: Final = ("GET", "HEAD", "OPTIONS")
-SECRET_PATHS: Final[dict[str, Role]] = {  # reading them shows what others have written, or done
-    "/api/v1/events/dead-letters": "read",
-    "/api/v1/audit-log": "admin",
-}
-ADMIN_PATHS: Final = ("/api/v1/celery/tasks/clear-all-caches",)
+READING: Final = frozenset({"GET", "HEAD"})
 CHALLENGE: Final = {"WWW-Authenticate": 'Bearer realm="citycache"'}
 LONGEST_PATH: Final = 300  # characters of a path in the audit log
-
-# For /docs only: the middleware decides, before a body is read.
-KEYS: Final = [
-    Security(APIKeyHeader(name="X-API-Key", auto_error=False)),
-    Security(HTTPBearer(auto_error=False)),
-]
 GUARDED: Final = documented(401, 403)
+_ID: Final = re.compile(r"-?[0-9]{1,19}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def needs(role: Role) -> list[Any]:
+    """Dependencies of a route, or of all routes of a router, that want a key with this role; the highest one counts."""
+    return [Security(scheme, scopes=[role]) for scheme in (_HEADER, _BEARER)]
+
+
+_HEADER: Final = APIKeyHeader(name="X-API-Key", auto_error=False)
+_BEARER: Final = HTTPBearer(auto_error=False)
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,11 @@ class Caller:
     address: str | None
     showed: bool  # whether any key was shown
     foreign: bool  # whether a page of another site sends it
+
+    @property
+    def share(self) -> str:
+        """Whose part of rates and pools it uses."""
+        return self.name or network(self.address)
 
 
 @dataclass(frozen=True)
@@ -68,50 +78,53 @@ def caller_of(scope: Scope) -> Caller:
         address = scope["client"][0] if scope.get("client") else None
         scope["citycache.caller"] = Caller(
             key.name if key else None, key.role if key else None, address, bool(shown),
-            foreign=origin is not None and origin.partition("://")[2] != headers.get("host"),
+            foreign=origin is not None and origin.partition("://")[2].lower() != headers.get("host", "").lower(),
         )  # fmt: skip
     caller: Caller = scope["citycache.caller"]
     return caller
 
 
-class Guard:
-    """Refuses guarded requests without a key that allows them, and writes each one down with its result."""
+class GuardedRoute(APIRoute):
+    """A route that asks for the role which hangs on it; one that changes something must have a role."""
 
-    def __init__(self, app: ASGIApp, journal: Journal) -> None:
-        self.app, self._journal = app, journal
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        super().__init__(path, endpoint, **options)
+        self.role = _role_of(self.dependencies)
+        if self.role is None and not READING.issuperset(self.methods or ()):
+            raise TypeError(f"{path} changes something and needs a role")
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let one request pass, or answer 401 or 403."""
-        role = needed(scope) if scope["type"] == "http" else None
-        if role is None:
-            return await self.app(scope, receive, send)
-        refusal = refused(caller_of(scope), role)
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let one request pass that this route has been chosen for, or answer 401 or 403."""
+        if self.role is None or scope["method"] not in (self.methods or ()):
+            return await super().handle(scope, receive, send)
+        journal: Journal = scope["app"].state.journal
+        refusal = refused(caller_of(scope), self.role)
         detail = refusal.sentence if refusal else None
 
         async def watched(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message).setdefault("Cache-Control", "no-store")
                 made = Headers(raw=message["headers"]).get("location")
-                await self._journal.write(_entry(scope, message["status"], detail or (made and _clean(made))))
+                if refusal or scope["method"] not in READING:  # reading adds nothing
+                    entry = _entry(scope, message["status"], detail or (made and made[:LONGEST_PATH]))
+                    await journal.keep(entry, refused=refusal is not None)
             await send(message)
 
         if refusal is None:
-            return await self.app(scope, receive, watched)
+            return await super().handle(scope, receive, watched)
         metrics.HTTP_REFUSED.labels(refusal.reason).inc()
         headers = CHALLENGE if refusal.status == 401 else None
-        answer = problem(refusal.status, refusal.sentence, scope["path"], headers=headers)
-        return await answer(scope, receive, watched)
+        await problem(refusal.status, refusal.sentence, scope["path"], headers=headers)(scope, receive, watched)
 
 
-def needed(scope: Scope) -> Role | None:
-    """The role that a request needs; None: it is open."""
-    path = scope["path"].removeprefix(scope.get("root_path", "")).rstrip("/")
-    for secret, role in SECRET_PATHS.items():
-        if path.startswith(secret) and scope["method"] in SAFE:
-            return role
-    if scope["method"] in SAFE:
-        return None
-    return "admin" if path in ADMIN_PATHS else "operate"
+def router(**options: Any) -> APIRouter:
+    """A router whose routes are guarded by the roles that hang on them."""
+    return APIRouter(route_class=GuardedRoute, **options)
+
+
+def _role_of(dependencies: Sequence[Any]) -> Role | None:
+    named = [name for one in dependencies if isinstance(one, SecurityParameter) for name in one.scopes or ()]
+    return max((role for role in keys.ROLES if role in named), key=keys.ROLES.index, default=None)
 
 
 def refused(caller: Caller, role: Role) -> Refusal | None:
@@ -132,15 +145,13 @@ def refused(caller: Caller, role: Role) -> Refusal | None:
 
 def _entry(scope: Scope, status: int, detail: str | None) -> Entry:
     caller = caller_of(scope)
-    return Entry(
-        caller.name, caller.role, caller.address, _clean(scope["method"])[:20], _clean(scope["path"]), status, detail
-    )  # fmt: skip
+    return Entry(caller.name, caller.role, caller.address, scope["method"], _path(scope), status, detail)
 
 
-def _clean(text: str) -> str:
-    """What PostgreSQL takes, and no secret that somebody has put into an address."""
-    cut = text[: LONGEST_PATH + LONGEST_SECRET]
-    return masked(cut.encode("utf-8", "replace").decode().replace("\0", "\ufffd"))[:LONGEST_PATH]
+def _path(scope: Scope) -> str:
+    """The address, with the parameter's name for whatever is no id: it may be a secret, or anything else."""
+    odd = {str(value): f"{{{name}}}" for name, value in scope["path_params"].items() if not _ID.fullmatch(str(value))}
+    return "/".join(odd.get(part, part) for part in scope["path"].strip().split("/"))[:LONGEST_PATH]
 
 
 def _shown(headers: Headers) -> bytes:

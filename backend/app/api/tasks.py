@@ -7,18 +7,19 @@ from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, Field, model_validator
 
 from backend.app.api import database
 from backend.app.api.paging import BIGINT_MAX
 from backend.app.api.problems import documented
-from backend.app.api.security import GUARDED, KEYS
+from backend.app.api.security import GUARDED, needs
+from backend.app.api.security import router as guarded_router
 from backend.app.api.values import Body, FilterText
 from backend.app.errors import NotFound
 from backend.app.tasks import ledger
 
-router = APIRouter(prefix="/celery/tasks", tags=["tasks"], responses=documented(422, 503))
+router = guarded_router(prefix="/celery/tasks", tags=["tasks"], responses=documented(422, 503))
 
 State = Literal["PENDING", "STARTED", "RETRY", "SUCCESS", "FAILURE", "REVOKED", "EXPIRED", "SKIPPED"]
 DOCUMENTED: Final = {
@@ -28,6 +29,7 @@ DOCUMENTED: Final = {
     "refresh_all_caches": "All three rebuilds, one after the other.",
     "clear_all_caches": "Empty the caches.",
 }
+DESTRUCTIVE: Final = ("clear_all_caches",)  # for admins
 
 
 class Started(BaseModel):
@@ -145,7 +147,11 @@ def _endpoint(name: str) -> Callable[..., Any]:
 
 for _name in DOCUMENTED:
     router.post(
-        f"/{_name.replace('_', '-')}", status_code=202, response_model=Started, dependencies=KEYS, responses=GUARDED
+        f"/{_name.replace('_', '-')}",
+        status_code=202,
+        response_model=Started,
+        dependencies=needs("admin" if _name in DESTRUCTIVE else "operate"),
+        responses=GUARDED,
     )(_endpoint(_name))
 
 
@@ -153,7 +159,7 @@ for _name in DOCUMENTED:
     "/replay-events",
     status_code=202,
     response_model=Started,
-    dependencies=KEYS,
+    dependencies=needs("operate"),
     responses={**GUARDED, **documented(409)},
 )
 def start_replay_events(request: Request, response: Response, replay: Replay | None = None) -> Any:

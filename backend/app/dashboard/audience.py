@@ -4,35 +4,39 @@ from __future__ import annotations
 
 import asyncio
 import json
-import signal
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
-MOST: Final = 50  # clients of one process
+from backend.app.api.edge import server
+from backend.app.api.edge.shares import Pool
+
+MOST: Final = 64  # clients of one process
+EACH: Final = 8  # of them with one key or address
 BACKLOG: Final = 200  # messages that a client may lag behind before it is let go; it comes back and gets all anew
 HEARTBEAT_SECONDS: Final = 10.0
 LOOK_SECONDS: Final = 0.5  # how often a quiet stream looks whether the server ends
 
 
 class Full(Exception):
-    """As many clients look already as one process serves."""
+    """As many clients look already as one process serves, or as one caller may have."""
 
 
 class Audience:
     """The clients of one event loop."""
 
     def __init__(self) -> None:
-        self._queues: set[asyncio.Queue[str | None]] = set()
+        self._queues: dict[asyncio.Queue[str | None], str] = {}  # by client, whose it is
+        self._places = Pool(MOST, EACH)
 
     def __len__(self) -> int:
         return len(self._queues)
 
-    def join(self, *first: str) -> AsyncIterator[str]:
-        """The messages of a new client, `first` before all others. Raises Full at once."""
-        if len(self._queues) >= MOST:
+    def join(self, caller: str, *first: str) -> AsyncIterator[str]:
+        """The messages of a new client of this caller, `first` before all others. Raises Full at once."""
+        if not self._places.take(caller):
             raise Full
         queue: asyncio.Queue[str | None] = asyncio.Queue(BACKLOG)
-        self._queues.add(queue)
+        self._queues[queue] = caller
         return self._messages(queue, first)
 
     def send(self, message: str) -> None:
@@ -48,8 +52,12 @@ class Audience:
         for queue in list(self._queues):
             self._let_go(queue)
 
+    def _leave(self, queue: asyncio.Queue[str | None]) -> None:
+        if (caller := self._queues.pop(queue, None)) is not None:
+            self._places.give(caller)
+
     def _let_go(self, queue: asyncio.Queue[str | None]) -> None:
-        self._queues.discard(queue)
+        self._leave(queue)
         while not queue.empty():
             queue.get_nowait()
         queue.put_nowait(None)
@@ -59,7 +67,7 @@ class Audience:
             for message in first:
                 yield message
             quiet = 0.0
-            while not server_ends():
+            while not server.ends():
                 try:
                     following = await asyncio.wait_for(queue.get(), LOOK_SECONDS)
                 except TimeoutError:
@@ -72,16 +80,9 @@ class Audience:
                     return
                 yield following
         finally:
-            self._queues.discard(queue)
+            self._leave(queue)
 
 
 def event(name: str, data: Any) -> str:
     """One server-sent event."""
     return f"event: {name}\ndata: {json.dumps(data, separators=(',', ':'), default=str)}\n\n"
-
-
-def server_ends() -> bool:
-    """Whether uvicorn has been told to end. It waits for open responses, and a stream is one that never ends by itself;
-    of the signal it tells nobody but its own handler's object."""
-    server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
-    return bool(getattr(server, "should_exit", False))

@@ -45,13 +45,13 @@ class Asset:
     etag: str
 
 
-@router.api_route("/", methods=["GET", "HEAD"])
+@router.get("/")
 async def page(request: Request) -> Response:
     """The console."""
     return _answer(request, "index.html")
 
 
-@router.api_route("/console/{name}", methods=["GET", "HEAD"])
+@router.get("/console/{name}")
 async def part(request: Request, name: str) -> Response:
     """Script, style or icon."""
     return _answer(request, name)

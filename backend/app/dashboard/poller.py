@@ -62,15 +62,15 @@ class Poller:
         await self._told.wait()  # each look has its deadlines
         return self._state
 
-    def stream(self) -> AsyncIterator[str]:
-        """Server-sent events for one client. Raises audience.Full.
+    def stream(self, caller: str) -> AsyncIterator[str]:
+        """Server-sent events for one client of a caller. Raises audience.Full.
 
         `hello` says that from here on no change of a city is missed: then is the time to read all of them.
         """
         self._want()
         greeting = [RETRY, HELLO] if self._watching else [RETRY]
         known = [event("state", self._state)] if self._told.is_set() else []
-        return self._audience.join(*greeting, *known)
+        return self._audience.join(caller, *greeting, *known)
 
     def stop(self) -> None:
         """End all streams and the poller."""

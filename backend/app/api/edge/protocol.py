@@ -1,0 +1,153 @@
+"""HTTP from the socket on: uvicorn's protocol, with bounds on what one connection may hold and for how long.
+
+The parser keeps whatever comes until a header has ended, and waits for ever; so both are bounded before it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+from typing import Any, Final, Literal
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from backend.app import metrics
+from backend.app.api.edge.forwarding import PEER
+from backend.app.api.edge.shares import Pool, network
+from backend.app.api.limits import HEADERS
+from backend.app.api.problems import problem
+
+LONGEST_TARGET: Final = 8_192  # bytes of path and query
+LARGEST_HEAD: Final = 32_768  # bytes of a request's line and headers
+MOST_HEADERS: Final = 100
+READ_SECONDS: Final = 10.0  # for a whole request to arrive
+WRITE_SECONDS: Final = 30.0  # in which a client takes something of what it has asked for
+MOST_CONNECTIONS: Final = 4_000
+_OPEN_FILES: Final = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+Refusal = tuple[int, str]
+TOO_LONG: Final = (414, f"the address is longer than {LONGEST_TARGET:,} bytes")
+TOO_LARGE: Final = (431, f"the headers are larger than {LARGEST_HEAD:,} bytes, or more than {MOST_HEADERS}")
+TOO_SLOW: Final = (408, f"the request did not arrive within {READ_SECONDS:g} s")
+TOO_MANY: Final = (503, "this address has as many connections as one may have, or all are taken")
+INVALID: Final = (400, "this is not a valid HTTP request")
+
+
+def _connections() -> Pool:
+    """Files are for other things as well; one address gets half of the connections."""
+    places = min(MOST_CONNECTIONS, max(16, _OPEN_FILES // 2)) if _OPEN_FILES > 0 else MOST_CONNECTIONS
+    return Pool(places, places // 2)
+
+
+class Stop(Exception):
+    """The parser is told to stop."""
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """One connection."""
+
+    pool: Pool = _connections()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._caller: str | None = None  # who holds a place of the pool
+        self._in_head, self._head = False, 0  # bytes of the present head so far
+        self._refusal: Refusal = INVALID
+        self._timers: dict[Literal["read", "write"], asyncio.TimerHandle] = {}
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take a place of the pool, or end."""
+        super().connection_made(transport)
+        caller = network(self.client[0] if self.client else None)
+        if not self.pool.take(caller):
+            return self._refuse(TOO_MANY)
+        self._caller = caller
+        self._within("read", READ_SECONDS)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Give the place back."""
+        for timer in self._timers.values():
+            timer.cancel()
+        if self._caller is not None:
+            self.pool.give(self._caller)
+            self._caller = None
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the parser, which must come to the end of a head in time."""
+        if "read" not in self._timers:
+            self._within("read", READ_SECONDS)
+        super().data_received(data)
+        self._head = self._head + len(data) if self._in_head else 0
+        if self._head > LARGEST_HEAD and not self.transport.is_closing():
+            self._refuse(TOO_LONG if not self.headers and len(self.url) > LONGEST_TARGET else TOO_LARGE)
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        super().on_message_begin()
+        self._in_head, self._size = True, 0
+        self.scope[PEER] = (self.client, self.scheme)  # type: ignore[typeddict-unknown-key]
+
+    def on_url(self, url: bytes) -> None:
+        """A piece of the address."""
+        super().on_url(url)
+        if len(self.url) > LONGEST_TARGET:
+            self._stop(TOO_LONG)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A whole header."""
+        super().on_header(name, value)
+        self._size += len(name) + len(value)
+        if self._size > LARGEST_HEAD or len(self.headers) > MOST_HEADERS:
+            self._stop(TOO_LARGE)
+
+    def on_headers_complete(self) -> None:
+        """The head has ended."""
+        self._in_head = False
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """The whole request is here."""
+        self._cancel("read")
+        super().on_message_complete()
+
+    def pause_writing(self) -> None:
+        """The client does not take what it has asked for."""
+        super().pause_writing()
+        self._within("write", WRITE_SECONDS)
+
+    def resume_writing(self) -> None:
+        """It does again."""
+        self._cancel("write")
+        super().resume_writing()
+
+    def send_400_response(self, msg: str) -> None:
+        """What the parser does not take is refused, with the reason that stopped it."""
+        self._refuse(self._refusal)
+
+    def _stop(self, refusal: Refusal) -> None:
+        self._refusal = refusal
+        raise Stop
+
+    def _within(self, what: Literal["read", "write"], seconds: float) -> None:
+        self._cancel(what)
+        self._timers[what] = self.loop.call_later(seconds, self._late, what)
+
+    def _cancel(self, what: Literal["read", "write"]) -> None:
+        if timer := self._timers.pop(what, None):
+            timer.cancel()
+
+    def _late(self, what: Literal["read", "write"]) -> None:
+        self._timers.pop(what, None)
+        if what == "read" and self.cycle is None:
+            return self._refuse(TOO_SLOW)
+        metrics.HTTP_REFUSED.labels("slow").inc()
+        self.transport.abort()
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """Answer without the application, and end the connection."""
+        metrics.HTTP_REFUSED.labels({408: "slow", 503: "connections"}.get(refusal[0], "head")).inc()
+        answer = problem(*refusal, headers={**HEADERS, "Connection": "close"})
+        lines = [name + b": " + value + b"\r\n" for name, value in answer.raw_headers]
+        self.transport.write(b"".join([STATUS_LINE[refusal[0]], *lines, b"\r\n", bytes(answer.body)]))
+        self.transport.close()

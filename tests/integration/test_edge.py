@@ -1,0 +1,201 @@
+"""The edge, by the documented command: what one caller may hold, for how long, and whose address is believed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from backend.app.api.edge import protocol
+from backend.app.embedded import spawn
+from tests.servers import ROOT
+from tests.system import SCRIPTS
+from tests.waiting import until
+
+SLOW = protocol.READ_SECONDS + 6
+
+
+class Api:
+    """A process of the API, without any server behind it."""
+
+    def __init__(self, place: Path, files: int = 1024, **variables: str) -> None:
+        self.port = spawn.free_port()
+        self._log = place / "api.log"
+        environment = {"OBSERVER": "false", "DATABASE_URL": "postgresql://a@127.0.0.1:1/a", "API_KEY": "", **variables}
+        command = f"ulimit -n {files}; exec {SCRIPTS}/uvicorn backend.app.main:app --port {self.port}"
+        self.process = spawn.spawn(["sh", "-c", command], log=self._log, env={**os.environ, **environment}, cwd=ROOT)
+        until(self._is_live, 60, "the API answers")
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def connect(self, source: str = "127.0.0.1") -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=SLOW, source_address=(source, 0))
+
+    def ask(self, path: str = "/health/live", source: str = "127.0.0.1", method: str = "GET", **headers: str) -> str:
+        """Everything that comes back until the server closes."""
+        with closing(self.connect(source)) as connection:
+            given = {"Host": "localhost", "Connection": "close", **{k.replace("_", "-"): v for k, v in headers.items()}}
+            lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in given.items()), "", ""]
+            with suppress(OSError):  # it may answer before it has read all
+                connection.sendall("\r\n".join(lines).encode())
+            return rest(connection)
+
+    def _is_live(self) -> bool:
+        assert self.process.poll() is None, self.log
+        with suppress(OSError):
+            return " 200 " in self.ask()
+        return False
+
+
+def rest(connection: socket.socket) -> str:
+    found = b""
+    with suppress(ConnectionError):
+        while piece := connection.recv(65_536):
+            found += piece
+    return found.decode(errors="replace")
+
+
+@contextmanager
+def running(place: Path, files: int = 1024, **variables: str) -> Iterator[Api]:
+    api = Api(place, files, **variables)
+    try:
+        yield api
+    finally:
+        spawn.end(api.process, 15, 10)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    with running(tmp_path_factory.mktemp("edge")) as api:
+        yield api
+
+
+@pytest.mark.parametrize("length", [9_000, 30_000, 60_000, 100_000, 1_000_000])
+def test_a_long_address_is_refused_at_once_and_holds_up_nobody(api: Api, length: int) -> None:
+    begin = time.monotonic()
+    answer = api.ask("/health/live?" + "a" * length)
+    assert " 200 " in api.ask()
+    assert time.monotonic() - begin < 5
+    assert answer == "" or answer.startswith("HTTP/1.1 414 ")
+
+
+def test_an_address_that_is_not_too_long_is_answered(api: Api) -> None:
+    assert api.ask("/health/live?" + "a" * 8_000).startswith("HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("header", ["X-Forwarded-For", "X-Api-Key", "Cookie", "traceparent", "Origin"])
+def test_a_long_header_holds_up_nobody(api: Api, header: str) -> None:
+    begin = time.monotonic()
+    for length, status in ((30_000, "200"), (40_000, "431"), (200_000, "431")):
+        answer = api.ask(**{header.replace("-", "_"): "a" * length})
+        assert answer == "" or answer.startswith(f"HTTP/1.1 {status} "), length
+    assert time.monotonic() - begin < 5
+
+
+def test_more_headers_than_anybody_needs_are_refused(api: Api) -> None:
+    assert api.ask(**{f"X-{number}": "" for number in range(200)}).startswith("HTTP/1.1 431 ")
+
+
+def test_headers_without_end_take_no_memory(api: Api) -> None:
+    process = psutil.Process(api.process.pid)
+    before = process.memory_info().rss
+    with closing(api.connect()) as connection, suppress(OSError):
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nX-A: ")
+        for _ in range(100):
+            connection.sendall(b"a" * 2**20)
+    assert process.memory_info().rss - before < 20 * 2**20
+
+
+@pytest.mark.parametrize(
+    "half",
+    [b"", b"G", b"GET / HTTP/1.1\r\nHost: loc", b"\r\n\r\n\r\n",
+     b"POST /api/v1/cities HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{",
+     b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\nGET /health/live HTTP/1.1\r\nHos"],
+)  # fmt: skip
+def test_half_a_request_is_not_waited_for_for_ever(api: Api, half: bytes) -> None:
+    with closing(api.connect()) as connection:
+        connection.sendall(half)
+        begin = time.monotonic()
+        rest(connection)
+        assert time.monotonic() - begin < SLOW - 1
+
+
+def test_what_is_no_request_is_a_problem(api: Api) -> None:
+    with closing(api.connect()) as connection:
+        connection.sendall(b"\x16\x03\x01 nonsense\r\n\r\n")
+        answer = rest(connection)
+    assert answer.startswith("HTTP/1.1 400 ")
+    assert "application/problem+json" in answer
+
+
+def test_one_address_leaves_connections_for_others(tmp_path: Path) -> None:
+    with running(tmp_path, files=256) as api, ExitStack() as held:
+        for _ in range(150):
+            held.enter_context(closing(api.connect())).sendall(b"GET / HTTP/1.1\r\n")
+        assert api.ask(source="127.0.0.1").startswith("HTTP/1.1 503 ")
+        assert api.ask(source="127.0.0.2").startswith("HTTP/1.1 200 ")
+        held.close()
+        until(lambda: api.ask().startswith("HTTP/1.1 200 "), 5)
+
+
+def test_one_address_leaves_event_streams_for_others(api: Api) -> None:
+    with ExitStack() as held:
+        answers = []
+        for _ in range(9):
+            stream = held.enter_context(closing(api.connect()))
+            stream.sendall(b"GET /api/v1/console/stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            answers.append(stream.recv(15))
+        assert [answer[9:12] for answer in answers] == [b"200"] * 8 + [b"503"]
+        other = held.enter_context(closing(api.connect("127.0.0.2")))
+        other.sendall(b"GET /api/v1/console/stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert other.recv(15)[9:12] == b"200"
+
+
+FORWARDED = {"X_Forwarded_For": "203.0.113.9", "X_Forwarded_Proto": "https"}
+
+
+def test_no_proxy_is_believed_unless_it_is_named(api: Api) -> None:
+    api.ask("/health/live?unnamed", **FORWARDED)
+    until(lambda: "unnamed" in api.log, 5)
+    assert "203.0.113.9" not in api.log
+
+
+def test_a_named_proxy_is_believed(tmp_path: Path) -> None:
+    with running(tmp_path, TRUSTED_PROXIES="127.0.0.1, 198.51.100.0/24") as api:
+        said = {
+            "a": "203.0.113.9", "b": "6.6.6.6, 203.0.113.9, 198.51.100.7", "c": "'; DROP TABLE x --, 203.0.113.9:80",
+            "d": "[2001:db8::9]:80", "e": "x" * 5_000, "f": "", "g": "203.0.113.9, nonsense", "h": ",,,",
+        }  # fmt: skip
+        for name, value in said.items():
+            api.ask(f"/health/live?{name}=", X_Forwarded_For=value)
+        api.ask("/health/live?z=", source="127.0.0.2", X_Forwarded_For="203.0.113.9")
+        until(lambda: "?z=" in api.log, 5)
+        found = {name: address for address, name in re.findall(r" (\S+):\d+ - \"GET /health/live\?(\w)=", api.log)}
+    proxy = "127.0.0.1"
+    wanted = {"a": "203.0.113.9", "b": "203.0.113.9", "c": "203.0.113.9", "d": "2001:db8::9", "e": proxy, "f": proxy}
+    assert found == {**wanted, "g": proxy, "h": proxy, "z": "127.0.0.2"}
+
+
+@pytest.mark.parametrize("number", [15, 2])
+def test_ends_with_exit_code_zero_and_writes_json_only(tmp_path: Path, number: int) -> None:
+    with running(tmp_path, LOG_FORMAT="json") as api:
+        api.ask("/nowhere")
+        with closing(api.connect()) as stream:
+            stream.sendall(b"GET /api/v1/console/stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            stream.recv(15)
+            api.process.send_signal(number)
+            assert api.process.wait(15) == 0
+        lines = api.log.splitlines()
+    assert len(lines) > 5
+    assert all(json.loads(line)["level"] for line in lines)
+    assert "Started server process" in lines[0]
