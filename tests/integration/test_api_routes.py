@@ -60,9 +60,10 @@ def reached(app: Any, method: str, path: str) -> Any:
 def test_no_way_of_writing_an_address_reaches_a_guarded_endpoint_without_a_key(locked: Client, plain: Plain) -> None:
     chosen: list[tuple[str, str]] = []
     tried = {(method, address) for _, address in routes(locked.app) for method in METHODS}
-    tried |= {(method, variant) for method, address in routes(locked.app) for variant in variants(address)}
+    guarded = [(method, address) for method, address in routes(locked.app) if method != "GET" or address in SECRET]
+    tried |= {(method, variant) for method, address in guarded for variant in variants(address)}
     for method, variant in sorted(tried):
-        if variant.startswith("/api/v1/console/stream") and method in ("GET", "HEAD"):
+        if "console/stream" in variant.lower() and method in ("GET", "HEAD"):
             continue  # never ends
         answer = locked.request(method, f"http://localhost{variant}", follow_redirects=False)
         path = answer.request.url.path
