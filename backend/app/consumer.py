@@ -28,16 +28,15 @@ from backend.app import metrics, tracing
 from backend.app.caches.keys import lane_halves
 from backend.app.dead_letters import DeadLetter, beginning, unreadable
 from backend.app.settings import settings
-from backend.app.worker import holding
+from backend.app.worker import holding, starting
 from backend.app.worker.attempts import MOST_DEATHS, Suspect
+from backend.app.worker.starting import InFlight
 from events import contract, foreign, times, topology
 from events.contract import Hint
 from events.errors import Malformed
 
 log = logging.getLogger(__name__)
 TASK: Final = "apply_catalog_events"
-KEYS_A_LANE: Final = 4  # from which on a batch counts as large: it leaves hardly a lane to others
-ALONE_SECONDS: Final = 0.5  # that a large batch has to itself; one that takes longer is in trouble, and others go on
 SUSPECT_DELIVERIES: Final = 3  # a message that came back this often is applied alone: it may be what kills workers
 MOST_LETTER_BYTES: Final = 4 * 1024 * 1024  # of the bodies in one batch's dead letters
 MOST_KEPT_BYTES: Final = 16 * 1024 * 1024  # of all that this worker holds; of further bodies only the beginning
@@ -227,21 +226,19 @@ class EventConsumer(bootsteps.StartStopStep):
     def _dispatch(self) -> None:
         """Start batches while slots are free; what is left waits for one and grows."""
         self._timer = None
-        while len(self._in_flight) < settings().batches_in_flight:
-            if not self._closed and not self._open.tags:
+        while self._closed or self._open.tags:
+            if (seconds := self._pause()) is None:
                 return
-            if (seconds := self._seconds_alone()) > 0:
+            if seconds > 0:
                 self._dispatch_in(seconds)
                 return
             if not self._closed:
                 self._close_batch()
             self._start(self._closed.popleft())
 
-    def _seconds_alone(self) -> float:
-        """How long the next batch waits for a large one: beside it, it would wait for its lanes instead of growing."""
-        least, now = KEYS_A_LANE * settings().patch_lanes, time.monotonic()
-        large = [batch for batch in self._in_flight if batch.under_way and len(batch.hints) > least]
-        return max((batch.started + ALONE_SECONDS - now for batch in large), default=0.0)
+    def _pause(self) -> float | None:
+        in_flight = (InFlight(len(batch.hints), batch.started, batch.under_way > 0) for batch in self._in_flight)
+        return starting.pause(in_flight, settings().batches_in_flight, settings().patch_lanes, time.monotonic())
 
     def _start(self, gathered: Gathered) -> None:
         gathered.started = time.monotonic()

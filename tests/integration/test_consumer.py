@@ -14,6 +14,7 @@ from backend.app import consumer
 from backend.app import settings as own
 from backend.app.celery_app import app
 from backend.app.consumer import SUSPECT_DELIVERIES, EventConsumer, read
+from backend.app.worker import starting
 from events import contract
 
 TIME = "2026-11-24T10:00:00.000000Z"
@@ -205,7 +206,7 @@ def test_a_large_batch_that_takes_long_holds_up_nobody(step: Step, monkeypatch: 
     step.deliver([1])
     step.tick()
 
-    monkeypatch.setattr(consumer, "ALONE_SECONDS", 0.0)
+    monkeypatch.setattr(starting, "ALONE_SECONDS", 0.0)
     step.tick()
 
     assert [batch.events for batch in step.begun[len(first) :]] == [1]

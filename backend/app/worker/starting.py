@@ -1,0 +1,31 @@
+"""When the next batch of events starts; knows nothing of Celery, the broker or the clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+KEYS_A_LANE: Final = 4  # from which on a batch counts as large: it leaves hardly a lane to others
+ALONE_SECONDS: Final = 0.5  # that a large batch has to itself; one that takes longer is in trouble, and others go on
+
+
+@dataclass(frozen=True)
+class InFlight:
+    """A batch that has its slot."""
+
+    keys: int
+    started: float  # monotonic seconds
+    is_under_way: bool  # False: it only waits for those before it to be acknowledged, and keeps its slot
+
+
+def pause(in_flight: Iterable[InFlight], slots: int, lanes: int, now: float) -> float | None:
+    """Seconds until the next batch may start, 0 for at once; None: not before one of these ends.
+
+    Beside a large one it would wait for its lanes in the database instead of growing here.
+    """
+    batches = list(in_flight)
+    if len(batches) >= slots:
+        return None
+    large = (batch.started for batch in batches if batch.is_under_way and batch.keys > KEYS_A_LANE * lanes)
+    return max((started + ALONE_SECONDS - now for started in large if now < started + ALONE_SECONDS), default=0.0)
