@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from alembic import context
-from sqlalchemy import create_engine
+from sqlalchemy import NullPool
 
 from backend.app import (
     audit,  # noqa: F401
@@ -19,7 +19,7 @@ from backend.app.tasks import replays, runs  # noqa: F401
 
 MIGRATION_LOCK = 0x6D696772  # 'migr'
 
-engine = create_engine(db.url(), connect_args=db.arguments("migrate", statement_ms=600_000))
+engine = db.make_engine("migrate", statement_ms=600_000, poolclass=NullPool)
 catalog = definition.current()
 with db.translated(), engine.connect() as connection:
     context.configure(

@@ -29,7 +29,7 @@ from kombu import Exchange, Queue
 from backend.app import db, exposing, garbage, log, metrics, reconnecting, stopping, tracing
 from backend.app.errors import CitycacheError
 from backend.app.settings import settings
-from backend.app.startup import warn_on_default_passwords
+from backend.app.startup import end_on_unfit_database, warn_on_default_passwords
 from backend.app.worker import holding, questions
 from events import foreign, tls
 from events.topology import MAINTENANCE, PATCHES
@@ -128,6 +128,7 @@ worker_process_init.connect(stopping.with_the_worker)
 def _logging(**kwargs: Any) -> None:
     log.configure(settings().log_format, settings().log_level)
     warn_on_default_passwords(settings())
+    end_on_unfit_database()
     for name in ("celery.worker.strategy", "celery.app.trace"):  # two lines a batch; the ledger has them, and more
         logging.getLogger(name).setLevel(logging.DEBUG if settings().log_level == "DEBUG" else logging.WARNING)
 

@@ -12,7 +12,7 @@ import click
 
 from backend.app import log
 from backend.app.embedded.errors import EmbeddedError
-from backend.app.errors import BadDefinition, BadSetting, CitycacheError
+from backend.app.errors import BadDefinition, BadSetting, CitycacheError, DatabaseUnfit
 from backend.app.settings import settings
 from events.errors import EventError
 
@@ -134,7 +134,7 @@ def main(arguments: list[str] | None = None) -> Any:
     try:
         log.configure(settings().log_format, settings().log_level)
         group(arguments, prog_name="citycache")
-    except (BadSetting, BadDefinition) as failure:
+    except (BadSetting, BadDefinition, DatabaseUnfit) as failure:
         fail(str(failure), WRONG)
     except (CitycacheError, EmbeddedError, EventError) as failure:
         fail(str(failure), NO)

@@ -1,30 +1,36 @@
 """Connections to PostgreSQL: one engine a process, made at first use and made anew after a fork.
 
-Every connection has deadlines: for connecting, for a statement, for a dead peer, and for a transaction left open.
+Every connection is made by `connect`. It has deadlines: for connecting, for a statement, for a dead peer, and for a
+transaction left open; and it is asked for every setting on which a result could depend (`database/session.py`).
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import psycopg2
 import psycopg2.errors
-from sqlalchemy import Connection, Engine, create_engine, make_url
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from backend.app.catalog import definition
+from backend.app.database import address, session
 from backend.app.errors import BadSetting, DatabaseAway, TooLong
 from backend.app.settings import settings
 
-CONNECT_SECONDS = 2  # libpq takes no less
-STATEMENT_MS = 60_000  # a patch takes milliseconds; whoever needs longer says so for its transaction
-IDLE_TRANSACTION_MS = 120_000  # a transaction that nobody ends holds back vacuum for all
-DEAD_PEER = {  # a peer that is gone without a word is noticed within about 15 s
+DIALECT: Final = "postgresql+psycopg2://"  # the address is `connect`'s business
+CONNECT_SECONDS: Final = 2  # for each host; libpq takes no less
+STATEMENT_MS: Final = 60_000  # a patch takes milliseconds; whoever needs longer says so for its transaction
+PROOFS: Final = 3  # looks at two sessions of a process that starts
+DEAD_PEER: Final = {  # a peer that is gone without a word is noticed within about 15 s
     "keepalives": 1,
     "keepalives_idle": 5,
     "keepalives_interval": 3,
@@ -46,7 +52,7 @@ _engines: dict[int, Engine] = {}  # by process id: a forked child must not use i
 
 
 def url() -> str:
-    """The SQLAlchemy URL; raises BadSetting when DATABASE_URL is not set."""
+    """DATABASE_URL; raises BadSetting when it is not set."""
     if not settings().database_url:
         raise BadSetting("DATABASE_URL is not set: set it, or start everything with 'citycache up'")
     return settings().database_url
@@ -57,20 +63,62 @@ def search_path() -> str:
     return definition.current().search_path
 
 
-def arguments(name: str, statement_ms: int = STATEMENT_MS) -> dict[str, Any]:
-    """Keyword arguments for psycopg2.connect: deadlines and the name that pg_stat_activity shows."""
-    path = search_path().replace("\\", "\\\\").replace(" ", "\\ ")
-    options = (
-        f"-c search_path={path} -c statement_timeout={statement_ms}"
-        f" -c idle_in_transaction_session_timeout={IDLE_TRANSACTION_MS}"
-        " -c tcp_keepalives_idle=5 -c tcp_keepalives_interval=3 -c tcp_keepalives_count=3"
-    )
-    return {
+def connect(name: str, statement_ms: int = STATEMENT_MS, to: str = "") -> psycopg2.extensions.connection:
+    """A connection in autocommit, to the first host of the URL (`to`, or DATABASE_URL) that is fit for writing.
+
+    `name` is what pg_stat_activity shows. Raises the driver's errors, and DatabaseUnfit.
+    """
+    return _marked(name, statement_ms, to)[0]
+
+
+def _marked(name: str, statement_ms: int, to: str = "") -> tuple[psycopg2.extensions.connection, str]:
+    wishes: dict[str, Any] = {
+        **address.parameters(to or url()),
         "connect_timeout": CONNECT_SECONDS,
         "application_name": f"citycache {name}",
-        "options": options,
+        "client_encoding": "UTF8",  # psycopg2 looks at it while it connects
         **DEAD_PEER,
     }
+    connection = cast("psycopg2.extensions.connection", psycopg2.connect(**wishes))
+    try:
+        connection.autocommit = True
+        return connection, session.begin(connection, statement_ms, search_path())
+    except BaseException:
+        connection.close()
+        raise
+
+
+def prove() -> None:
+    """Show that sessions of this process are its own. Raises DatabaseUnfit where they are not, and DatabaseAway."""
+    with translated():
+        first, mark = _marked("start", STATEMENT_MS)
+        with closing(first):
+            second, other = _marked("start", STATEMENT_MS)
+            with closing(second):
+                for _ in range(PROOFS):
+                    session.check(first, mark)
+                    session.check(second, other)
+
+
+def make_engine(name: str, statement_ms: int = STATEMENT_MS, **pool: Any) -> Engine:
+    """An engine on connections of `connect`; `pool` goes to SQLAlchemy."""
+
+    def connection() -> psycopg2.extensions.connection:
+        made = connect(name, statement_ms)
+        made.autocommit = False
+        return made
+
+    made = create_engine(DIALECT, creator=connection, **pool)
+    event.listen(made, "handle_error", _leave_standby)
+    return made
+
+
+def _leave_standby(context: ExceptionContext) -> None:
+    """A transaction that should write and may not is on a server that is no primary: that connection is of no use."""
+    if isinstance(context.original_exception, psycopg2.errors.ReadOnlySqlTransaction):
+        raw = context.connection and context.connection.connection.dbapi_connection
+        if raw is not None and not cast("psycopg2.extensions.connection", raw).readonly:
+            context.is_disconnect = True
 
 
 def engine(name: str = "task", statement_ms: int = STATEMENT_MS, size: int = 10) -> Engine:
@@ -78,14 +126,14 @@ def engine(name: str = "task", statement_ms: int = STATEMENT_MS, size: int = 10)
     pid = os.getpid()
     if pid not in _engines:
         _engines.clear()
-        _engines[pid] = create_engine(
-            url(),
+        _engines[pid] = make_engine(
+            name,
+            statement_ms,
             pool_size=size,
             max_overflow=size,
             pool_timeout=CONNECT_SECONDS,
             pool_pre_ping=True,
             pool_use_lifo=True,
-            connect_args=arguments(name, statement_ms),
         )
     return _engines[pid]
 
@@ -105,7 +153,7 @@ def translated() -> Iterator[None]:
         yield
     except PoolTimeout as failure:
         raise DatabaseAway("no database connection became free in time") from failure
-    except (DBAPIError, psycopg2.OperationalError, psycopg2.InterfaceError) as failure:
+    except (DBAPIError, psycopg2.Error) as failure:
         if is_too_long(failure):
             raise TooLong(f"the database took too long: {_first_line(failure)}") from failure
         if is_away(failure):
@@ -118,6 +166,8 @@ def is_away(failure: BaseException) -> bool:
     wrong or took too long."""
     origin = failure.orig if isinstance(failure, DBAPIError) else failure
     if isinstance(failure, DBAPIError) and failure.connection_invalidated:
+        return True
+    if isinstance(failure, psycopg2.errors.ReadOnlySqlTransaction):  # plain connections only write: this is a standby
         return True
     if isinstance(origin, FAULTS_OF_A_STATEMENT):
         return False
@@ -160,18 +210,12 @@ def snapshot() -> Iterator[Connection]:
 
 def direct(name: str, statement_ms: int = STATEMENT_MS) -> psycopg2.extensions.connection:
     """A connection of its own, in autocommit, for session locks; raises DatabaseAway."""
-    parsed = make_url(url())
     with translated():
-        connection = psycopg2.connect(
-            parsed.set(drivername="postgresql").render_as_string(hide_password=False), **arguments(name, statement_ms)
-        )
-    connection.autocommit = True
-    return cast("psycopg2.extensions.connection", connection)
+        return connect(name, statement_ms)
 
 
 def migrate() -> None:
     """Bring the schema to the newest version; safe to run from several processes at once."""
-    from alembic import command
-    from alembic.config import Config
-
-    command.upgrade(Config(str(Path(__file__).parents[1] / "alembic.ini")), "head")
+    prove()
+    with translated():
+        command.upgrade(Config(str(Path(__file__).parents[1] / "alembic.ini")), "head")

@@ -9,10 +9,12 @@ CitycacheError
 ├── BadFeedLine         a line of a change feed cannot be applied
 ├── Refused             the operation is not possible in this set-up
 ├── Stalled             work waits and does not advance
+├── BeingQueued         another process is about to queue this run
 └── Away                a server did not answer in time
     ├── DatabaseAway
     │   ├── LanesHeld       another transaction has held lanes for too long
     │   └── EveryKeyFails   what a patch needs is not there, whichever key it is of
+    │   └── DatabaseUnfit   the database is there, and cannot be used as it is set up
     ├── TooLong         a statement took longer than it may
     └── BrokerAway
 """
@@ -73,6 +75,10 @@ class Stalled(CitycacheError):
     """Work waits and does not advance."""
 
 
+class BeingQueued(CitycacheError):
+    """Another process is about to queue this run."""
+
+
 class Away(CitycacheError):
     """A server that is needed did not answer in time."""
 
@@ -87,6 +93,10 @@ class LanesHeld(DatabaseAway):
 
 class EveryKeyFails(DatabaseAway):
     """The database is there, but patches of other keys fail as well: nothing is wrong with these."""
+
+
+class DatabaseUnfit(DatabaseAway):
+    """The database is there, and cannot be used as it is set up: whoever starts refuses, whoever runs waits."""
 
 
 class TooLong(Away):

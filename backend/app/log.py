@@ -17,6 +17,7 @@ from urllib.parse import quote, unquote
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
+from backend.app.database import address
 from backend.app.settings import Settings, settings
 
 MASK: Final = "***"
@@ -125,9 +126,9 @@ def _traceback(formatter: logging.Formatter, record: logging.LogRecord) -> list[
 
 @cache
 def _secrets(own: Settings) -> set[str]:
-    urls = [own.database_url, *own.celery_broker_url.split(";")]
+    urls = own.celery_broker_url.split(";")
     keys = [part.strip().split(":", 2)[-1] for part in own.api_keys.split(",")]
-    found = {own.api_key, *keys, *(_password(url) for url in urls)}
+    found = {own.api_key, *keys, *(_password(url) for url in urls), address.password(own.database_url)}
     both = found | {quote(secret, safe="") for secret in found} | {unquote(secret) for secret in found}
     return {secret for secret in both if len(secret) >= SHORTEST_SECRET and secret not in ("citycache",)}
 

@@ -40,7 +40,7 @@ from backend.app.api.metrics import Measured
 from backend.app.dashboard import page
 from backend.app.observing.observer import Observer
 from backend.app.settings import settings
-from backend.app.startup import warn_on_default_passwords
+from backend.app.startup import end_on_unfit_database, warn_on_default_passwords
 
 TRACES: Final[TelemetryConfig] = {"metrics": False, "logs": False, "operation_spans": False}  # FastAPI's: only requests
 
@@ -71,6 +71,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     server.take_over()
     log.configure(settings().log_format, settings().log_level)
     warn_on_default_passwords(settings())
+    await anyio.to_thread.run_sync(end_on_unfit_database)
     tracing.begin("api")
     database.prepare()
     observer = Observer()

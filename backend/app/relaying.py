@@ -16,7 +16,7 @@ from backend.app import db, exposing, garbage, metrics, tracing
 from backend.app.errors import Away
 from backend.app.relay_metrics import Counted, Published
 from backend.app.settings import settings
-from backend.app.startup import warn_on_default_passwords
+from backend.app.startup import refuse_unfit_database, warn_on_default_passwords
 from events.outbox import Outbox
 from events.publisher import Publisher
 from events.relay import Pace, Relay
@@ -48,6 +48,7 @@ def run() -> None:
     The relay runs in a thread: a signal reaches no Python code in a thread that waits for the database.
     """
     warn_on_default_passwords(settings())
+    refuse_unfit_database()
     exposing.serve(metrics.RELAY)
     tracing.begin("relay")
     garbage.collect_seldom()

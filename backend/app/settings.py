@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from backend.app.access import addresses
+from backend.app.database import address
 from backend.app.errors import BadSetting
 from backend.app.keys import Key, all_of, check, find, parse
 from events import tls
@@ -26,7 +27,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", case_sensitive=False, allow_inf_nan=False)
 
-    database_url: str = ""  # postgresql+psycopg2://…; empty means that `citycache up` embeds one
+    database_url: str = ""  # several hosts: a:5432,b:5432; empty means that `citycache up` embeds one
     catalog_file: str = ""  # a definition of tables that are there already; empty: the built-in catalog
     celery_broker_url: str = "amqp://admin:admin123@rabbitmq:5672//"  # several, separated by ';', for a cluster
     celery_result_backend: str = "rpc://"  # passed on to Celery; nothing here reads results from it
@@ -73,15 +74,11 @@ class Settings(BaseSettings):
 
     @field_validator("database_url")
     @classmethod
-    def _psycopg2(cls, url: str) -> str:
-        """A plain postgresql:// means psycopg2 here, whatever SQLAlchemy's default is."""
-        for plain in ("postgresql://", "postgres://"):
-            if url.startswith(plain):
-                url = "postgresql+psycopg2://" + url.removeprefix(plain)
-        if url and not url.startswith("postgresql+psycopg2://"):
-            raise ValueError("must start with postgresql+psycopg2:// or postgresql://")
+    def _database(cls, url: str) -> str:
         if url:
+            address.check_scheme(url)
             addresses.check_database_url(url)
+            address.parameters(url)
         return url
 
     @field_validator("celery_broker_url")

@@ -3,11 +3,36 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
+from typing import Final
 from urllib.parse import unquote, urlsplit
 
+from backend.app import db
+from backend.app.errors import DatabaseAway, DatabaseUnfit
 from backend.app.settings import DEFAULT_PASSWORDS, Settings
 
 log = logging.getLogger(__name__)
+WRONG_USE: Final = 2  # exit code
+
+
+def refuse_unfit_database() -> None:
+    """Raise DatabaseUnfit while nothing has begun; a database that is away is waited for later, by each in its way."""
+    try:
+        db.prove()
+    except DatabaseUnfit:
+        raise
+    except DatabaseAway as failure:
+        log.warning("nobody can say yet whether the database is fit: %s", failure)
+
+
+def end_on_unfit_database() -> None:
+    """The same for processes that are not ours to leave: end with exit code 2 and the sentence on standard error."""
+    try:
+        refuse_unfit_database()
+    except DatabaseUnfit as failure:
+        print(f"citycache: {failure}", file=sys.stderr, flush=True)
+        os._exit(WRONG_USE)
 
 
 def warn_on_default_passwords(settings: Settings) -> tuple[str, ...]:

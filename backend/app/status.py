@@ -9,10 +9,10 @@ from typing import Any
 import psycopg2
 from rich.console import Console
 from rich.table import Table
-from sqlalchemy import make_url
 
 from backend.app import db, pipeline
 from backend.app.embedded.up import read_state
+from backend.app.errors import DatabaseUnfit
 from backend.app.log import masked
 
 
@@ -22,13 +22,11 @@ def status(data_dir: Path) -> dict[str, Any]:
     A number that its server does not give in time is None. Raises NotRunning.
     """
     state = read_state(data_dir)
-    dsn = make_url(state["database_url"]).set(drivername="postgresql").render_as_string(hide_password=False)
     try:
-        connection = psycopg2.connect(dsn, **db.arguments("status", statement_ms=2_000))
-    except psycopg2.Error:
+        connection = db.connect("status", statement_ms=2_000, to=state["database_url"])
+    except (psycopg2.Error, DatabaseUnfit):
         return {**state, "lag": pipeline.lag(lambda sql: None, state["broker_url"]).as_dict()}
     try:
-        connection.autocommit = True
         return {**state, "lag": pipeline.lag(pipeline.cursor_query(connection), state["broker_url"]).as_dict()}
     finally:
         connection.close()

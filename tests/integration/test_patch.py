@@ -308,11 +308,11 @@ def test_sees_what_was_committed_while_it_waited_for_its_lock(plain: Plain) -> N
     assert violations(plain) == []
 
 
-def test_two_patches_of_one_key_from_one_barrier_leave_it_right(plain: Plain) -> None:
+def test_two_patches_of_one_key_from_one_barrier_leave_it_right(plain: Plain, database: str) -> None:
     barrier = threading.Barrier(3, timeout=10)
 
     def write_and_patch(company: int) -> None:
-        with Plain(plain.connection.dsn + f" password={db.engine().url.password}") as writer:
+        with Plain(database) as writer:
             for _ in range(15):
                 barrier.wait()
                 writer.run("UPDATE products SET company_id = %s WHERE id IN (100, 101)", (company,))

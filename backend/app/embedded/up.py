@@ -79,11 +79,15 @@ def up(
                 Up(wishes).run(hurry)
         except StopRequested:
             return 0
-        except (AlreadyRunning, PortTaken) as failure:
+        except (AlreadyRunning, PortTaken, WrongDatabase) as failure:
             return _complain(failure, 2)
         except (EmbeddedError, OSError) as failure:
             return _complain(failure, 1)
     return 0
+
+
+class WrongDatabase(EmbeddedError):
+    """The database that the URL names cannot be used."""
 
 
 class PortTaken(EmbeddedError):
@@ -153,7 +157,9 @@ class Up:
     def _migrate(self) -> None:
         log = self._log("migrate")
         migration = spawn.spawn([program("citycache"), "migrate"], log=log, env=self._environment())
-        if migration.wait(MIGRATION_PATIENCE) != 0:
+        if (code := migration.wait(MIGRATION_PATIENCE)) == 2:
+            raise WrongDatabase(spawn.tail(log, 1).removeprefix("citycache: "))
+        if code != 0:
             raise StartFailed(f"the database could not be migrated; {log} ends with:\n{spawn.tail(log)}")
 
     # Our own processes

@@ -9,7 +9,7 @@ import threading
 from backend.app import db
 from backend.app.observing.observer import Observer
 from backend.app.settings import settings
-from backend.app.startup import warn_on_default_passwords
+from backend.app.startup import refuse_unfit_database, warn_on_default_passwords
 
 log = logging.getLogger(__name__)
 
@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 def run() -> None:
     """Observe until SIGTERM or SIGINT."""
     warn_on_default_passwords(settings())
+    refuse_unfit_database()
     db.engine("observer", size=5)
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,0 +1,1 @@
+"""What a connection to PostgreSQL is before it is used: which server it leads to, and what its session is asked for."""

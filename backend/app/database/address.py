@@ -1,0 +1,60 @@
+"""DATABASE_URL as libpq's parameters, with any number of hosts."""
+
+from __future__ import annotations
+
+from typing import Final
+from urllib.parse import parse_qsl, quote, urlencode
+
+import psycopg2
+from psycopg2.extensions import parse_dsn
+
+SCHEMES: Final = ("postgresql", "postgres", "postgresql+psycopg2")
+WANTED: Final = "must be postgresql://user:password@host:port/name, several hosts as host:port,host:port"
+
+
+def parameters(url: str) -> dict[str, str]:
+    """Keyword arguments for psycopg2.connect. Raises ValueError, with a sentence that quotes nothing of the URL.
+
+    Several hosts are written as libpq does, `a:5432,b:5432`, or as SQLAlchemy does, `?host=a:5432&host=b:5432`. A
+    standby is passed over, unless `target_session_attrs` says otherwise: everybody here writes.
+    """
+    check_scheme(url)
+    place, _, query = url.partition("://")[2].partition("?")
+    options = parse_qsl(query, keep_blank_values=True)
+    named = [host for name, value in options if name == "host" for host in value.split(",")]
+    others = urlencode([pair for pair in options if pair[0] != "host"], quote_via=quote)
+    found = _parsed(f"postgresql://{place}?{others}") | ({"host": ",".join(named)} if named else {})
+    if any(_has_port(host) for host in named):
+        found |= _split(named)
+    return {"target_session_attrs": "primary", **found}
+
+
+def check_scheme(url: str) -> None:
+    """Raise ValueError unless the URL is one of PostgreSQL."""
+    if url.partition("://")[0] not in SCHEMES:
+        raise ValueError("must start with postgresql+psycopg2:// or postgresql://")
+
+
+def password(url: str) -> str:
+    """That of the URL, or nothing."""
+    return parameters(url).get("password", "") if url else ""
+
+
+def _parsed(uri: str) -> dict[str, str]:
+    try:
+        found: dict[str, str] = parse_dsn(uri)
+    except psycopg2.ProgrammingError:
+        raise ValueError(WANTED) from None
+    ports = found.get("port", "").split(",")
+    if any(port and not (port.isdecimal() and 0 < int(port) < 65_536) for port in ports):
+        raise ValueError(WANTED)
+    return found
+
+
+def _has_port(host: str) -> bool:
+    return not host.startswith("/") and (host.count(":") == 1 or "]:" in host)
+
+
+def _split(hosts: list[str]) -> dict[str, str]:
+    pairs = [host.rpartition(":") if _has_port(host) else (host, "", "") for host in hosts]
+    return {"host": ",".join(host.strip("[]") for host, _, _ in pairs), "port": ",".join(port for _, _, port in pairs)}

@@ -1,0 +1,203 @@
+"""Whatever ALTER DATABASE and ALTER ROLE say, our sessions are what the code takes for granted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, get_args
+
+import pytest
+from psycopg2 import sql as names
+
+from backend.app import db
+from backend.app.caches import reconcile
+from backend.app.caches.keys import Cause, Keys
+from backend.app.caches.patch import CacheType, patch
+from backend.app.errors import DatabaseUnfit
+from backend.app.verify import verify
+from tests import catalogs, oracle
+from tests.faults.plant import QUIET, Plant
+from tests.integration.test_poolers import connected_to, runs_everything
+from tests.plain import Plain
+
+ODD: Final = {
+    "default_transaction_isolation": ("repeatable read", "serializable", "read uncommitted"),
+    "default_transaction_read_only": ("on",),
+    "default_transaction_deferrable": ("on",),
+    "session_replication_role": ("replica", "local"),
+    "search_path": ("pg_catalog", "nowhere", '"$user"'),
+    "TimeZone": ("Asia/Kathmandu", "America/St_Johns"),
+    "DateStyle": ("German, DMY", "SQL, DMY", "Postgres, YMD"),
+    "IntervalStyle": ("sql_standard", "iso_8601", "postgres_verbose"),
+    "standard_conforming_strings": ("off",),
+    "escape_string_warning": ("off",),
+    "backslash_quote": ("off", "on"),
+    "client_encoding": ("LATIN1", "SQL_ASCII"),
+    "row_security": ("on",),
+    "bytea_output": ("escape",),
+    "extra_float_digits": ("-15", "3"),
+    "xmloption": ("document",),
+    "xmlbinary": ("hex",),
+    "transform_null_equals": ("on",),
+    "array_nulls": ("off",),
+    "quote_all_identifiers": ("on",),
+    "statement_timeout": ("50ms",),
+    "lock_timeout": ("1ms",),
+    "idle_in_transaction_session_timeout": ("1ms",),
+    "idle_session_timeout": ("500ms",),
+    "transaction_timeout": ("500ms",),
+    "exit_on_error": ("on",),
+    "restrict_nonsystem_relation_kind": ("view",),
+    "plan_cache_mode": ("force_generic_plan",),
+    "jit": ("on",),
+    "synchronous_commit": ("off", "local"),
+}
+LEVELS: Final = ("database", "role")
+KEPT_FROM_WRITERS: Final = (  # nobody could write with these
+    "default_transaction_read_only", "session_replication_role", "search_path", "statement_timeout", "lock_timeout",
+    "idle_in_transaction_session_timeout", "idle_session_timeout", "transaction_timeout", "exit_on_error",
+    "client_encoding", "restrict_nonsystem_relation_kind",
+)  # fmt: skip
+
+
+@contextmanager
+def altered(server: Plain, level: str, settings: dict[str, str]) -> Iterator[None]:
+    """These settings are the defaults of the test's database, or of its role in any database."""
+    kind, name = ("DATABASE", "current_database()") if level == "database" else ("ROLE", "current_user")
+    place = names.SQL(f"ALTER {kind} {{}}").format(names.Identifier(server.one(f"SELECT {name}")))
+    try:
+        for setting, value in settings.items():
+            # A list of schemas is no string: '"$user"' alone would be one name.
+            written = names.SQL(value) if setting == "search_path" else names.Literal(value)
+            server.run(place + names.SQL(" SET {} = {}").format(names.Identifier(setting), written))
+        yield
+    finally:
+        server.run(place + names.SQL(" RESET ALL"))
+
+
+@pytest.fixture
+def server(database: str, configured_database: None) -> Iterator[Plain]:
+    """A connection that was there before."""
+    with Plain(database) as plain:
+        catalogs.small(plain)
+        yield plain
+
+
+def known(server: Plain) -> dict[str, tuple[str, ...]]:
+    """Odd values of the settings that this server has."""
+    found = set(server.column("SELECT lower(name) FROM pg_settings"))
+    return {setting: values for setting, values in ODD.items() if setting.lower() in found}
+
+
+def shown() -> dict[str, dict[str, Any]]:
+    """All settings of each kind of connection that the product makes."""
+    statement = "SELECT name, setting FROM pg_settings"
+    db.dispose()
+    with db.direct("test") as connection, connection.cursor() as cursor:
+        cursor.execute(statement)
+        direct = dict(cursor.fetchall())
+    connection.close()
+    with db.transaction() as pooled:
+        engine = dict(map(tuple, pooled.exec_driver_sql(statement)))
+    made = db.make_engine("migrate")
+    with made.connect() as migrating:
+        migration = dict(map(tuple, migrating.exec_driver_sql(statement)))
+    made.dispose()
+    return {"direct": direct, "engine": engine, "migration": migration}
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_no_default_of_database_or_role_reaches_a_connection(server: Plain, level: str) -> None:
+    usual = shown()
+    for setting, values in known(server).items():
+        for value in values:
+            with altered(server, level, {setting: value}):
+                assert shown() == usual, f"{setting} = {value}"
+
+
+class Unaltered(Plant):
+    """A system whose tests look at it as ever, whatever defaults its processes meet."""
+
+    def sql(self) -> Plain:
+        """A connection that can write; how it writes values is odd all the same."""
+        plain = super().sql()
+        for setting in KEPT_FROM_WRITERS:
+            plain.run(f"SELECT set_config(name, boot_val, false) FROM pg_catalog.pg_settings WHERE name = '{setting}'")
+        return plain
+
+    def violations(self) -> list[str]:
+        """By such a connection."""
+        with self.sql() as plain:
+            return oracle.violations(plain)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_everything_runs_whatever_the_defaults_are(database: str, broker: str, tmp_path: Path, level: str) -> None:
+    with Plain(database) as server, Unaltered(database, broker, tmp_path, **QUIET) as system:
+        odd = {setting: values[0] for setting, values in known(server).items()}
+        with altered(server, level, odd), system.sql() as writer:
+            system.start()
+            runs_everything(system, writer)
+        assert oracle.of(database) == []
+        assert server.one("SELECT count(*) FROM dead_letters") == 0
+
+
+def test_the_truth_is_the_same_under_every_switch_that_the_server_has(server: Plain) -> None:
+    """All switches and choices that a role may be given, each at each of its other values."""
+    found = server.all("""
+        SELECT name, CASE vartype WHEN 'bool' THEN ARRAY[CASE setting WHEN 'on' THEN 'off' ELSE 'on' END]
+                                  ELSE array_remove(enumvals, setting) END
+          FROM pg_settings WHERE vartype IN ('bool', 'enum') AND context IN ('user', 'superuser')
+           AND category !~ 'Reporting and Logging' AND name NOT LIKE 'debug%' AND name <> 'zero_damaged_pages'
+         ORDER BY name""")
+    for setting, values in found:
+        for value in values:
+            with altered(server, "database", {setting: value}):
+                db.dispose()
+                assert converges(server) == [], f"{setting} = {value}"
+
+
+def converges(server: Plain) -> list[str]:
+    """A change and its patch, a rebuild and a verify on fresh connections; what is wrong afterwards."""
+    server.run("UPDATE products SET kind = CASE kind WHEN 'product' THEN 'service' ELSE 'product' END WHERE id = 100")
+    with db.transaction() as connection:
+        patch(connection, Keys([100], [], []), Cause("test"))
+    server.run("DELETE FROM product_city_mapping WHERE product_id = 101")
+    for what in get_args(CacheType):
+        reconcile.rebuild(what, Cause("test"), lambda instant: True, lambda state: None)
+    reconcile.rebuild_counts(active=True)
+    agrees, report = verify(0)
+    return oracle.violations(server) + ([] if agrees else [json.dumps(report)])
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_an_event_has_its_key_and_its_change_whatever_the_writers_session_is(
+    server: Plain, database: str, level: str
+) -> None:
+    catalogs.no_events(server)
+    odd = {setting: values[0] for setting, values in known(server).items() if setting not in KEPT_FROM_WRITERS}
+    with altered(server, level, odd), Plain(database) as writer:
+        writer.run("UPDATE products SET kind = 'service' WHERE id = 100")
+        writer.run("UPDATE products SET kind = kind WHERE id = 100")
+
+    rows = server.all("SELECT type, subject, before ->> 'kind', after ->> 'kind' FROM event_outbox")
+    assert rows == [("catalog.product.updated", "product/100", "product", "service")]
+
+
+def test_a_default_that_the_role_may_not_change_is_told_and_nothing_is_written_with_it(
+    server: Plain, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Triggers would be silent."""
+    server.run("DROP ROLE IF EXISTS plain_role")
+    server.run("CREATE ROLE plain_role LOGIN PASSWORD 'secret-word' NOSUPERUSER")
+    try:
+        server.run("ALTER ROLE plain_role SET session_replication_role = replica")
+        place = database.partition("@")[2]
+        connected_to(f"postgresql://plain_role:secret-word@{place}", monkeypatch)
+
+        with pytest.raises(DatabaseUnfit, match="session_replication_role"):
+            db.direct("test")
+    finally:
+        server.run("DROP ROLE plain_role")
