@@ -78,6 +78,8 @@ app.conf.update(
     accept_content=["json"],
     task_ignore_result=True,  # the ledger has it; rpc:// would leave a reply queue behind for each thread
     task_store_errors_even_if_ignored=False,
+    task_publish_retry=True,  # a pooled connection that has ended is replaced, and the message sent again
+    task_publish_retry_policy=AT_ONCE,
     task_acks_late=True,
     task_reject_on_worker_lost=True,
     worker_cancel_long_running_tasks_on_connection_loss=True,

@@ -117,7 +117,8 @@ def test_a_beat_that_was_suspended_does_not_run_again_what_another_one_has(
     """It wakes 20 minutes late and takes 10:00 for due, which the other one has queued long ago."""
     beat = scheduler()
     entry = beat.schedule["update-product-city-cache"]
-    ledger.announce("0b4f5b0a-7b0e-4c60-9d0a-000000000002", entry.task, "beat", {}, scheduled_for=at(10, 0))
+    task_id = ledger.announce_due("0b4f5b0a-7b0e-4c60-9d0a-000000000002", entry.task, "beat", {}, 60, at(10, 0))
+    ledger.queued(str(task_id))
 
     class Late(datetime):
         @classmethod
@@ -144,7 +145,8 @@ def test_an_entry_keeps_its_options(plain: Plain, queued: list[str]) -> None:
 def test_a_beat_that_starts_remembers_when_each_task_was_due_last(plain: Plain) -> None:
     long_ago = (datetime.now(UTC) - timedelta(hours=3)).replace(minute=0, second=0, microsecond=0)
     task_id = "0b4f5b0a-7b0e-4c60-9d0a-000000000001"
-    ledger.announce(task_id, "refresh_all_caches", "beat", {}, scheduled_for=long_ago)
+    ledger.announce_due(task_id, "refresh_all_caches", "beat", {}, 60, long_ago)
+    ledger.queued(task_id)
 
     entries = scheduler().schedule
 

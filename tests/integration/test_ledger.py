@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from backend.app import db
+from backend.app.errors import BeingQueued
 from backend.app.tasks import ledger
 from backend.app.tasks.runs import FINAL, STATES, TRIGGERS
 from tests.plain import Plain
@@ -151,29 +153,84 @@ def test_only_the_documented_states_and_triggers_can_be_written(plain: Plain) ->
 
 
 def test_a_run_that_no_worker_took_in_time_is_expired_by_the_clock(plain: Plain) -> None:
-    now = datetime.now(UTC)
-    late = announced(expires_at=now - timedelta(seconds=1))
-    early = announced(expires_at=now + timedelta(hours=1))
-    begun = announced(expires_at=now - timedelta(seconds=1))
+    late, early, begun = (announced(expires_seconds=seconds) for seconds in (-1, 3600, -1))
     plain.run("UPDATE task_runs SET state = 'STARTED' WHERE task_id = %s", (begun,))
 
     assert [state(task_id) for task_id in (late, early, begun)] == ["EXPIRED", "PENDING", "STARTED"]
     run = ledger.run(UUID(late))
     assert run is not None
-    assert run.finished_at == now - timedelta(seconds=1)
+    assert run.finished_at == plain.one("SELECT expires_at FROM task_runs WHERE task_id = %s", (late,))
     assert {str(run.task_id) for run in ledger.active()} == {early, begun}
     assert [str(run.task_id) for run in ledger.history(state="EXPIRED")] == [late]
     assert ledger.counts() == {TASK: {"EXPIRED": 1, "PENDING": 1, "STARTED": 1}}
 
 
+def due(instant: datetime, task_id: str = "", task: str = TASK) -> str | None:
+    """Announce a run of beat; the id by which to queue it."""
+    return ledger.announce_due(task_id or str(uuid4()), task, "beat", {}, 60, instant)
+
+
 def test_a_due_instant_is_taken_once(plain: Plain) -> None:
     instant = datetime(2026, 11, 24, 10, 0, tzinfo=UTC)
 
-    taken = [ledger.announce(str(uuid4()), TASK, "beat", {}, scheduled_for=instant) for _ in range(3)]
-    other = ledger.announce(str(uuid4()), "update_product_city_cache", "beat", {}, scheduled_for=instant)
+    first = due(instant)
+    assert first is not None
+    with pytest.raises(BeingQueued):
+        due(instant)
+    ledger.queued(first)
 
-    assert (taken, other) == ([True, False, False], True)
+    assert due(instant) is None
+    other = due(instant, task="update_product_city_cache")
+    ledger.queued(str(other))
     assert ledger.last_due() == {TASK: instant, "update_product_city_cache": instant}
+
+
+def test_a_due_run_that_was_not_queued_is_queued_by_its_own_beat_at_once_and_by_another_one_later(plain: Plain) -> None:
+    instant = datetime(2026, 11, 24, 10, 0, tzinfo=UTC)
+    first = str(due(instant))
+    ledger.not_queued(first, "not queued: the broker is away")
+
+    assert ledger.last_due() == {}, "it is still due"
+    assert due(instant, first) == first
+    for queued_at in ("now() - interval '31 seconds'", "now() + interval '1 year'"):
+        plain.run(f"UPDATE task_runs SET queued_at = {queued_at}")
+        assert due(instant) == first, "one run a due instant, whoever queues it"
+    assert plain.one("SELECT count(*) FROM task_runs") == 1
+
+
+def test_due_instants_ahead_of_the_clock_are_not_believed(plain: Plain) -> None:
+    """Whoever named them had a clock that was wrong; the right ones are queued when they come."""
+    now = datetime.now(UTC).replace(second=0, microsecond=0)
+    plain.run("UPDATE task_runs SET scheduled_for = NULL")
+    for ahead in (timedelta(days=1), timedelta(days=365)):
+        ledger.queued(str(due(now + ahead)))
+
+    assert ledger.last_due() == {}
+    ledger.queued(str(due(now)))
+    assert ledger.last_due() == {TASK: now}
+    assert plain.one("SELECT count(*) FROM task_runs WHERE scheduled_for > now()") == 0, "the wrong instants are free"
+
+
+def test_a_schedule_fails_as_often_as_its_last_runs_did(plain: Plain) -> None:
+    for states in itertools.product(("SUCCESS", "FAILURE", "PENDING", "EXPIRED", "UNQUEUED"), repeat=3):
+        plain.run("DELETE FROM task_runs")
+        for age, name in enumerate(states):
+            scheduled(plain, name, age + 1)
+
+        failed = itertools.takewhile(lambda name: name != "SUCCESS", states)
+        assert ledger.failing_schedules() == {TASK: sum(name != "PENDING" for name in failed)}, states
+
+
+def scheduled(plain: Plain, name: str, hours_ago: int) -> None:
+    """A run of beat that ended in this way."""
+    state = {"EXPIRED": "PENDING", "UNQUEUED": "PENDING"}.get(name, name)
+    plain.run(
+        """
+        INSERT INTO task_runs (task_id, task, trigger, state, expires_at, error, progress, scheduled_for)
+        VALUES (gen_random_uuid(), %s, 'beat', %s, now() - %s * interval '1 hour', %s, '{"attempts": 2}',
+                now() - %s * interval '1 hour')""",
+        (TASK, state, 1 if name == "EXPIRED" else -1, "not queued" if name == "UNQUEUED" else None, hours_ago),
+    )
 
 
 def test_history_pages_newest_first_without_gap_or_double(plain: Plain) -> None:

@@ -17,11 +17,14 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from backend.app import db
+from backend.app.errors import BeingQueued
 from backend.app.settings import settings
 from events.sql_files import statements
 
 SQL: Final = statements(Path(__file__).with_name("ledger.sql"))
 MOST_RUNS: Final = 500  # of one answer
+AHEAD_SECONDS: Final = 60.0  # a due instant farther in the future was named by a clock that was wrong
+QUEUEING_SECONDS: Final = 30.0  # longer than the broker's confirm takes, or its loss is noticed
 PRUNE_ROWS: Final = 20_000  # of one transaction
 PRUNE_ROUNDS: Final = 100  # of one pruning: two million rows an hour
 
@@ -50,25 +53,58 @@ class Run:
 
 
 def announce(
+    task_id: str, task: str, trigger: str, arguments: Mapping[str, Any], expires_seconds: float | None = None
+) -> bool:
+    """Write the PENDING row of a run about to be queued; False when it is there already."""
+    return bool(_write("insert", **_announced(task_id, task, trigger, arguments, expires_seconds)))
+
+
+def announce_due(
     task_id: str,
     task: str,
     trigger: str,
     arguments: Mapping[str, Any],
-    expires_at: datetime | None = None,
-    scheduled_for: datetime | None = None,
-) -> bool:
-    """Write the PENDING row of a run about to be queued; False when this due instant has been queued already."""
-    return bool(
-        _write(
-            "insert",
-            task_id=task_id,
-            task=task,
-            trigger=trigger,
-            arguments=json.dumps(arguments),
-            expires_at=expires_at,
-            scheduled_for=scheduled_for,
-        )
-    )
+    expires_seconds: float | None,
+    scheduled_for: datetime,
+) -> str | None:
+    """The same for a due instant; the id to queue it by, None when it has been queued, by another beat.
+
+    The run counts as not queued until `queued` says so. Until then whoever has announced it may do so again, and
+    anybody else once it has not spoken for QUEUEING_SECONDS; before that BeingQueued is raised.
+    """
+    parameters = _announced(task_id, task, trigger, arguments, expires_seconds) | {
+        "scheduled_for": scheduled_for,
+        "ahead": AHEAD_SECONDS,
+        "lease": QUEUEING_SECONDS,
+    }
+    with db.transaction() as connection:
+        connection.exec_driver_sql(SQL["forget_ahead"], parameters)
+        found = connection.exec_driver_sql(SQL["insert_due"], parameters).scalar()
+        if found is None and connection.exec_driver_sql(SQL["is_being_queued"], parameters).scalar():
+            raise BeingQueued
+    return None if found is None else str(found)
+
+
+def queued(task_id: str) -> None:
+    """The broker has a due run's message."""
+    _write("queued", task_id=task_id)
+
+
+def not_queued(task_id: str, error: str) -> None:
+    """The broker does not have it; the run stays due."""
+    _write("not_queued", task_id=task_id, error=error)
+
+
+def _announced(
+    task_id: str, task: str, trigger: str, arguments: Mapping[str, Any], expires_seconds: float | None
+) -> dict[str, Any]:
+    return {
+        "task_id": task_id,
+        "task": task,
+        "trigger": trigger,
+        "arguments": json.dumps(arguments),
+        "expires": expires_seconds,
+    }
 
 
 def begin(task_id: str, task: str, trigger: str, arguments: Mapping[str, Any]) -> bool:
@@ -138,9 +174,18 @@ def counts() -> dict[str, dict[str, int]]:
 
 
 def last_due() -> dict[str, datetime]:
-    """When beat queued each task last."""
+    """When each scheduled task was due last and queued; never later than now."""
     with db.transaction() as connection:
         return {row[0]: row[1] for row in connection.exec_driver_sql(SQL["last_due"])}
+
+
+def failing_schedules() -> dict[str, int]:
+    """Of each scheduled task, how many runs in a row have not succeeded, up to the last due one.
+
+    One that could not be queued counts from the second attempt; one that is under way does not count.
+    """
+    with db.transaction() as connection:
+        return {row[0]: row[1] for row in connection.exec_driver_sql(SQL["failing_schedules"])}
 
 
 def abandon(error: str) -> None:

@@ -1,10 +1,40 @@
 -- name: insert
--- A run that is about to be queued. Nothing is answered when it is there already: a retry of the same run, or
--- another beat has queued this due instant.
-INSERT INTO task_runs (task_id, task, trigger, state, arguments, expires_at, scheduled_for)
-VALUES (%(task_id)s::uuid, %(task)s, %(trigger)s, 'PENDING', %(arguments)s::jsonb, %(expires_at)s, %(scheduled_for)s)
+-- A run that is about to be queued. Nothing is answered when it is there already: a retry of the same run.
+INSERT INTO task_runs (task_id, task, trigger, state, arguments, expires_at)
+VALUES (%(task_id)s::uuid, %(task)s, %(trigger)s, 'PENDING', %(arguments)s::jsonb,
+        clock_timestamp() + %(expires)s * interval '1 second')
 ON CONFLICT DO NOTHING
 RETURNING task_id
+
+-- name: insert_due
+-- The run of a due instant, and its error until the broker has it. Nothing is answered when another beat has it.
+INSERT INTO task_runs AS run (task_id, task, trigger, state, arguments, expires_at, scheduled_for, error, progress)
+VALUES (%(task_id)s::uuid, %(task)s, %(trigger)s, 'PENDING', %(arguments)s::jsonb,
+        clock_timestamp() + %(expires)s * interval '1 second', %(scheduled_for)s, 'not queued yet', '{"attempts": 1}')
+ON CONFLICT (task, scheduled_for) WHERE scheduled_for IS NOT NULL DO UPDATE
+   SET expires_at = excluded.expires_at, queued_at = clock_timestamp(),
+       progress = jsonb_build_object('attempts', coalesce((run.progress ->> 'attempts')::bigint, 0) + 1)
+ WHERE run.state = 'PENDING' AND run.error IS NOT NULL
+   AND (run.task_id = excluded.task_id
+        OR run.queued_at NOT BETWEEN clock_timestamp() - %(lease)s * interval '1 second' AND clock_timestamp())
+RETURNING task_id
+
+-- name: is_being_queued
+SELECT EXISTS (SELECT FROM task_runs WHERE task = %(task)s AND scheduled_for = %(scheduled_for)s
+                  AND state = 'PENDING' AND error IS NOT NULL)
+
+-- name: forget_ahead
+-- Instants that have not come were named by a clock that was wrong; left there, they would be taken for queued.
+UPDATE task_runs SET scheduled_for = NULL
+ WHERE task = %(task)s AND scheduled_for > clock_timestamp() + %(ahead)s * interval '1 second'
+
+-- name: queued
+-- A worker may have begun it meanwhile.
+UPDATE task_runs SET error = NULL, progress = CASE WHEN state = 'PENDING' THEN NULL ELSE progress END
+ WHERE task_id = %(task_id)s::uuid AND error LIKE 'not queued%%'
+
+-- name: not_queued
+UPDATE task_runs SET error = %(error)s WHERE task_id = %(task_id)s::uuid AND state = 'PENDING'
 
 -- name: begin
 -- Whoever runs the task says so; a run that nobody announced gets its row here. False when it has ended already.
@@ -78,8 +108,21 @@ SELECT task, CASE WHEN state = 'PENDING' AND expires_at < now() THEN 'EXPIRED' E
  GROUP BY 1, 2
 
 -- name: last_due
--- When beat queued each task last, for a beat that starts.
-SELECT task, max(scheduled_for) FROM task_runs WHERE scheduled_for IS NOT NULL GROUP BY task
+-- When each scheduled task was due last and queued. One that beat could not queue is still due.
+SELECT task, max(scheduled_for) FROM task_runs
+ WHERE scheduled_for <= clock_timestamp() AND NOT (state = 'PENDING' AND error IS NOT NULL)
+ GROUP BY task
+
+-- name: failing_schedules
+SELECT task, count(*) FILTER (WHERE failed AND scheduled_for > coalesce(well_at, '-infinity'))
+  FROM (SELECT task, scheduled_for,
+               max(scheduled_for) FILTER (WHERE state IN ('SUCCESS', 'SKIPPED')) OVER (PARTITION BY task) AS well_at,
+               state IN ('FAILURE', 'REVOKED')
+               OR state = 'PENDING' AND coalesce(expires_at < now(), false)
+               OR state = 'PENDING' AND error IS NOT NULL AND coalesce((progress ->> 'attempts')::bigint, 0) > 1 AS failed
+          FROM task_runs
+         WHERE scheduled_for BETWEEN now() - interval '2 days' AND now()) AS run
+ GROUP BY task
 
 -- name: prune
 DELETE FROM task_runs

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Any, Final
 from uuid import UUID, uuid4
@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 PATIENCE_SECONDS: Final = 300.0  # how long a task waits for the database before its message goes back to the queue
 TAKEOVER_SECONDS: Final = 15.0  # how long a redelivered task waits for the lock of its dead predecessor
 REPORT_SECONDS: Final = 0.5
+NOT_QUEUED: Final = "not queued: the broker is away"
 FLIGHT_CLASS: Final = 0x666C7974  # 'flyt'
 FLIGHTS: Final = {  # second half of the keys of their locks: numbers that releases running side by side agree on
     "products": 0,
@@ -68,23 +69,29 @@ class LedgerTask(Task):  # type: ignore[type-arg]
         if trace := tracing.traceparent():
             headers.setdefault("traceparent", trace)
         expires = options.get("expires")
-        now = datetime.now(UTC)
-        announced = ledger.announce(
-            task_id,
-            self.name,
-            trigger,
-            kwargs or {},
-            expires_at=now + timedelta(seconds=float(expires)) if isinstance(expires, (int, float)) else None,
-            scheduled_for=datetime.fromisoformat(instant) if instant else None,
+        seconds = float(expires) if isinstance(expires, (int, float)) else None
+        if instant is None:
+            ledger.announce(task_id, self.name, trigger, kwargs or {}, seconds)
+            return self._publish(args, kwargs, task_id, options)
+        announced = ledger.announce_due(
+            task_id, self.name, trigger, kwargs or {}, seconds, datetime.fromisoformat(instant)
         )
-        if instant and not announced:
+        if announced is None:
             log.info("%s is queued already for this instant, by another beat", self.name)
             return AsyncResult(task_id, app=self.app)
-        options.setdefault("retry", False)
+        queued = self._publish(args, kwargs, announced, options, due=True)
+        ledger.queued(announced)
+        return queued
+
+    def _publish(self, args: Any, kwargs: Any, task_id: str, options: dict[str, Any], due: bool = False) -> Any:
+        """Send the message; on a connection that has ended, once more on a new one."""
         try:
             return super().apply_async(args, kwargs, task_id=task_id, **options)
         except (BrokerError, *LOST) as failure:
-            ledger.finish(task_id, "FAILURE", error="not queued: the broker is away")
+            if due:
+                ledger.not_queued(task_id, NOT_QUEUED)  # and stays due
+            else:
+                ledger.finish(task_id, "FAILURE", error=NOT_QUEUED)
             raise BrokerAway(f"the broker is away: {failure}") from failure
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

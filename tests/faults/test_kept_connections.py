@@ -1,0 +1,174 @@
+"""Kept connections end, servers go away and clocks are set, and what was due runs all the same."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.plant import QUIET, Plant
+from tests.faults.proxy import Proxy
+from tests.plain import Plain
+from tests.servers import Databases, Vhosts
+from tests.system import System
+from tests.waiting import until
+
+QUEUED = """
+    SELECT count(DISTINCT task) FROM task_runs
+     WHERE scheduled_for > %s AND scheduled_for <= clock_timestamp() AND error IS NULL"""
+TASKS = 4  # in the schedule
+NOW = "SELECT clock_timestamp()"
+
+
+class Beats(Plant):
+    """Its beat runs the fast schedule."""
+
+    def _commands(self) -> Mapping[str, Any]:
+        def beat(name: str) -> list[str]:
+            command = System._commands(self)["beat"](name)
+            return [part.replace("backend.app.celery_app", "tests.acceptance.fast_schedule") for part in command]
+
+        return {**super()._commands(), "beat": beat}
+
+
+def proxied(url: str) -> Proxy:
+    """A proxy in front of this server."""
+    return Proxy(int(url.rpartition(":")[2].partition("/")[0]))
+
+
+@contextmanager
+def away(proxy: Proxy) -> Iterator[None]:
+    """What was connected is not any more, and nobody new is answered."""
+    proxy.hold()
+    proxy.reset()
+    try:
+        yield
+    finally:
+        proxy.heal()
+
+
+@contextmanager
+def beats(
+    databases: Databases, vhosts: Vhosts, place: Path, **environment: str
+) -> Iterator[tuple[Beats, Proxy, Proxy]]:
+    """Nothing started yet; with the proxies of database and broker."""
+    with (
+        databases.migrated() as database,
+        vhosts.fresh() as broker,
+        proxied(database) as to_database,
+        proxied(broker) as to_broker,
+        Beats(
+            database, broker, place,
+            database_through=to_database.url(database), broker_through=to_broker.url(broker), **QUIET | environment,
+        ) as system,
+    ):  # fmt: skip
+        yield system, to_database, to_broker
+
+
+def all_queued_since(sql: Plain, instant: Any) -> bool:
+    return bool(sql.one(QUEUED, (instant,)) == TASKS)
+
+
+def test_the_first_task_start_after_the_brokers_connections_have_ended_is_taken(
+    databases: Databases, vhosts: Vhosts, tmp_path: Path
+) -> None:
+    with beats(databases, vhosts, tmp_path) as (system, _, to_broker):
+        system.started(["api", "relay", "worker"])
+        for _ in range(3):
+            assert system.post("celery/tasks/update-cities-product-count")["state"] == "PENDING"
+            to_broker.reset()
+
+
+def test_beat_queues_what_was_due_while_the_broker_was_away(
+    databases: Databases, vhosts: Vhosts, tmp_path: Path
+) -> None:
+    with beats(databases, vhosts, tmp_path, FAST_EVERY="20") as (system, _, to_broker), system.sql() as sql:
+        system.start(["beat"])
+        begun = sql.one(NOW)
+        system.wait_until(lambda: all_queued_since(sql, begun), 60, "beat has kept a connection")
+
+        with away(to_broker):
+            missed = sql.one(NOW)
+            tried = "SELECT count(*) FROM task_runs WHERE scheduled_for > %s AND (progress ->> 'attempts')::int > 1"
+            system.wait_until(lambda: sql.one(tried, (missed,)) == TASKS, 60, "beat tries and tries")
+            assert "attempt 2" in system.log("beat")
+        system.wait_until(lambda: all_queued_since(sql, missed), 15, "what was due is queued")
+
+
+@pytest.mark.parametrize("how", ["reset", "half_open"])
+def test_beat_replaces_a_connection_that_has_ended(
+    databases: Databases, vhosts: Vhosts, tmp_path: Path, how: str
+) -> None:
+    with beats(databases, vhosts, tmp_path) as (system, _, to_broker), system.sql() as sql:
+        system.start(["beat"])
+        for _ in range(2):
+            begun = sql.one(NOW)
+            system.wait_until(lambda since=begun: all_queued_since(sql, since), 60, "all are queued")  # type: ignore[misc]
+            getattr(to_broker, how)()
+
+
+def test_beat_queues_what_was_due_while_the_database_was_away(
+    databases: Databases, vhosts: Vhosts, tmp_path: Path
+) -> None:
+    with beats(databases, vhosts, tmp_path, FAST_EVERY="20") as (system, to_database, _), system.sql() as sql:
+        with away(to_database):
+            system.start(["beat"])  # it has no memory yet
+            due = (time.time() // 20 + 1) * 20
+            until(lambda: time.time() > due + 1, 25, "a due instant passes")
+        missed = sql.one("SELECT to_timestamp(%s) - interval '1 second'", (due,))
+        system.wait_until(lambda: all_queued_since(sql, missed), 15, "what was due is queued")
+
+
+@pytest.mark.parametrize("offset", ["+365d", "-365d", "+1d"])
+def test_beat_goes_on_when_a_clock_that_was_wrong_is_right_again(
+    databases: Databases, vhosts: Vhosts, tmp_path: Path, offset: str
+) -> None:
+    clock = tmp_path / "clock"
+    with (
+        beats(databases, vhosts, tmp_path / "system", **faked(clock)) as (system, _, _),
+        system.sql() as sql,
+    ):
+        clock.write_text(offset)
+        system.start(["beat"])
+        wrong = "SELECT count(*) FROM task_runs WHERE abs(extract(epoch FROM scheduled_for - queued_at)) > 3600"
+        named = "SELECT count(*) FROM task_runs WHERE error IS NULL"
+        system.wait_until(lambda: sql.one(named) >= TASKS, 60, "runs at a wrong time")
+        assert sql.one(wrong) > 0
+
+        clock.write_text("+0")
+        right = sql.one(NOW)
+        system.wait_until(lambda: all_queued_since(sql, right), 30, "runs at the right time")
+
+
+def test_a_beat_that_starts_does_not_believe_the_ledger_beyond_now(
+    databases: Databases, vhosts: Vhosts, tmp_path: Path
+) -> None:
+    with beats(databases, vhosts, tmp_path) as (system, _, _), system.sql() as sql:
+        sql.run("""
+            INSERT INTO task_runs (task_id, task, trigger, state, scheduled_for)
+            SELECT gen_random_uuid(), task, 'beat', 'SUCCESS', date_trunc('minute', now() + interval '1 day')
+              FROM unnest(ARRAY['update_product_city_cache', 'update_company_city_cache',
+                                'update_cities_product_count', 'refresh_all_caches']) AS task""")
+        begun = sql.one(NOW)
+        system.start(["beat"])
+        system.wait_until(lambda: all_queued_since(sql, begun), 60, "each runs at its next due instant")
+
+
+def faked(clock: Path) -> dict[str, str]:
+    """Variables of a process that takes its wall clock from a file; the monotonic one stays."""
+    clock.write_text("+0")
+    if (place := shutil.which("faketime")) is None:
+        pytest.fail("faketime is missing: `make test` installs it", pytrace=False)
+    found = sorted(Path(place).parents[1].glob("lib/**/faketime/libfaketimeMT.so.1"))
+    return {
+        "LD_PRELOAD": str(found[0]),
+        "FAKETIME_TIMESTAMP_FILE": str(clock),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "DONT_FAKE_MONOTONIC": "1",
+    }
