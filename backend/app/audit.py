@@ -62,9 +62,3 @@ def listed(limit: int, before: int | None = None, name: str | None = None) -> li
     with db.transaction() as connection:
         found = connection.exec_driver_sql(SQL["listed"], {"limit": limit, "before": before, "name": name})
         return [dict(row) for row in found.mappings()]
-
-
-def prune(days: float, rows: int = 20_000) -> int:
-    """Delete entries older than this; how many."""
-    with db.transaction() as connection:
-        return connection.exec_driver_sql(SQL["prune"], {"days": days, "rows": rows}).rowcount

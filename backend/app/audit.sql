@@ -11,7 +11,3 @@ SELECT id, at, name, role, address, method, path, status, detail
    AND (%(name)s::text IS NULL OR name = %(name)s)
  ORDER BY id DESC
  LIMIT %(limit)s
-
--- name: prune
-DELETE FROM audit_log WHERE id IN (
-    SELECT id FROM audit_log WHERE at < now() - %(days)s * interval '1 day' LIMIT %(rows)s)

@@ -65,6 +65,7 @@ class DeadLetterRow(Base):
             postgresql_where=text("closed_at IS NULL AND subject IS NOT NULL"),
         ),
         Index("dead_letters_open_idx", "id", postgresql_where=text("closed_at IS NULL")),
+        Index("dead_letters_closed_at_idx", "closed_at", postgresql_where=text("closed_at IS NOT NULL")),
     )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
@@ -187,12 +188,6 @@ def reasons() -> list[dict[str, Any]]:
     with db.transaction() as connection:
         names = ("kind", "reason", "group", "letters", "first", "last")
         return [dict(zip(names, row, strict=True)) for row in connection.exec_driver_sql(SQL["reasons"])]
-
-
-def prune(days: float, rows: int = 20_000) -> int:
-    """Delete letters closed longer ago than this."""
-    with db.transaction() as connection:
-        return connection.exec_driver_sql(SQL["prune"], {"days": days, "rows": rows}).rowcount
 
 
 def open_letters(connection: Connection, most: int = 10_000) -> int:

@@ -62,7 +62,3 @@ UPDATE dead_letters SET closed_at = clock_timestamp(), closed_because = 'requeue
 
 -- name: unclaim
 UPDATE dead_letters SET requeued_at = NULL WHERE id = ANY(%(ids)s::bigint[]) AND closed_at IS NULL
-
--- name: prune
-DELETE FROM dead_letters WHERE id IN (
-    SELECT id FROM dead_letters WHERE closed_at < now() - %(days)s * interval '1 day' LIMIT %(rows)s)

@@ -117,6 +117,10 @@ DRIFT_ROWS = Counter(
     "citycache_drift_rows", "Cached rows that a rebuild found wrong although their events had been applied",
     ("task",), registry=WORKER,
 )  # fmt: skip
+PRUNED = Counter(
+    "citycache_pruned_rows", "Rows of history deleted because of their age, by what they were", ("kind",),
+    registry=WORKER,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -144,8 +148,10 @@ READINGS: Final = {
         Reading("citycache_wide_patches", "Companies that wait for the patch of all their products"),
         Reading("citycache_wide_patches_oldest_seconds", "Age of the oldest of these requests; 0 when there is none"),
         Reading("citycache_dead_letters_open", "Dead letters that nobody has requeued or patched", ("kind",)),
-        Reading("citycache_task_runs", "Runs of the last day", ("task", "state")),
+        Reading("citycache_task_runs", "Runs of the last day; of many, about how many", ("task", "state")),
+        Reading("citycache_history_seconds", "Age of the oldest row of a history, which pruning bounds", ("table",)),
         Reading("citycache_scheduled_run_age_seconds", "Since beat queued the task last", ("task",)),
+        Reading("citycache_scheduled_runs_failed", "Last scheduled runs in a row that did not succeed", ("task",)),
         Reading("citycache_observation_age_seconds", "Since the observer wrote its last row"),
         Reading("citycache_canary_seconds", "Slower way of the last canary that arrived, commit to cache"),
         Reading("citycache_canary_age_seconds", "Since a canary arrived last"),

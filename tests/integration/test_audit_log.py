@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from backend.app import audit, db
+from backend.app.ledger import retention
 from backend.app.settings import settings
 from tests.integration.api import V1, Client, client, is_problem
 from tests.plain import Plain
@@ -117,7 +118,7 @@ def test_outlives_a_restart_and_is_pruned_by_age(
 
     with opened(monkeypatch) as api:
         assert [entry["path"][-1] for entry in entries(api)] == ["2", "1"]
-        assert audit.prune(settings().audit_log_days) == 1
+        assert retention.prune("worker")["audit_log"] == 1
         assert [entry["path"][-1] for entry in entries(api)] == ["2"]
 
 

@@ -12,6 +12,7 @@ from backend.app import settings as own
 from backend.app.caches import diff, reconcile
 from backend.app.caches.apply import apply
 from backend.app.caches.keys import Cause, Keys
+from backend.app.ledger import retention
 from backend.app.observing import findings as findings_module
 from backend.app.observing import history, nines
 from backend.app.observing.auditor import Auditor
@@ -315,7 +316,8 @@ def test_old_history_goes_and_young_history_stays(plain: Plain) -> None:
     for age in ("1 hour", "30 days"):
         plain.run("INSERT INTO audit_minutes VALUES (now() - %s::interval, 'products', 10, 0)", (age,))
         plain.run(
-            "INSERT INTO audit_findings (found_at, cache, key, side) VALUES (now() - %s::interval, 'x', '1', 'y')",
+            "INSERT INTO audit_findings (found_at, cache, key, side, repaired_at)"
+            " VALUES (now() - %s::interval, 'x', '1', 'y', now())",
             (age,),
         )
         plain.run(
@@ -323,7 +325,7 @@ def test_old_history_goes_and_young_history_stays(plain: Plain) -> None:
                VALUES (now() - %s::interval, 5, 0, 0, 0, 0, '{}')""",
             (age,),
         )
-    history.prune()
+    retention.prune("observer")
     tables = ("audit_minutes", "audit_findings", "observations")
     assert [plain.one(f"SELECT count(*) FROM {table}") for table in tables] == [1, 1, 1]
 

@@ -284,15 +284,19 @@ def test_runs_of_a_process_that_is_gone_end(plain: Plain) -> None:
     assert [state(task_id) for task_id in (pending, begun, done)] == ["FAILURE", "FAILURE", "SUCCESS"]
 
 
-def test_old_runs_are_pruned_and_what_runs_is_kept(plain: Plain) -> None:
+def test_few_runs_are_counted_and_of_many_it_is_known_about_how_many(
+    plain: Plain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger, "MOST_COUNTED", 500)
     plain.run("""
-        INSERT INTO task_runs (task_id, task, trigger, state, queued_at) VALUES
-            (gen_random_uuid(), 'x', 'api', 'SUCCESS', now() - interval '31 days'),
-            (gen_random_uuid(), 'x', 'api', 'STARTED', now() - interval '31 days'),
-            (gen_random_uuid(), 'x', 'api', 'SUCCESS', now() - interval '29 days'),
-            (gen_random_uuid(), 'x', 'event', 'SUCCESS', now() - interval '2 days'),
-            (gen_random_uuid(), 'x', 'event', 'SUCCESS', now() - interval '2 hours')""")
+        INSERT INTO task_runs (task_id, task, trigger, state, queued_at)
+        SELECT gen_random_uuid(), 'many', 'event', CASE WHEN n % 100 = 0 THEN 'FAILURE' ELSE 'SUCCESS' END,
+               now() - n * interval '10 seconds' FROM generate_series(1, 20000) AS n""")
+    plain.run("INSERT INTO task_runs SELECT gen_random_uuid(), 'few', 'api', 'SUCCESS' FROM generate_series(1, 3)")
+    plain.run("ANALYZE task_runs")
 
-    assert ledger.prune()["prune"] == 2
+    found = ledger.counts()
 
-    assert plain.one("SELECT count(*) FROM task_runs") == 3
+    assert found["few"] == {"SUCCESS": 3}
+    assert found["many"]["FAILURE"] == 86
+    assert found["many"]["SUCCESS"] == pytest.approx(8640 - 86, rel=0.2)

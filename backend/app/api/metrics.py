@@ -25,7 +25,7 @@ ALL_IN_ONE: Final = (*EVERY_PROCESS, metrics.RELAY, metrics.WORKER)
 async def _exposition() -> tuple[bytes, int, None, str]:
     """Body, status, headers and media type."""
     answers: dict[str, Any] = await ask_all(
-        outbox=stats.outbox, runs=stats.counts, queues=broker.depths, database=_readings
+        outbox=stats.outbox, runs=stats.counts, queues=broker.depths, database=_readings, answers=_database_answers
     )
     pipeline = CollectorRegistry()
     pipeline.register(Pipeline([*_up(answers), *_flow(answers), *(answers["database"].value or [])]))
@@ -57,8 +57,14 @@ def _readings() -> list[Number]:
     return readings.readings()
 
 
+def _database_answers() -> None:
+    """Apart from what is counted: a slow answer is one."""
+    with database.transaction() as connection:
+        connection.exec_driver_sql("SELECT 1")
+
+
 def _up(answers: dict[str, Answer[Any]]) -> Iterator[Number]:
-    for server, question in (("database", "runs"), ("broker", "queues")):
+    for server, question in (("database", "answers"), ("broker", "queues")):
         yield "up", (server,), float(answers[question].failure is None)
 
 

@@ -1,4 +1,4 @@
-"""The pipeline's history: every few seconds a row, kept for eight days; plots and percentiles are read off it."""
+"""The pipeline's history: every few seconds a row, plots and percentiles are read off it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from events.outbox import SQL as OUTBOX
 from events.sql_files import statements
 
 SQL: Final = statements(Path(__file__).with_name("observing.sql"))
-KEEP_DAYS: Final = 8.0
 EVERY_SECONDS: Final = 5.0
 
 
@@ -70,10 +69,3 @@ def last() -> dict[str, Any] | None:
     with db.transaction() as connection:
         row = connection.exec_driver_sql(SQL["last_observation"]).mappings().one_or_none()
         return dict(row) if row else None
-
-
-def prune() -> None:
-    """Delete what is older than KEEP_DAYS."""
-    with db.transaction() as connection:
-        for name in ("prune_observations", "prune_minutes", "prune_findings"):
-            connection.exec_driver_sql(SQL[name], {"days": KEEP_DAYS})

@@ -12,6 +12,7 @@ import psycopg2
 
 from backend.app import db, pulse
 from backend.app.errors import Away
+from backend.app.ledger import retention
 from backend.app.observing import canary, history
 from backend.app.observing.auditor import Auditor
 from backend.app.settings import settings
@@ -94,7 +95,7 @@ class Observer:
                 if past.waiting and past.waiting.knows_canaries is not None:
                     self._may_fly = past.waiting.knows_canaries
             if now >= prune_at:
-                history.prune()
+                retention.prune("observer")
                 prune_at = now + PRUNE_SECONDS
             self._stop.wait(min(pause, max(0.1, observe_at - time.monotonic())))
 

@@ -131,15 +131,6 @@ SELECT least((SELECT max(id) FROM (SELECT id FROM catalog_companies WHERE id > %
              (SELECT max(company_id) FROM (SELECT company_id FROM company_city_mapping WHERE company_id > %(after)s
                                             ORDER BY company_id LIMIT %(rows)s) AS part HAVING count(*) = %(rows)s))
 
--- name: prune_observations
-DELETE FROM observations WHERE at < now() - %(days)s * interval '1 day'
-
--- name: prune_minutes
-DELETE FROM audit_minutes WHERE minute < now() - %(days)s * interval '1 day'
-
--- name: prune_findings
-DELETE FROM audit_findings WHERE found_at < now() - %(days)s * interval '1 day'
-
 -- name: send_canary
 -- Numbered above its cached copy, which may come from a newer backup.
 INSERT INTO canaries (id, number) SELECT 1, 1 + coalesce(max(number), 0) FROM canary_cache WHERE id = 1

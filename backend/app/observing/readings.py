@@ -9,6 +9,7 @@ from typing import Any, Final
 from backend.app import db, latency
 from backend.app.dead_letters import KINDS
 from backend.app.observing import nines
+from backend.app.tasks import ledger
 from events.sql_files import statements
 
 SQL: Final = statements(Path(__file__).with_name("readings.sql"))
@@ -32,6 +33,11 @@ def _waiting(found: dict[str, Any]) -> Iterator[Number]:
         yield "dead_letters_open", (kind,), number
     for task, age in found["scheduled"]:
         yield "scheduled_run_age_seconds", (task,), age
+    for task, number in ledger.failing_schedules().items():
+        yield "scheduled_runs_failed", (task,), number
+    for table, age in found["histories"]:
+        if age is not None:
+            yield "history_seconds", (table,), age
 
 
 def _observed(found: dict[str, Any]) -> Iterator[Number]:

@@ -6,7 +6,14 @@ SELECT kind, count(*) FROM dead_letters WHERE closed_at IS NULL GROUP BY kind
 
 -- name: scheduled
 SELECT task, extract(epoch FROM clock_timestamp() - max(scheduled_for))::float8
-  FROM task_runs WHERE scheduled_for IS NOT NULL GROUP BY task
+  FROM task_runs WHERE scheduled_for <= clock_timestamp() AND NOT (state = 'PENDING' AND error IS NOT NULL) GROUP BY task
+
+-- name: histories
+-- The first entry of an index each.
+SELECT 'event_runs', extract(epoch FROM clock_timestamp() - min(queued_at))::float8
+  FROM task_runs WHERE task = 'apply_catalog_events'
+UNION ALL SELECT 'patches', extract(epoch FROM clock_timestamp() - min(patched_at))::float8 FROM patches
+UNION ALL SELECT 'audit_log', extract(epoch FROM clock_timestamp() - min(at))::float8 FROM audit_log
 
 -- name: canary
 -- The last one that arrived, and how long ago.

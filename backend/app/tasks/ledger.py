@@ -18,15 +18,13 @@ from sqlalchemy import Connection
 
 from backend.app import db
 from backend.app.errors import BeingQueued
-from backend.app.settings import settings
 from events.sql_files import statements
 
 SQL: Final = statements(Path(__file__).with_name("ledger.sql"))
 MOST_RUNS: Final = 500  # of one answer
+MOST_COUNTED: Final = 10_000  # runs of a task; counting so many takes milliseconds
 AHEAD_SECONDS: Final = 60.0  # a due instant farther in the future was named by a clock that was wrong
 QUEUEING_SECONDS: Final = 30.0  # longer than the broker's confirm takes, or its loss is noticed
-PRUNE_ROWS: Final = 20_000  # of one transaction
-PRUNE_ROUNDS: Final = 100  # of one pruning: two million rows an hour
 
 
 @dataclass(frozen=True)
@@ -165,12 +163,17 @@ def history(
 
 
 def counts() -> dict[str, dict[str, int]]:
-    """Runs of the last day by task and state."""
+    """Runs of the last day by task and state. Above MOST_COUNTED of a task, about how many succeeded."""
     with db.transaction() as connection:
-        found: dict[str, dict[str, int]] = {}
-        for task, state, number in connection.exec_driver_sql(SQL["counts"]):
-            found.setdefault(task, {})[state] = number
-        return found
+        rows = connection.exec_driver_sql(SQL["counts"], {"most": MOST_COUNTED}).fetchall()
+        totals = {task: _about(connection, task) if runs == MOST_COUNTED else runs for task, runs, _ in rows}
+    found = {task: {"SUCCESS": max(0, totals[task] - sum(others.values())), **others} for task, _, others in rows}
+    return {task: states for task, by in found.items() if (states := {name: n for name, n in by.items() if n})}
+
+
+def _about(connection: Connection, task: str) -> int:
+    plan = connection.exec_driver_sql(SQL["about"], {"task": task}).scalar_one()
+    return max(MOST_COUNTED, int(plan[0]["Plan"]["Plan Rows"]))
 
 
 def last_due() -> dict[str, datetime]:
@@ -191,24 +194,6 @@ def failing_schedules() -> dict[str, int]:
 def abandon(error: str) -> None:
     """End all runs that are under way: their process is gone."""
     _write("abandon", error=error)
-
-
-def prune() -> dict[str, int]:
-    """Delete old runs, patches and removals, PRUNE_ROWS a transaction; rows deleted."""
-    ages = {"event_hours": settings().event_run_history_hours, "rows": PRUNE_ROWS}
-    days = {"prune": settings().run_history_days, "prune_patches": settings().patch_history_days, "prune_removed": 0.0}
-    return {name: _prune(name, ages | {"days": kept}) for name, kept in days.items()}
-
-
-def _prune(name: str, parameters: dict[str, Any]) -> int:
-    deleted = 0
-    for _ in range(PRUNE_ROUNDS):
-        with db.transaction() as connection:
-            rows = connection.exec_driver_sql(SQL[name], parameters).rowcount
-        deleted += rows
-        if rows < PRUNE_ROWS:
-            break
-    return deleted
 
 
 def _write(name: str, **parameters: Any) -> list[Any]:

@@ -102,10 +102,27 @@ SELECT * FROM (
  LIMIT %(limit)s
 
 -- name: counts
-SELECT task, CASE WHEN state = 'PENDING' AND expires_at < now() THEN 'EXPIRED' ELSE state END AS state, count(*)
-  FROM task_runs
- WHERE queued_at > now() - interval '1 day'
- GROUP BY 1, 2
+-- Of each task, runs of the last day, counted no farther than %(most)s, and those that did not succeed by their state.
+-- The names are found by skipping from one to the next in their index.
+WITH RECURSIVE named (task) AS (
+    (SELECT task FROM task_runs ORDER BY task LIMIT 1)
+    UNION ALL
+    SELECT (SELECT task FROM task_runs WHERE task > named.task ORDER BY task LIMIT 1) FROM named WHERE named.task IS NOT NULL)
+SELECT task,
+       (SELECT count(*) FROM (SELECT FROM task_runs AS run
+                               WHERE run.task = named.task AND queued_at > now() - interval '1 day' LIMIT %(most)s) AS run),
+       (SELECT coalesce(jsonb_object_agg(state, runs), '{}')
+          FROM (SELECT CASE WHEN state = 'PENDING' AND expires_at < now() THEN 'EXPIRED' ELSE state END AS state,
+                       count(*) AS runs
+                  FROM (SELECT state, expires_at FROM task_runs AS run
+                         WHERE run.task = named.task AND queued_at > now() - interval '1 day' AND state <> 'SUCCESS'
+                         LIMIT %(most)s) AS run
+                 GROUP BY 1) AS others)
+  FROM named WHERE task IS NOT NULL
+
+-- name: about
+-- What the planner expects, from its statistics.
+EXPLAIN (FORMAT JSON) SELECT FROM task_runs WHERE task = %(task)s AND queued_at > now() - interval '1 day'
 
 -- name: last_due
 -- When each scheduled task was due last and queued. One that beat could not queue is still due.
@@ -123,19 +140,3 @@ SELECT task, count(*) FILTER (WHERE failed AND scheduled_for > coalesce(well_at,
           FROM task_runs
          WHERE scheduled_for BETWEEN now() - interval '2 days' AND now()) AS run
  GROUP BY task
-
--- name: prune
-DELETE FROM task_runs
- WHERE task_id IN (SELECT task_id FROM task_runs
-                    WHERE queued_at < now() - CASE trigger WHEN 'event' THEN %(event_hours)s * interval '1 hour'
-                                                           ELSE %(days)s * interval '1 day' END
-                      AND state NOT IN ('STARTED', 'RETRY')
-                    LIMIT %(rows)s)
-
--- name: prune_patches
-DELETE FROM patches WHERE id IN (SELECT id FROM patches WHERE patched_at < now() - %(days)s * interval '1 day' LIMIT %(rows)s)
-
--- name: prune_removed
-DELETE FROM removed_keys AS removed
- WHERE ctid IN (SELECT removed_keys.ctid FROM removed_keys
-                 WHERE patch_id < (SELECT coalesce(min(id), 0) FROM patches) LIMIT %(rows)s)

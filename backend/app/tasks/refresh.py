@@ -6,14 +6,12 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from backend.app import audit, dead_letters
+from backend.app import metrics
 from backend.app.caches import reconcile
 from backend.app.caches.keys import Cause
 from backend.app.caches.patch import CacheType
 from backend.app.celery_app import app
-from backend.app.settings import settings
-from backend.app.tasks import ledger
-from backend.app.tasks.replays import prune as prune_replays
+from backend.app.ledger import retention
 from backend.app.tasks.settle import settle
 from backend.app.tasks.task import LedgerTask, Skipped, flight
 
@@ -43,10 +41,8 @@ def refresh_all_caches(self: LedgerTask) -> dict[str, Any]:
     """Reconcile all caches, one after the other, and delete old history."""
     with flight("all", self.patience):
         result = rebuild_everything(self, self.patience)
-        ledger.prune()
-        prune_replays()
-        dead_letters.prune(settings().run_history_days)
-        audit.prune(settings().audit_log_days)
+        for name, rows in retention.prune("worker").items():
+            metrics.PRUNED.labels(name).inc(rows)
         return result
 
 

@@ -9,7 +9,6 @@ from sqlalchemy import BigInteger, ForeignKey, Text, Uuid, func, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
-from backend.app import db
 from backend.app.catalog.models import Base, Instant
 
 _IDS = ARRAY(BigInteger)
@@ -43,9 +42,3 @@ class ReplayKey(Base):
     task_id: Mapped[UUID] = mapped_column(ForeignKey("replays.task_id", ondelete="CASCADE"), primary_key=True)
     noun: Mapped[str] = mapped_column(Text, primary_key=True)
     id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
-
-
-def prune() -> None:
-    """Delete those that nobody has gone on with for a week."""
-    with db.transaction() as connection:
-        connection.exec_driver_sql("DELETE FROM replays WHERE updated_at < now() - interval '7 days'")

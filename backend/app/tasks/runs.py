@@ -29,6 +29,12 @@ class TaskRun(Base):
         Index("task_runs_task_idx", "task", text("queued_at DESC")),
         Index("task_runs_active_idx", "queued_at", postgresql_where=text(f"state IN {ACTIVE}")),
         Index(
+            "task_runs_unsuccessful_idx",
+            "task",
+            text("queued_at DESC"),
+            postgresql_where=text("state <> 'SUCCESS'"),
+        ),
+        Index(
             "task_runs_schedule_idx",
             "task",
             "scheduled_for",

@@ -1,0 +1,1 @@
+"""What is written down about the system's own work, and for how long it is kept."""

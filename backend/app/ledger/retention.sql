@@ -1,0 +1,49 @@
+-- Each deletes up to %(rows)s rows that are older than %(seconds)s, by an index on their age; `retention.py` says how old,
+-- and repeats them until nothing is left.
+
+-- name: event_runs
+DELETE FROM task_runs WHERE task_id IN (
+    SELECT task_id FROM task_runs
+     WHERE trigger = 'event' AND queued_at < now() - %(seconds)s * interval '1 second' AND state NOT IN ('STARTED', 'RETRY')
+     LIMIT %(rows)s)
+
+-- name: runs
+DELETE FROM task_runs WHERE task_id IN (
+    SELECT task_id FROM task_runs
+     WHERE trigger <> 'event' AND queued_at < now() - %(seconds)s * interval '1 second' AND state NOT IN ('STARTED', 'RETRY')
+     LIMIT %(rows)s)
+
+-- name: patches
+DELETE FROM patches WHERE id IN (
+    SELECT id FROM patches WHERE patched_at < now() - %(seconds)s * interval '1 second' ORDER BY patched_at LIMIT %(rows)s)
+
+-- name: removed_keys
+-- A removal is kept as long as the patch that made it.
+DELETE FROM removed_keys WHERE ctid = ANY (ARRAY(
+    SELECT removed.ctid FROM removed_keys AS removed
+     WHERE patch_id < (SELECT coalesce(min(id), 0) FROM patches) LIMIT %(rows)s))
+
+-- name: replays
+DELETE FROM replays WHERE task_id IN (
+    SELECT task_id FROM replays WHERE updated_at < now() - %(seconds)s * interval '1 second' LIMIT %(rows)s)
+
+-- name: dead_letters
+DELETE FROM dead_letters WHERE id IN (
+    SELECT id FROM dead_letters WHERE closed_at < now() - %(seconds)s * interval '1 second' LIMIT %(rows)s)
+
+-- name: audit_log
+DELETE FROM audit_log WHERE id IN (
+    SELECT id FROM audit_log WHERE at < now() - %(seconds)s * interval '1 second' ORDER BY at LIMIT %(rows)s)
+
+-- name: observations
+DELETE FROM observations WHERE at IN (
+    SELECT at FROM observations WHERE at < now() - %(seconds)s * interval '1 second' LIMIT %(rows)s)
+
+-- name: audit_minutes
+DELETE FROM audit_minutes WHERE (minute, cache) IN (
+    SELECT minute, cache FROM audit_minutes WHERE minute < now() - %(seconds)s * interval '1 second' LIMIT %(rows)s)
+
+-- name: audit_findings
+DELETE FROM audit_findings WHERE id IN (
+    SELECT id FROM audit_findings WHERE found_at < now() - %(seconds)s * interval '1 second'
+     AND repaired_at IS NOT NULL LIMIT %(rows)s)
