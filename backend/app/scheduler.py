@@ -121,7 +121,7 @@ class LedgerScheduler(Scheduler):
 
     def _queue(self, due: Due) -> None:
         pulse.touch()
-        log.info("sending due task %s (%s)", due.entry.name, due.entry.task)
+        log.info("Sending due task %s (%s)", due.entry.name, due.entry.task)
         try:
             self.apply_async(due.dated(), producer=None, advance=False)
         except SchedulingError as failure:
