@@ -206,6 +206,15 @@ def test_lag_is_what_waits_and_for_how_long(plain: Plain, outbox: Outbox) -> Non
     assert (lag.rows, 3600 <= lag.oldest_seconds < 3660) == (2, True)
 
 
+def test_lag_of_many_rows_follows_from_their_ids_without_counting_them(plain: Plain, outbox: Outbox) -> None:
+    plain.run("INSERT INTO event_outbox (type, subject) SELECT 'x', 'city/1' FROM generate_series(1, 30000)")
+    assert outbox.lag().rows == 30_000
+    plan = "\n".join(plain.column("EXPLAIN " + SQL["lag"]))
+    assert "Limit" in plan
+    plain.run("DELETE FROM event_outbox WHERE id > (SELECT min(id) FROM event_outbox) + 5")
+    assert outbox.lag().rows == 6
+
+
 # The leader
 
 
