@@ -14,6 +14,7 @@ from backend.app.caches import tables  # noqa: F401  (fills the metadata)
 from backend.app.catalog import definition
 from backend.app.catalog.models import Base
 from backend.app.catalog.sources import drop_built_in, quoted
+from backend.app.health import tables as kept  # noqa: F401
 from backend.app.observing import tables as observed  # noqa: F401
 from backend.app.tasks import replays, runs  # noqa: F401
 

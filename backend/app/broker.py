@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
+import amqp
 from amqp.exceptions import NotFound
 from kombu.exceptions import KombuError
 
@@ -23,6 +24,8 @@ CONNECTED_WORKERS: Final = (
 )
 """Workers whose children have connections to the database: also those that are suspended, and none that ended."""
 REPLY_SECONDS: Final = 1.0  # a worker's main loop answers within milliseconds
+CONFIRM_SECONDS: Final = 1.0  # for a message to nobody
+CLOSE_SECONDS: Final = 0.2
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,9 @@ class Waiting:
     oldest_held: str | None  # time of the oldest event that a worker holds; None: of one of them it is unknown
     newest_held: str | None
     silent: int = 0  # workers that did not say what they hold: suspended, or lost and not yet noticed by the broker
+    consumers: int = 0  # workers that take from the queue
+    exists: bool = True  # whether there is a queue
+    is_blocked: bool = False  # whether the broker takes no messages, being short of memory or disk
     is_known: bool = True  # False: there may be more
     because: Sequence[Mapping[str, Any]] = ()  # why workers hold events: {reason, since, sentence}
     knows_canaries: bool | None = None  # whether all workers take canaries; those of an earlier release would bury them
@@ -61,9 +67,9 @@ def waiting(
         return Waiting(0, 0, None, None, knows_canaries=True)
     found = _declared((topology.UPDATER.name,), url)[topology.UPDATER.name]
     if not found:
-        return Waiting(0, 0, None, None)
+        return Waiting(0, 0, None, None, exists=False)
     ready, consumers = found
-    held = _held(consumers, url, reply_seconds) if consumers else []
+    held, is_blocked = _held(consumers, url, reply_seconds)
     oldest = times.earliest(worker["oldest"] for worker in held if worker["messages"])
     newest = times.latest(worker["newest"] for worker in held)
     messages = sum(worker["messages"] for worker in held)
@@ -71,17 +77,21 @@ def waiting(
     if held and silent and (workers := connected()) is not None:
         silent = min(silent, max(0, workers - len(held)))
     # A queue whose leader is being elected, as after a restart of the broker, says that it has neither.
-    is_known = not silent and (consumers > 0 or ready > 0)
-    because = [reason for worker in held for reason in worker.get("because", ())]
     knows_canaries = all(worker.get("canaries", False) for worker in held) if held and not silent else None
-    return Waiting(ready, messages, oldest, newest, silent, is_known, because, knows_canaries)
+    return Waiting(
+        ready, messages, oldest, newest, silent, consumers, is_blocked=is_blocked,
+        is_known=not silent and not is_blocked and (consumers > 0 or ready > 0),
+        because=[reason for worker in held for reason in worker.get("because", ())],
+        knows_canaries=knows_canaries,
+    )  # fmt: skip
 
 
 class _Enough(Exception):
     """All workers that consume events have answered; no need to wait for others."""
 
 
-def _held(consumers: int, url: str | None, seconds: float) -> list[dict[str, Any]]:
+def _held(consumers: int, url: str | None, seconds: float) -> tuple[list[dict[str, Any]], bool]:
+    """What each worker holds, and whether the broker takes no messages, which is why nobody can be asked then."""
     from celery import Celery
 
     plain, encryption = tls.split(url or settings().celery_broker_url)
@@ -100,14 +110,38 @@ def _held(consumers: int, url: str | None, seconds: float) -> list[dict[str, Any
         if len(answers) >= consumers:
             raise _Enough
 
+    connection = app.connection_for_write()
     try:
-        with suppress(_Enough), app.connection_for_write() as connection:
-            app.control.broadcast("held_events", reply=True, callback=take, timeout=seconds, connection=connection)
+        if _blocks(app, connection):
+            return [], True
+        with suppress(_Enough):
+            if consumers:
+                app.control.broadcast("held_events", reply=True, callback=take, timeout=seconds, connection=connection)
     except (*LOST, KombuError) as failure:
         raise BrokerAway(f"the broker is away: {failure!r}") from failure
     finally:
+        connection.collect(socket_timeout=CLOSE_SECONDS)  # a broker that blocks does not answer a farewell
         app.close()
-    return answers
+    return answers, False
+
+
+def _blocks(app: Any, connection: Any) -> bool:
+    """Whether the broker is short of memory or disk. It says so only to who publishes: here, a message to nobody."""
+    reasons: list[str] = []
+
+    def on_blocked(reason: str) -> None:
+        reasons.append(reason)
+        raise _Enough
+
+    connection.connect()
+    connection.connection.on_blocked = on_blocked
+    channel = connection.channel()
+    exchange = app.control.mailbox.reply_exchange
+    exchange.bind(channel).declare()
+    channel.confirm_select()
+    with suppress(_Enough, TimeoutError):
+        channel.basic_publish_confirm(amqp.Message(b""), exchange.name, "nobody", confirm_timeout=CONFIRM_SECONDS)
+    return bool(reasons)
 
 
 def _declared(queues: tuple[str, ...], url: str | None) -> dict[str, tuple[int, int] | None]:

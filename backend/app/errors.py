@@ -8,7 +8,6 @@ CitycacheError
 ├── Unprocessable       well-formed input that cannot be applied
 ├── BadFeedLine         a line of a change feed cannot be applied
 ├── Refused             the operation is not possible in this set-up
-├── Stalled             work waits and does not advance
 ├── BeingQueued         another process is about to queue this run
 └── Away                a server did not answer in time
     ├── DatabaseAway
@@ -69,10 +68,6 @@ class BadFeedLine(CitycacheError):
 
 class Refused(CitycacheError):
     """This operation is not possible in the present set-up."""
-
-
-class Stalled(CitycacheError):
-    """Work waits and does not advance."""
 
 
 class BeingQueued(CitycacheError):

@@ -22,6 +22,7 @@ from backend.app.api import (
     database,
     dead_letters,
     health,
+    incidents,
     limits,
     problems,
     products,
@@ -61,7 +62,7 @@ def create_app() -> FastAPI:
 
 def _v1() -> APIRouter:
     v1 = APIRouter(prefix="/api/v1")
-    for module in (cities, companies, products, caches, stats, tasks, dead_letters, audit_log, console):
+    for module in (cities, companies, products, caches, stats, tasks, dead_letters, incidents, audit_log, console):
         v1.include_router(module.router)
     return v1
 

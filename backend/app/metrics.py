@@ -148,6 +148,7 @@ READINGS: Final = {
         Reading("citycache_wide_patches", "Companies that wait for the patch of all their products"),
         Reading("citycache_wide_patches_oldest_seconds", "Age of the oldest of these requests; 0 when there is none"),
         Reading("citycache_dead_letters_open", "Dead letters that nobody has requeued or patched", ("kind",)),
+        Reading("citycache_incident_open", "1 while an incident of this kind is open, else 0", ("kind",)),
         Reading("citycache_task_runs", "Runs of the last day; of many, about how many", ("task", "state")),
         Reading("citycache_history_seconds", "Age of the oldest row of a history, which pruning bounds", ("table",)),
         Reading("citycache_scheduled_run_age_seconds", "Since beat queued the task last", ("task",)),

@@ -34,7 +34,7 @@ BEGIN
     FOREACH thing IN ARRAY ARRAY[
         'cities', 'companies', 'products', 'event_outbox', 'product_city_mapping', 'company_city_mapping', 'city_counts',
         'active_cities_cache', 'patches', 'removed_keys', 'wide_patches', 'task_runs', 'dead_letters', 'replays', 'replay_keys',
-        'observations', 'audit_minutes', 'audit_findings', 'canaries', 'canary_cache', 'audit_log', 'alembic_version',
+        'observations', 'audit_minutes', 'audit_findings', 'incidents', 'canaries', 'canary_cache', 'audit_log', 'alembic_version',
         'product_city_truth', 'company_city_truth',
         'catalog_cities', 'catalog_companies', 'catalog_products'] LOOP
         EXECUTE 'ALTER TABLE public.' || thing || ' OWNER TO citycache_migrate';
@@ -49,7 +49,7 @@ BEGIN
     END LOOP;
     FOR thing IN SELECT pg_get_serial_sequence('public.' || name, 'id')
                    FROM unnest(ARRAY['cities', 'companies', 'products', 'event_outbox', 'patches', 'dead_letters',
-                                     'audit_findings', 'audit_log']) AS name LOOP
+                                     'audit_findings', 'incidents', 'audit_log']) AS name LOOP
         EXECUTE 'REVOKE ALL ON SEQUENCE ' || thing || everybody;
     END LOOP;
 END $$
@@ -65,8 +65,8 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON cities, companies, products TO citycache
 GRANT SELECT, UPDATE ON SEQUENCE cities_id_seq, companies_id_seq, products_id_seq TO citycache_api;
 GRANT SELECT ON event_outbox, product_city_mapping, company_city_mapping, city_counts, active_cities_cache, patches,
     removed_keys, wide_patches, product_city_truth, company_city_truth, catalog_cities, catalog_companies,
-    catalog_products, observations, audit_minutes, audit_findings
-    TO citycache_api;
+    catalog_products, observations, audit_minutes, audit_findings,
+    incidents TO citycache_api;
 GRANT SELECT ON SEQUENCE event_outbox_id_seq, audit_findings_id_seq TO citycache_api;
 GRANT SELECT, INSERT, UPDATE ON task_runs TO citycache_api;
 GRANT SELECT, UPDATE ON dead_letters TO citycache_api;
@@ -98,6 +98,6 @@ GRANT SELECT, INSERT, UPDATE ON task_runs TO citycache_beat
 -- name: grant_observer
 GRANT SELECT, INSERT, UPDATE ON canaries TO citycache_observer;
 GRANT SELECT ON canary_cache TO citycache_observer;
-GRANT SELECT ON task_runs, wide_patches TO citycache_observer;
+GRANT SELECT ON task_runs, wide_patches, dead_letters TO citycache_observer;
 GRANT SELECT ON SEQUENCE event_outbox_id_seq TO citycache_observer;
-GRANT SELECT, INSERT, UPDATE, DELETE ON observations, audit_minutes, audit_findings TO citycache_observer
+GRANT SELECT, INSERT, UPDATE, DELETE ON observations, audit_minutes, audit_findings, incidents TO citycache_observer

@@ -53,7 +53,8 @@ class Settings(BaseSettings):
         5_000  # most keys that a rebuild patches in one transaction
     )
     drift_grace_seconds: Annotated[float, Field(ge=0, le=600)] = 5.0  # how long a rebuild waits for events under way
-    stall_seconds: Annotated[float, Field(gt=0, le=3600)] = 30.0  # events that stand still so long: not ready
+    stall_seconds: Annotated[float, Field(gt=0, le=3600)] = 10.0  # events that stand still so long: not ready
+    freshness_target_ms: Annotated[float, Field(gt=0, le=3_600_000)] = 1_000.0  # for 99 of 100 changes of a minute
     relay_batch_rows: Annotated[int, Field(ge=1, le=100_000)] = 4_000  # outbox rows of one claim
     relay_poll_ms_min: Annotated[float, Field(gt=0, le=10_000)] = 3.0
     relay_poll_ms_max: Annotated[float, Field(gt=0, le=10_000)] = 25.0

@@ -12,11 +12,11 @@ from urllib.error import HTTPError
 
 import pytest
 
-from backend.app import advance, broker
+from backend.app import broker
 from backend.app.embedded import spawn
 from backend.app.embedded.postgres import Postgres
 from backend.app.embedded.rabbitmq import RabbitMQ
-from backend.app.errors import Stalled
+from backend.app.health.judge import Stage
 from events import topology
 from events.publisher import connect
 from tests.faults.plant import QUIET, ZERO, Plant, plant_on
@@ -161,25 +161,12 @@ class TestStage:
     """The judgement, without servers: `has_work` and `mark` at an instant."""
 
     def test_stands_still_only_with_work_and_an_unmoved_mark(self):
-        stage = advance.Stage()
+        stage = Stage()
         assert stage.seconds_still(True, "a", now=0) == 0
         assert stage.seconds_still(True, "a", now=5) == 5
         assert stage.seconds_still(True, "b", now=6) == 0
         assert stage.seconds_still(False, "b", now=20) == 0
         assert stage.seconds_still(True, "b", now=30) == 0
-
-    def test_a_backlog_that_shrinks_is_no_stall(self, configured: None, monkeypatch: pytest.MonkeyPatch):
-        watch, rows = advance.Watch(), iter(range(1, 100))
-        monkeypatch.setattr(advance.broker, "waiting", lambda **_: advance.broker.Waiting(0, 0, None, None))
-        for now in range(0, 1000, 100):
-            watch.look(lambda sql: next(rows) if sql == advance.OLDEST_ROW else None, now=now)
-
-        def same(sql: str) -> object:
-            return 1 if sql == advance.OLDEST_ROW else None
-
-        watch.look(same, now=1000)
-        with pytest.raises(Stalled, match="for 100 s the relay publishes none"):
-            watch.look(same, now=1100)
 
 
 @pytest.fixture

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from functools import cache
-from pathlib import Path
 from typing import Any, Final, Literal
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
-from backend.app import advance, broker, db
 from backend.app.api import database, metrics
 from backend.app.api.probe import Shared, ask_all
-from backend.app.errors import DatabaseAway
+from backend.app.health import incidents, readiness, signs
+from backend.app.health.judge import Judge
 from backend.app.settings import settings
-from events.topology import UPDATER
 
 router = APIRouter(tags=["health"])
-_watch: Final = advance.Watch()
 
 
 class Live(BaseModel):
@@ -26,13 +24,27 @@ class Live(BaseModel):
     status: Literal["ok"]
 
 
-class Ready(BaseModel):
-    """Whether everything that requests need is there; a sentence for each part that is not."""
+class PartOfHealth(BaseModel):
+    """One part of the system."""
 
-    status: Literal["ok", "unavailable"]
+    name: str
+    state: Literal["well", "bad", "unknown"]
+    since: datetime | None = Field(description="when it went bad, as far as anybody watched")
+    effect: str | None
+    advice: str | None
+
+
+class Ready(BaseModel):
+    """Whether everything that requests need is there, and how each part is; a sentence for each that is not well.
+
+    `degraded`: requests are served, but something needs a person.
+    """
+
+    status: Literal["ok", "degraded", "unavailable"]
     database: str
     broker: str
     events: str
+    parts: list[PartOfHealth]
 
 
 @router.get("/health/live", response_model=Live)
@@ -43,14 +55,16 @@ async def live() -> Any:
 
 @router.get("/health/ready", response_model=Ready, responses={503: {"model": Ready}})
 async def ready(response: Response) -> Any:
-    """Database reachable and migrated, broker reachable, events on their way into the caches."""
-    answers = await _parts()
-    parts = {name: answer.failure or str(answer.value) for name, answer in answers.items()}
-    well = not any(answer.failure for answer in answers.values())
-    if not well:
+    """Each part by itself; 503 while one that serves requests or events is bad."""
+    answers = await _signs()
+    told = {name: signs.Told(answer.value, answer.failure) for name, answer in answers.items()}
+    report = readiness.report(
+        _judge().judge(signs.Signs(told["stored"], told["carried"])), told["incidents"].value or []
+    )
+    if report["status"] == "unavailable":
         response.status_code = 503
         response.headers["Retry-After"] = "1"
-    return {"status": "ok" if well else "unavailable", **parts}
+    return report
 
 
 @router.get("/metrics", include_in_schema=False)
@@ -59,42 +73,19 @@ async def prometheus(request: Request) -> Response:
     return Response(*await metrics.exposition())
 
 
-def _database() -> str:
-    with database.transaction() as connection:
-        table = connection.exec_driver_sql("SELECT to_regclass('alembic_version')").scalar()
-        version = table and connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
-    if version != _newest():
-        raise DatabaseAway(f"the schema is at version {version}, not {_newest()}: run 'citycache migrate'")
-    return "ok"
+def _carried() -> Any:
+    return None if settings().in_process else signs.carried()
 
 
-def _broker() -> str:
-    if settings().in_process:
-        return "ok (in-process)"
-    broker.depths(UPDATER.name)
-    return "ok"
+async def _read_signs() -> dict[str, Any]:
+    return await ask_all(stored=signs.stored, carried=_carried, incidents=incidents.open_now)
 
 
-def _events() -> str:
-    def query(sql: str) -> Any:
-        with database.transaction() as connection:
-            return connection.exec_driver_sql(sql).scalar()
-
-    _watch.look(query)
-    return "ok"
-
-
-async def _ask_parts() -> dict[str, Any]:
-    return await ask_all(database=_database, broker=_broker, events=_events)
-
-
-_parts: Final = Shared(_ask_parts)
+_signs: Final = Shared(_read_signs)
 
 
 @cache
-def _newest() -> str | None:
-    from alembic.config import Config
-    from alembic.script import ScriptDirectory
-
-    place = Path(db.__file__).parents[1] / "alembic.ini"
-    return ScriptDirectory.from_config(Config(str(place))).get_current_head()
+def _judge() -> Judge:
+    """This process's own: it remembers between probes how long something has stood."""
+    database.prepare()
+    return Judge()

@@ -1,4 +1,4 @@
-"""The observer: one thread of one API process, in all of them together, that runs canary, auditor and history."""
+"""The observer: some threads of one API process in all: canary, auditor, history, and the judge of health."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import psycopg2
 
 from backend.app import db, pulse
 from backend.app.errors import Away
+from backend.app.health import incidents, signs
+from backend.app.health.judge import Judge
 from backend.app.ledger import retention
 from backend.app.observing import canary, history
 from backend.app.observing.auditor import Auditor
@@ -33,10 +35,12 @@ class Observer:
         self._canary_ms: float | None = None
         self._may_fly = False  # whether relay and workers know canaries
         self._auditor = Auditor(passed)
+        self._leads = False  # or did when the database was lost, and nobody else is known to
 
     def start(self) -> None:
         """Begin in the background."""
         self._run("observer", self._lead)
+        self._run("health", self._watch)
 
     def stop(self) -> None:
         """End; waits at most two seconds."""
@@ -68,7 +72,8 @@ class Observer:
     def _work(self, connection: psycopg2.extensions.connection) -> None:
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_try_advisory_lock(%s)", (LOCK,))
-            if not (cursor.fetchone() or [False])[0]:
+            self._leads = bool((cursor.fetchone() or [False])[0])
+            if not self._leads:
                 self._auditor = Auditor(passed)  # another process goes round now
                 return
             log.info("this process observes")
@@ -98,6 +103,18 @@ class Observer:
                 retention.prune("observer")
                 prune_at = now + PRUNE_SECONDS
             self._stop.wait(min(pause, max(0.1, observe_at - time.monotonic())))
+
+    def _watch(self) -> None:
+        """Judge health and keep incidents, also while the database is away."""
+        looker, judge, book = signs.Looker(), Judge(), incidents.Book()
+        while not self._stop.wait(incidents.WATCH_SECONDS):
+            if not self._leads:
+                judge, book = Judge(), incidents.Book()
+                continue
+            try:
+                book.take(judge.judge(looker.look()))
+            except Exception:
+                log.exception("health could not be judged; it is looked at again")
 
     def _canaries(self, stopped: threading.Event) -> None:
         """Apart from the rest, because a canary that does not arrive takes its time."""

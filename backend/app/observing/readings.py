@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from backend.app import db, latency
-from backend.app.dead_letters import KINDS
+from backend.app.dead_letters import KINDS as LETTERS
+from backend.app.health import incidents
+from backend.app.health.kinds import KINDS
 from backend.app.observing import nines
 from backend.app.tasks import ledger
 from events.sql_files import statements
@@ -21,14 +23,14 @@ def readings() -> list[Number]:
     """All of them; what has no value yet is left out. Raises DatabaseAway."""
     with db.transaction() as connection:
         found = {name: connection.exec_driver_sql(sql).fetchall() for name, sql in SQL.items()}
-    return [*_waiting(found), *_observed(found), *_nines()]
+    return [*_waiting(found), *_observed(found), *_nines(), *_incidents()]
 
 
 def _waiting(found: dict[str, Any]) -> Iterator[Number]:
     waiting, oldest = found["wide_patches"][0]
     yield "wide_patches", (), waiting
     yield "wide_patches_oldest_seconds", (), oldest
-    letters = dict.fromkeys(KINDS, 0) | dict(map(tuple, found["dead_letters"]))
+    letters = dict.fromkeys(LETTERS, 0) | dict(map(tuple, found["dead_letters"]))
     for kind, number in letters.items():
         yield "dead_letters_open", (kind,), number
     for task, age in found["scheduled"]:
@@ -59,3 +61,9 @@ def _nines() -> Iterator[Number]:
     for cache, windows in {**levels["caches"], "all": levels["all"]}.items():
         for window, level in windows.items():
             yield "consistency_nines", (cache, window), level["nines"]
+
+
+def _incidents() -> Iterator[Number]:
+    found = {one.kind for one in incidents.open_now()}
+    for kind in KINDS:
+        yield "incident_open", (kind,), float(kind in found)

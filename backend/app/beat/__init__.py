@@ -1,0 +1,1 @@
+"""Beat: what is due when, once in all processes."""

@@ -1,0 +1,43 @@
+-- Incidents: one open row for each kind and subject.
+
+-- name: begin
+-- What is wrong now. One that is open keeps its beginning, or takes an earlier one from a watcher that saw it before.
+INSERT INTO incidents (kind, subject, began_at, values)
+SELECT kind, subject, began_at, values
+  FROM jsonb_to_recordset(%(wrong)s::jsonb) AS wrong (kind text, subject text, began_at timestamptz, values jsonb)
+ ORDER BY kind, subject
+ON CONFLICT (kind, subject) WHERE ended_at IS NULL DO UPDATE
+   SET values = excluded.values, began_at = least(incidents.began_at, excluded.began_at)
+ WHERE (incidents.values, incidents.began_at) IS DISTINCT FROM (excluded.values, least(incidents.began_at, excluded.began_at))
+
+-- name: end
+-- What is open and not wrong any more; of parts that nobody can judge now, incidents stay open.
+UPDATE incidents
+   SET ended_at = clock_timestamp()
+ WHERE ended_at IS NULL
+   AND kind <> ALL (%(undecided)s::text[])
+   AND (kind, subject) NOT IN (SELECT kind, subject
+                                 FROM jsonb_to_recordset(%(wrong)s::jsonb) AS wrong (kind text, subject text))
+
+-- name: write_ended
+-- What began and ended while the database was away.
+INSERT INTO incidents (kind, subject, began_at, ended_at, values)
+SELECT kind, subject, began_at, ended_at, values
+  FROM jsonb_to_recordset(%(ended)s::jsonb)
+       AS ended (kind text, subject text, began_at timestamptz, ended_at timestamptz, values jsonb)
+
+-- name: open
+SELECT id, kind, subject, began_at, ended_at, values FROM incidents WHERE ended_at IS NULL ORDER BY began_at, id
+
+-- name: listed
+SELECT id, kind, subject, began_at, ended_at, values
+  FROM incidents
+ WHERE (%(kind)s::text IS NULL OR kind = %(kind)s)
+   AND (NOT %(open)s OR ended_at IS NULL)
+   AND (%(since)s::timestamptz IS NULL OR coalesce(ended_at, 'infinity') >= %(since)s)
+   AND (%(before)s::bigint IS NULL OR id < %(before)s)
+ ORDER BY id DESC
+ LIMIT %(limit)s
+
+-- name: prune
+DELETE FROM incidents WHERE ended_at < now() - %(days)s * interval '1 day'

@@ -1,0 +1,211 @@
+"""The one judgement of health: signs in, what is wrong out. Nothing else decides what is well.
+
+A judge remembers how long something has stood, so one of them looks again and again: a process that runs, and even
+answers, may have stopped to work. Each stage has a mark that moves while it works (the first row of the outbox, the
+newest batch of events); a stage that has work and whose mark stands still has stalled, whatever the reason.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Literal
+
+from backend.app.beat.schedule import ENTRIES
+from backend.app.broker import Waiting
+from backend.app.health.kinds import KINDS, PARTS
+from backend.app.health.schema import needed
+from backend.app.health.signs import Signs, Stored
+from backend.app.scheduler import due_instant
+from backend.app.settings import settings
+
+State = Literal["well", "bad", "unknown"]
+MISSED_GRACE: Final = timedelta(seconds=90)  # beat wakes every few seconds, and may start anew meanwhile
+CANARY_GRACE_SECONDS: Final = 8.0  # beyond the canary's own round: one that takes longer is late indeed
+OBSERVED_SECONDS: Final = 20.0  # the observer writes every 5 s; without it nobody looks at canary and rows
+HELD_SECONDS: Final = 3.0  # what is over sooner is no incident
+FAILED: Final = ("FAILURE", "EXPIRED", "REVOKED")
+
+
+@dataclass
+class Stage:
+    """What one stage looked like when its mark moved last."""
+
+    mark: object = None
+    since: float | None = None  # monotonic seconds; None while there is no work
+
+    def seconds_still(self, has_work: bool, mark: object, now: float) -> float:
+        """How long it has had work and not moved."""
+        if not has_work:
+            self.since = None
+        elif self.since is None or mark != self.mark:
+            self.since = now
+        self.mark = mark
+        return 0.0 if self.since is None else now - self.since
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """One thing that is wrong."""
+
+    kind: str
+    subject: str = ""  # which one, where there are several of a kind
+    values: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0  # that it has lasted before it was seen
+
+    def since(self, at: datetime) -> datetime:
+        """When it began."""
+        return at - timedelta(seconds=self.seconds)
+
+    @property
+    def effect(self) -> str:
+        """What it means, as a sentence."""
+        return KINDS[self.kind].sentence(self.values, self.seconds)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is wrong, and of which parts nobody can say anything now."""
+
+    wrong: tuple[Wrong, ...]
+    unknown: frozenset[str]  # names of parts
+
+    def state(self, part: str) -> State:
+        """Bad where something is known to be wrong, else unknown where nobody could say."""
+        if any(KINDS[one.kind].part == part for one in self.wrong):
+            return "bad"
+        return "unknown" if part in self.unknown else "well"
+
+
+@dataclass
+class Judge:
+    """Looks again and again."""
+
+    _stages: dict[str, Stage] = field(default_factory=dict)
+
+    def judge(self, signs: Signs, now: float | None = None) -> Verdict:
+        """What is wrong, at monotonic second `now`."""
+        now = time.monotonic() if now is None else now
+        stored = readable(signs)
+        wrong = (
+            *_database(signs),
+            *_broker(signs),
+            *self._relay(signs, stored, now),
+            *self._worker(signs, stored, now),
+        )
+        wrong = (*wrong, *((*_freshness(stored), *_caches(stored), *_schedule(stored)) if stored else ()))
+        return Verdict(wrong, frozenset(_unknown(signs, stored)))
+
+    def _still(self, stage: str, has_work: bool, mark: object, now: float) -> float:
+        """Seconds that the stage stands, once they are too many, else 0."""
+        seconds = self._stages.setdefault(stage, Stage()).seconds_still(has_work, mark, now)
+        return seconds if seconds >= settings().stall_seconds else 0.0
+
+    def _relay(self, signs: Signs, stored: Stored | None, now: float) -> Iterator[Wrong]:
+        if stored is None:
+            return
+        absent = self._still("relay_absent", not stored.relay_leads, None, now)
+        stands = self._still("relay_stands", stored.outbox_first is not None, stored.outbox_first, now)
+        if absent:
+            yield Wrong("relay_absent", seconds=absent)
+        if stands and not signs.carried.failure:  # without a broker it can't
+            yield Wrong("relay_stands", seconds=stands)
+
+    def _worker(self, signs: Signs, stored: Stored | None, now: float) -> Iterator[Wrong]:
+        carried = signs.carried.value
+        if carried is not None:
+            mark = stored and stored.last_batch
+            absent = self._still("worker_absent", not carried.consumers, None, now)
+            stands = self._still("worker_stands", carried.messages > 0, mark, now)
+            silent = self._still("worker_silent", carried.silent > 0, carried.silent, now)
+            yield from _worker_wrong(carried, absent, stands if stored else 0.0, silent)
+        if stored is not None:
+            seconds = self._still("wide_patch_stands", stored.wide_companies > 0, stored.wide_mark, now)
+            if seconds:
+                yield Wrong("wide_patch_stands", "", {"companies": stored.wide_companies}, seconds)
+
+
+def readable(signs: Signs) -> Stored | None:
+    """The database's part, unless its schema is too old to be read."""
+    stored = signs.stored.value
+    return stored if stored and not stored.is_old else None
+
+
+def _database(signs: Signs) -> Iterator[Wrong]:
+    if (stored := signs.stored.value) is None:
+        yield Wrong("database_away", values={"failure": signs.stored.failure or "no answer"})
+    elif stored.is_old:
+        yield Wrong("schema_old", values={"version": stored.version or "none", "wanted": needed().revision})
+
+
+def _broker(signs: Signs) -> Iterator[Wrong]:
+    if signs.carried.failure:
+        yield Wrong("broker_away", values={"failure": signs.carried.failure})
+    elif (carried := signs.carried.value) and carried.is_blocked:
+        yield Wrong("broker_alarm")
+    elif carried and not carried.exists:
+        yield Wrong("queue_missing")
+
+
+def _worker_wrong(carried: Waiting, absent: float, stands: float, silent: float) -> Iterator[Wrong]:
+    """Of what stands the nearest cause alone."""
+    if absent:
+        yield Wrong("worker_absent", seconds=absent)
+    if silent:
+        yield Wrong("worker_silent", "", {"silent": carried.silent}, silent)
+    elif held := max(carried.because, key=_seconds_held, default=None):
+        if (seconds := _seconds_held(held)) >= HELD_SECONDS:
+            yield Wrong("events_held", "", {"sentence": str(held["sentence"])}, seconds)
+    elif stands:
+        yield Wrong("worker_stands", "", {"messages": carried.messages}, stands)
+
+
+def _seconds_held(reason: Mapping[str, Any]) -> float:
+    return max(0.0, time.time() - float(reason["since"]))
+
+
+def _freshness(stored: Stored) -> Iterator[Wrong]:
+    every = settings().canary_seconds
+    if _is_observed(stored) and every and (stored.canary_seconds or 0.0) > every + CANARY_GRACE_SECONDS:
+        yield Wrong("canary_absent", seconds=stored.canary_seconds or 0.0)
+    if stored.p99_ms is not None and stored.p99_ms > settings().freshness_target_ms:
+        yield Wrong("freshness_over_target", values={"p99_ms": round(stored.p99_ms)})
+
+
+def _caches(stored: Stored) -> Iterator[Wrong]:
+    if stored.rows_wrong:
+        yield Wrong("rows_wrong", values={"rows": stored.rows_wrong})
+    if stored.letters:
+        yield Wrong("dead_letters_open", values={"letters": stored.letters})
+
+
+def _schedule(stored: Stored) -> Iterator[Wrong]:
+    now = datetime.now(UTC)
+    entries = {entry.task: entry for entry in ENTRIES}
+    for run in stored.scheduled:
+        if run.scheduled_for is None:
+            continue
+        due = due_instant(entries[run.task].schedule, now - MISSED_GRACE)
+        if run.scheduled_for < due:
+            yield Wrong("run_missed", run.task, {"task": run.task}, (now - due).total_seconds())
+        if run.state in FAILED:
+            yield Wrong("run_failed", run.task, {"task": run.task, "state": run.state, "error": run.error or ""})
+
+
+def _is_observed(stored: Stored) -> bool:
+    return stored.observed_seconds is not None and stored.observed_seconds < OBSERVED_SECONDS
+
+
+def _unknown(signs: Signs, stored: Stored | None) -> Iterator[str]:
+    """Parts of which the signs say nothing."""
+    carried = signs.carried.value
+    if stored is None:
+        yield from set(PARTS) - {"database", "broker", "worker"}
+    elif not _is_observed(stored):
+        yield from ("freshness", "caches", "observer")
+    if stored and not any(run.scheduled_for for run in stored.scheduled):
+        yield "schedule"
+    if signs.carried.failure or (carried and not carried.is_known) or stored is None:
+        yield "worker"

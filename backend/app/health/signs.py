@@ -1,0 +1,130 @@
+"""The signs by which health is judged, read in one look: what the database knows, and what broker and workers say."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final, Generic, TypeVar
+
+from sqlalchemy import Connection
+
+from backend.app import broker, db, latency
+from backend.app.beat.schedule import ENTRIES
+from backend.app.errors import Away, CitycacheError
+from backend.app.health.schema import needed
+from backend.app.settings import settings
+from events.outbox import LEADER_LOCK
+from events.sql_files import statements
+
+SQL: Final = statements(Path(__file__).with_suffix(".sql"))
+THREADS: Final = 6  # those that hang on a server without a word are freed by its connection's own deadline
+LOOK_SECONDS: Final = 3.0
+REPLY_SECONDS: Final = 0.5  # for workers to say what they hold; one that is well takes milliseconds
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Told(Generic[Value]):
+    """An answer, or why there is none."""
+
+    value: Value | None = None
+    failure: str | None = None
+
+
+@dataclass(frozen=True)
+class Scheduled:
+    """The newest scheduled run of a task; None: there never was one."""
+
+    task: str
+    scheduled_for: datetime | None
+    state: str | None
+    error: str | None
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The database's part; of a schema that is too old only its version."""
+
+    version: str | None  # of the schema
+    is_old: bool = False
+    outbox_first: int | None = None  # id of the first row of the outbox
+    relay_leads: bool = False
+    wide_companies: int = 0  # wide patches that are not done
+    wide_mark: str | None = None  # changes while they advance
+    last_batch: str | None = None  # the newest batch of events
+    letters: int = 0  # open dead letters
+    rows_wrong: int = 0  # found by the auditor and not mended
+    canary_seconds: float | None = None  # since a canary arrived
+    observed_seconds: float | None = None  # since the observer wrote
+    p99_ms: float | None = None  # of the last minute
+    scheduled: tuple[Scheduled, ...] = ()
+
+
+@dataclass(frozen=True)
+class Signs:
+    """One look; `carried` has neither value nor failure where there is no broker."""
+
+    stored: Told[Stored]
+    carried: Told[broker.Waiting]
+
+
+class Looker:
+    """Asks database and broker side by side; one that does not answer in time counts as away, and is left to itself."""
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="signs")
+
+    def look(self) -> Signs:
+        """One look, in about LOOK_SECONDS at most; never raises because a server is away."""
+        asked = self._threads.submit(stored)
+        answers = Told[broker.Waiting]() if settings().in_process else _told(self._threads.submit(carried))
+        return Signs(_told(asked), answers)
+
+
+def _told(asked: Future[Value]) -> Told[Value]:
+    """The answer, or the first line of why there is none."""
+    try:
+        return Told(asked.result(LOOK_SECONDS))
+    except TimeoutError:
+        asked.cancel()
+        return Told(failure="no answer in time")
+    except CitycacheError as failure:
+        return Told(failure=str(failure).splitlines()[0][:300])
+
+
+def stored() -> Stored:
+    """Ask the database. Raises DatabaseAway."""
+    with db.transaction() as connection:
+        version = schema_version(connection)
+        if needed().is_older(version):
+            return Stored(version, is_old=True)
+        row: dict[str, Any] = dict(
+            connection.exec_driver_sql(SQL["stored"], {"leader_lock": LEADER_LOCK}).mappings().one()
+        )
+        counts = latency.total(found[0] for found in connection.exec_driver_sql(SQL["latency"]))
+        tasks = [entry.task for entry in ENTRIES]
+        runs = tuple(Scheduled(*run) for run in connection.exec_driver_sql(SQL["scheduled"], {"tasks": tasks}))
+    return Stored(version=version, p99_ms=latency.percentile(counts, 0.99), scheduled=runs, **row)
+
+
+def carried() -> broker.Waiting:
+    """Ask the broker and the workers behind it. Raises BrokerAway."""
+    return broker.waiting(reply_seconds=REPLY_SECONDS, connected=_connected_workers)
+
+
+def schema_version(connection: Connection) -> str | None:
+    """The revision that the database is at; None before the first migration."""
+    if not connection.exec_driver_sql(SQL["version"]).scalar_one():
+        return None
+    found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+    return None if found is None else str(found)
+
+
+def _connected_workers() -> Any:
+    try:
+        with db.transaction() as connection:
+            return connection.exec_driver_sql(broker.CONNECTED_WORKERS).scalar_one()
+    except Away:
+        return None
