@@ -8,12 +8,15 @@ Any number of both may run. To change the schedule, edit `beat_schedule` and res
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import socket
+import sys
 from typing import Any
 
 from celery import Celery
+from celery.apps import worker as celery_worker
 from celery.schedules import crontab
 from celery.signals import (
     celeryd_init,
@@ -120,6 +123,32 @@ if not settings().in_process:
 
 foreign.tolerate()
 questions.close_others()
+
+
+class QuietBeat(app.Beat):  # type: ignore[misc, name-defined]
+    """Beat without its banner, which is no JSON."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **{**options, "quiet": True})
+
+
+if settings().log_format == "json":
+    app.Beat = QuietBeat  # type: ignore[misc]
+
+
+@celeryd_init.connect
+def _without_banner(instance: Any, **kwargs: Any) -> None:
+    if settings().log_format == "json":
+        instance.quiet = True
+        celery_worker.safe_say = _say_in_json  # type: ignore[attr-defined]
+
+
+def _say_in_json(message: str, *stream: Any) -> None:
+    """What a signal handler says; the log's own stream may be in the midst of a line."""
+    entry = {"time": log.now(), "level": "INFO", "logger": "celery.worker", "message": message}
+    os.write(sys.stderr.fileno(), f"{json.dumps(entry)}\n".encode())
+
+
 celeryd_init.connect(reconnecting.own_name)
 worker_init.connect(garbage.collect_seldom)  # before the children are forked, which share what is loaded
 worker_shutting_down.connect(stopping.within_deadline)

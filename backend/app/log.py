@@ -103,8 +103,17 @@ class JsonLines(logging.Formatter):
         return _encodable(told.translate(_CONTROLS_IN_JSON))
 
 
+def now() -> str:
+    """The instant as lines of the log tell it."""
+    return _told(datetime.now(UTC))
+
+
 def _instant(record: logging.LogRecord) -> str:
-    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return _told(datetime.fromtimestamp(record.created, UTC))
+
+
+def _told(instant: datetime) -> str:
+    return instant.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:
