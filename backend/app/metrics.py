@@ -44,7 +44,8 @@ HTTP_SECONDS = Histogram(
     ("method", "route", "status"), buckets=MILLISECONDS[1:], registry=API,
 )  # fmt: skip
 HTTP_REFUSED = Counter(
-    "citycache_http_refused", "Requests refused unseen, by reason: key, role, closed, foreign, rate, size",
+    "citycache_http_refused",
+    "Requests refused unseen, by reason: key, role, closed, foreign, host, rate, size, head, slow, connections",
     ("reason",), registry=API,
 )  # fmt: skip
 AUDIT_LOST = Counter(
