@@ -10,6 +10,7 @@ from backend.app import (
     db,
     dead_letters,  # noqa: F401
 )
+from backend.app.adopting import tables as adopted  # noqa: F401
 from backend.app.caches import tables  # noqa: F401  (fills the metadata)
 from backend.app.catalog import definition
 from backend.app.catalog.models import Base

@@ -21,6 +21,8 @@ COMMANDS = {  # those that live in a module of their own, loaded when they are a
     "import": "backend.app.catalog.command:import_command",
     "replay": "backend.app.replaying:replay_command",
     "dead-letters": "backend.app.dead_letter_commands:dead_letters_command",
+    "adopt": "backend.app.adopting.commands:adopt_command",
+    "release": "backend.app.adopting.commands:release_command",
     "bench": "benchmarks.command:bench_command",
 }
 

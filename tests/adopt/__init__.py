@@ -1,0 +1,1 @@
+"""Tests of catalogs that were there before."""

@@ -108,6 +108,7 @@ class Catalog:
     levels: tuple[ResolvedLevel, ...]
     parents: Mapping[int, Mapping[int, Value]]  # row of a level (0: the city) → level → its key, where the row has one
     watches: tuple[ResolvedWatch, ...]
+    level_uses: Mapping[int, frozenset[str]]  # columns that names and parents of levels are read from; 0: the city's
 
 
 def resolve(connection: Connection, definition: Definition) -> Catalog:
@@ -127,6 +128,7 @@ class _Resolver:
     def __init__(self, connection: Connection, definition: Definition) -> None:
         self._connection, self._definition = connection, definition
         self._uses: dict[int, set[str]] = {}  # columns that decide what is cached, by table
+        self._level_uses: dict[int, set[str]] = {}
         self._read: list[tuple[str, int, _Tried]] = []  # key, own table, what its expression reads
 
     def catalog(self) -> Catalog:
@@ -141,6 +143,7 @@ class _Resolver:
             levels,
             parents,
             tuple(self._with_uses(watch) for watch in watches),
+            {number: frozenset(self._level_uses.get(number, ())) for number in range(len(levels) + 1)},
         )
 
     def _source(self, source: Source) -> ResolvedSource:
@@ -158,6 +161,7 @@ class _Resolver:
         relation = self._relation(f"{place}.table", level.table)
         key = self._key(f"{place}.id", relation, level.id)
         label = self._tried(f"{place}.label", relation, level.label)
+        self._level_uses.setdefault(number, set()).update(label.uses.get(relation.oid, ()))
         return ResolvedLevel(
             level.name, relation, key, Value(_expression(relation, level.label), label.columns[0].type)
         )
@@ -168,7 +172,7 @@ class _Resolver:
         for number, level in enumerate(self._definition.levels, 1):
             for below in range(number):
                 try:
-                    value = self._parent(number, rows[below], level.parent)
+                    value = self._parent(number, below, rows[below], level.parent)
                 except BadDefinition:
                     if below == number - 1:
                         raise
@@ -176,10 +180,11 @@ class _Resolver:
                 found.setdefault(below, {})[number] = value
         return found
 
-    def _parent(self, number: int, relation: Relation, sql: str) -> Value:
+    def _parent(self, number: int, below: int, relation: Relation, sql: str) -> Value:
         key = f"city.level[{number}].parent"
         tried = self._tried(key, relation, sql)
         self._require_key_type(key, tried.columns[0].type)
+        self._level_uses.setdefault(below, set()).update(tried.uses.get(relation.oid, ()))
         return Value(_expression(relation, sql), tried.columns[0].type)
 
     def _watch(self, number: int, watch: Watch) -> ResolvedWatch:

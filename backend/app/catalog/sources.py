@@ -74,6 +74,13 @@ def drop_built_in(schema: str) -> str:
     return f"DROP TABLE IF EXISTS {tables} CASCADE"
 
 
+def drop_readers(schema: str) -> str:
+    """Takes views and functions away, so that others of other types can be made."""
+    views_ = ", ".join(f"{quoted(schema)}.{view}" for view in (*TRUTH_VIEWS[::-1], *VIEWS.values()))
+    functions_ = ", ".join(f"{quoted(schema)}.{function}()" for function in FUNCTIONS.values())
+    return f"DROP VIEW IF EXISTS {views_}; DROP FUNCTION IF EXISTS {functions_}"
+
+
 def functions(catalog: Catalog, schema: str) -> Iterator[str]:
     """Statements that make or replace the functions; no lock is taken by which a reader would notice."""
     for source in catalog.sources.values():

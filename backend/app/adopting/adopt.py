@@ -1,0 +1,144 @@
+"""Adopting: the steps from tables that somebody has to caches that follow them.
+
+Each step looks at what is there and does what lacks, so that one that was killed goes on when it is run again. Triggers
+come before the views that read what they capture, and the rebuild comes last: whatever was missed until then, its
+comparison sees.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import psycopg2.errors
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from backend.app import db
+from backend.app.adopting import rights, triggers
+from backend.app.adopting.triggers import Progress
+from backend.app.caches import reconcile
+from backend.app.caches.keys import Cause
+from backend.app.catalog import capture, sources
+from backend.app.catalog.definition import Definition
+from backend.app.catalog.resolved import Catalog, resolve, run_as_it_is
+from backend.app.errors import Refused
+from backend.app.tasks.settle import settle
+from events.sql_files import statements
+
+log = logging.getLogger(__name__)
+SQL: Final = statements(Path(__file__).with_name("adopting.sql"))
+CAUSE: Final = Cause("adopt")
+LOCK: Final = 0x61646F70  # 'adop'
+SHOWN_EVERY: Final = 50_000  # rows between two lines of progress
+
+
+def resolved(definition: Definition) -> Catalog:
+    """The definition beside the database, tried in a transaction that is rolled back. Raises BadDefinition."""
+    with db.translated(), db.engine().connect() as connection, connection.begin() as trial:
+        connection.exec_driver_sql("SET LOCAL statement_timeout = '60s'")
+        catalog = resolve(connection, definition)
+        trial.rollback()
+    return catalog
+
+
+def adopt(definition: Definition, progress: Progress) -> dict[str, Any]:
+    """Do all of it; what the first fill, or a changed definition, has changed. Raises BadDefinition, Refused, Away."""
+    catalog = resolved(definition)
+    with one_at_a_time():
+        db.migrate()
+        _begin(definition)
+        _capture(catalog, progress)
+        _read(catalog)
+        with db.transaction() as connection:
+            left_over = triggers.needless(connection, catalog)
+        triggers.remove(left_over, progress)
+        rights.grant(catalog)
+        filled = fill(progress)
+        _finish(definition)
+    return filled
+
+
+@contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """Two would get into each other's way; raises Refused while another one adopts or releases."""
+    connection = db.direct("adopt")
+    try:
+        with db.translated(), connection.cursor() as cursor:
+            cursor.execute("SELECT pg_try_advisory_lock(%s)", (LOCK,))
+            if not (cursor.fetchone() or [False])[0]:
+                raise Refused("another adopt or release is under way")
+        yield
+    finally:
+        connection.close()
+
+
+def _begin(definition: Definition) -> None:
+    with db.transaction() as connection:
+        connection.exec_driver_sql(SQL["begin"], {"definition": definition.text, "digest": definition.digest})
+
+
+def _finish(definition: Definition) -> None:
+    with db.transaction() as connection:
+        connection.exec_driver_sql(SQL["finish"], {"digest": definition.digest})
+
+
+def _capture(catalog: Catalog, progress: Progress) -> None:
+    """Functions first, all at once; then the triggers that lack, one by one."""
+    schema = catalog.definition.schema
+    with db.transaction() as connection:
+        if not connection.exec_driver_sql(SQL["type_exists"], {"schema": schema, "name": capture.MISSING}).scalar_one():
+            run_as_it_is(connection, capture.missing_type(schema))
+        for table in capture.captured(catalog):
+            for statement in capture.functions(table, schema):
+                run_as_it_is(connection, statement)
+    with db.transaction() as connection:
+        lacking = triggers.lacking(connection, catalog)
+    triggers.install(lacking, progress)
+
+
+def _read(catalog: Catalog) -> None:
+    """Let functions and views follow the definition. Where types have changed they are made anew."""
+    with db.transaction() as connection:
+        try:
+            with connection.begin_nested():
+                make_readers(connection, catalog, catalog.definition.schema)
+        except DBAPIError as failure:
+            if not isinstance(failure.orig, psycopg2.errors.InvalidFunctionDefinition):
+                raise
+            run_as_it_is(connection, sources.drop_readers(catalog.definition.schema))
+            make_readers(connection, catalog, catalog.definition.schema)
+
+
+def make_readers(connection: Connection, catalog: Catalog, schema: str) -> None:
+    """Functions and views that read the catalog."""
+    for statement in [*sources.functions(catalog, schema), *sources.views(schema)]:
+        run_as_it_is(connection, statement)
+
+
+def fill(progress: Progress) -> dict[str, Any]:
+    """The first fill is a rebuild: online, and what events bring meanwhile is applied."""
+    companies = reconcile.rebuild("companies", CAUSE, settle, _told("companies", progress), finish=False)
+    products = reconcile.rebuild("products", CAUSE, settle, _told("products", progress), finish=False)
+    counts = reconcile.rebuild_counts(settle, active=True)
+    return {
+        "companies": {"compared": companies.checked, "changed": companies.patched},
+        "products": {"compared": products.checked, "changed": products.patched},
+        "cities": {"compared": counts.checked, "changed": counts.patched},
+    }
+
+
+def _told(what: str, progress: Progress) -> reconcile.Progress:
+    shown = 0
+
+    def tell(state: dict[str, Any]) -> None:
+        nonlocal shown
+        patched = int(state.get("patched", 0))
+        if patched >= shown + SHOWN_EVERY:
+            shown = patched
+            progress(f"{what}: {patched:,} of {state['differing']:,} filled")
+
+    return tell

@@ -1,0 +1,37 @@
+-- What a plan asks about the server and the tables.
+
+-- name: server
+SELECT current_setting('server_version_num')::integer, pg_is_in_recovery(),
+       has_database_privilege(current_database(), 'CREATE')
+
+-- name: schema
+-- Whether it is there, and whether it is ours or empty.
+SELECT to_regnamespace(quote_ident(%(schema)s)) IS NOT NULL,
+       EXISTS (SELECT FROM pg_class JOIN pg_namespace AS namespace ON namespace.oid = relnamespace
+                WHERE nspname = %(schema)s AND relname = 'applied_definition')
+       OR NOT EXISTS (SELECT FROM pg_class JOIN pg_namespace AS namespace ON namespace.oid = relnamespace
+                       WHERE nspname = %(schema)s)
+
+-- name: table
+-- Whether this role owns it, and whether rows may be hidden from it.
+SELECT pg_has_role(relowner, 'USAGE'), relrowsecurity AND relforcerowsecurity FROM pg_class WHERE oid = %(oid)s
+
+-- name: rows
+WITH RECURSIVE part AS (
+    SELECT %(oid)s::oid AS oid
+    UNION ALL
+    SELECT inhrelid FROM pg_inherits JOIN part ON inhparent = part.oid
+)
+SELECT coalesce(sum(greatest(reltuples, 0)), 0)::bigint FROM pg_class JOIN part USING (oid) WHERE relkind = 'r'
+
+-- name: is_unique
+-- Whether an index says that there is one row for each id; on a partitioned table none can, unless by its key.
+SELECT EXISTS (SELECT FROM pg_index
+                WHERE indrelid = %(oid)s AND indisunique AND indisvalid AND indpred IS NULL
+                  AND indnkeyatts = 1 AND indkey[0] = (SELECT attnum FROM pg_attribute
+                                                        WHERE attrelid = %(oid)s AND attname = %(column)s))
+
+-- name: leads_an_index
+SELECT EXISTS (SELECT FROM pg_index
+                WHERE indrelid = %(oid)s AND indisvalid AND indpred IS NULL
+                  AND indkey[0] = (SELECT attnum FROM pg_attribute WHERE attrelid = %(oid)s AND attname = %(column)s))

@@ -1,0 +1,52 @@
+"""Letting go: triggers, rights and schema go, and the database is as it was before it was adopted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from backend.app import db
+from backend.app.adopting import rights, triggers
+from backend.app.adopting.adopt import SQL, one_at_a_time, resolved
+from backend.app.adopting.triggers import Progress
+from backend.app.catalog.definition import Definition
+from backend.app.catalog.sources import quoted
+from backend.app.errors import BadDefinition, Refused
+
+
+def planned(definition: Definition) -> dict[str, Any]:
+    """What would go. Raises Refused where nothing was adopted."""
+    _refuse_unadopted(definition)
+    with db.transaction() as connection:
+        there = triggers.present(connection, definition.schema)
+    return {"schema": definition.schema, "triggers": [f"{each.name} on {each.table}" for each in there]}
+
+
+def release(definition: Definition, progress: Progress) -> None:
+    """Do it; safe to kill and to run again. Raises Refused, Away."""
+    _refuse_unadopted(definition)
+    with one_at_a_time():
+        with db.transaction() as connection:
+            there = triggers.present(connection, definition.schema)
+        triggers.remove(there, progress)
+        _revoke(definition)
+        progress(f"dropping schema {definition.schema}")
+        with db.transaction() as connection:
+            connection.exec_driver_sql(f"DROP SCHEMA {quoted(definition.schema)} CASCADE")
+
+
+def _refuse_unadopted(definition: Definition) -> None:
+    if not definition.is_adopted:
+        raise Refused("the built-in catalog is not adopted: name the definition that is")
+    with db.transaction() as connection:
+        asked = {"schema": definition.schema, "name": "applied_definition"}
+        if not connection.exec_driver_sql(SQL["relation_exists"], asked).scalar_one():
+            raise Refused(f"nothing is adopted into schema {definition.schema!r}")
+
+
+def _revoke(definition: Definition) -> None:
+    """Tables that have changed since cannot be asked for their columns; then there are none of these rights either."""
+    try:
+        catalog = resolved(definition)
+    except BadDefinition:
+        return
+    rights.revoke(catalog)
