@@ -43,9 +43,6 @@ ON CONFLICT (singleton) DO UPDATE
 -- name: finish
 UPDATE applied_definition SET applied_at = clock_timestamp() WHERE digest = %(digest)s
 
--- name: schema_exists
-SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = %(schema)s)
-
 -- name: relation_exists
 SELECT EXISTS (SELECT FROM pg_class JOIN pg_namespace AS namespace ON namespace.oid = relnamespace
                 WHERE nspname = %(schema)s AND relname = %(name)s)
@@ -53,11 +50,6 @@ SELECT EXISTS (SELECT FROM pg_class JOIN pg_namespace AS namespace ON namespace.
 -- name: type_exists
 SELECT EXISTS (SELECT FROM pg_type JOIN pg_namespace AS namespace ON namespace.oid = typnamespace
                 WHERE nspname = %(schema)s AND typname = %(name)s)
-
--- name: functions
--- Functions of ours that follow from a definition, as they are.
-SELECT oid::regprocedure::text, proname, prosrc FROM pg_proc
- WHERE pronamespace = (SELECT oid FROM pg_namespace WHERE nspname = %(schema)s)
 
 -- name: roles
 -- Those of our roles that this server has.
