@@ -10,6 +10,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -43,6 +45,28 @@ def resolved(definition: Definition) -> Catalog:
         catalog = resolve(connection, definition)
         trial.rollback()
     return catalog
+
+
+@dataclass(frozen=True)
+class Applied:
+    """The definition that triggers and views follow."""
+
+    definition: str  # the file's text
+    digest: str
+    began_at: datetime
+    applied_at: datetime | None  # None: it was not brought to its end
+
+
+def is_there(connection: Connection, schema: str) -> bool:
+    """Whether something is adopted into this schema, or was begun to be."""
+    asked = {"schema": schema, "name": "applied_definition"}
+    return bool(connection.exec_driver_sql(SQL["relation_exists"], asked).scalar_one())
+
+
+def applied(connection: Connection, schema: str) -> Applied | None:
+    """The definition that was applied last, if any was."""
+    row = connection.exec_driver_sql(SQL["applied"]).first() if is_there(connection, schema) else None
+    return None if row is None else Applied(*row)
 
 
 def adopt(definition: Definition, progress: Progress) -> dict[str, Any]:

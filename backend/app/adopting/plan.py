@@ -11,8 +11,7 @@ from sqlalchemy import Connection
 
 from backend.app import db
 from backend.app.adopting import triggers
-from backend.app.adopting.adopt import SQL as ADOPTING
-from backend.app.adopting.adopt import make_readers, resolved
+from backend.app.adopting.adopt import applied, make_readers, resolved
 from backend.app.caches import diff
 from backend.app.catalog import capture, sources
 from backend.app.catalog.definition import Definition
@@ -168,11 +167,8 @@ def _rows(connection: Connection, catalog: Catalog) -> dict[str, int]:
 def _would_change(catalog: Catalog) -> dict[str, Any] | None:
     """With the new definition's views in a scratch schema, in a transaction that is rolled back: the one diff."""
     with db.translated(), db.engine().connect() as connection, connection.begin() as trial:
-        asked = {"schema": catalog.definition.schema, "name": "applied_definition"}
-        if not connection.exec_driver_sql(ADOPTING["relation_exists"], asked).scalar_one():
-            return None
-        applied = connection.exec_driver_sql(ADOPTING["applied"]).first()
-        if applied is None or applied.digest == catalog.definition.digest:
+        known = applied(connection, catalog.definition.schema)
+        if known is None or known.digest == catalog.definition.digest:
             return None
         changes = _changes(connection, catalog)
         trial.rollback()

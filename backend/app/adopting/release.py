@@ -6,7 +6,7 @@ from typing import Any
 
 from backend.app import db
 from backend.app.adopting import rights, triggers
-from backend.app.adopting.adopt import SQL, one_at_a_time, resolved
+from backend.app.adopting.adopt import is_there, one_at_a_time, resolved
 from backend.app.adopting.triggers import Progress
 from backend.app.catalog.definition import Definition
 from backend.app.catalog.sources import quoted
@@ -38,8 +38,7 @@ def _refuse_unadopted(definition: Definition) -> None:
     if not definition.is_adopted:
         raise Refused("the built-in catalog is not adopted: name the definition that is")
     with db.transaction() as connection:
-        asked = {"schema": definition.schema, "name": "applied_definition"}
-        if not connection.exec_driver_sql(SQL["relation_exists"], asked).scalar_one():
+        if not is_there(connection, definition.schema):
             raise Refused(f"nothing is adopted into schema {definition.schema!r}")
 
 
