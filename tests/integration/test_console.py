@@ -14,7 +14,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from backend.app.dashboard import audience, page
+from backend.app.dashboard import audience, cities, page
 from backend.app.embedded.postgres import Postgres
 from backend.app.latency import BOUNDS
 from backend.app.settings import settings
@@ -172,11 +172,22 @@ class TestCities:
         answer = api.get(f"{V1}/console/cities")
 
         assert answer.json()["rows"] == [
-            [-1, "canary", None, None, 0, 0, 0],
-            [1, "a", 1.5, -2.5, 2, 1, 1], [2, "b", None, None, 1, 0, 1], [3, "empty", None, None, 0, 0, 0],
+            ["-1", "canary", None, None, 0, 0, 0],
+            ["1", "a", 1.5, -2.5, 2, 1, 1], ["2", "b", None, None, 1, 0, 1], ["3", "empty", None, None, 0, 0, 0],
         ]  # fmt: skip
         again = api.get(f"{V1}/console/cities", headers={"If-None-Match": answer.headers["ETag"]})
         assert again.status_code == 304
+
+    def test_tells_ids_apart_that_numbers_of_a_browser_cannot(self, api: Client, plain: Plain) -> None:
+        ids = [-(2**63), 2**53, 2**53 + 1, 2**63 - 2, 2**63 - 1]
+        plain.run("INSERT INTO cities (id, name) SELECT id, 'c' FROM unnest(%s::bigint[]) AS id", (ids,))
+        patch_all(plain)
+
+        assert [row[0] for row in api.get(f"{V1}/console/cities").json()["rows"]] == list(map(str, ids))
+        watch = cities.Watch()
+        watch.look()
+        plain.run("DELETE FROM city_counts; DELETE FROM cities")
+        assert watch.look().removed == list(map(str, ids))
 
     def test_is_sent_compressed(self, api: Client, plain: Plain) -> None:
         plain.run("INSERT INTO cities (name) SELECT 'city ' || n FROM generate_series(1, 500) AS n")
@@ -194,16 +205,16 @@ class TestStream:
             stream.next("hello")
             plain.run("INSERT INTO cities (id, name, latitude) VALUES (7, 'Here', 2)")
             plain.run("INSERT INTO city_counts (city_id) VALUES (7)")
-            assert stream.next("cities") == {"rows": [[7, "Here", 2.0, None, 0, 0, 0]], "removed": []}
+            assert stream.next("cities") == {"rows": [["7", "Here", 2.0, None, 0, 0, 0]], "removed": []}
 
             plain.run("UPDATE city_counts SET products_count = 3, updated_at = now() WHERE city_id = 7")
             began = time.monotonic()
-            assert stream.next("cities")["rows"] == [[7, "Here", 2.0, None, 3, 0, 0]]
+            assert stream.next("cities")["rows"] == [["7", "Here", 2.0, None, 3, 0, 0]]
             assert time.monotonic() - began < 1
 
             plain.run("DELETE FROM cities")
             plain.run("DELETE FROM city_counts")
-            assert stream.next("cities") == {"rows": [], "removed": [7]}
+            assert stream.next("cities") == {"rows": [], "removed": ["7"]}
 
     def test_tells_of_a_change_that_was_committed_late(self, served: System, database: str) -> None:
         with Plain(database) as plain, Plain(database, autocommit=False) as slow, streaming(served.api_url) as stream:
@@ -213,9 +224,9 @@ class TestStream:
             assert len(stream.next("cities")["rows"]) == 2
             slow.run("UPDATE city_counts SET products_count = 1, updated_at = now() WHERE city_id = 7")
             plain.run("UPDATE city_counts SET products_count = 2, updated_at = now() WHERE city_id = 8")
-            assert [row[0] for row in stream.next("cities")["rows"]] == [8]
+            assert [row[0] for row in stream.next("cities")["rows"]] == ["8"]
             slow.commit()
-            assert [row[0] for row in stream.next("cities")["rows"]] == [7]
+            assert [row[0] for row in stream.next("cities")["rows"]] == ["7"]
 
     def test_lets_the_server_end(self, served: System) -> None:
         with streaming(served.api_url) as stream:

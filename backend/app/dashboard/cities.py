@@ -23,7 +23,7 @@ class Delta:
     """What changed since the last look."""
 
     rows: list[Row] = field(default_factory=list)
-    removed: list[int] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
 
 
 def everything() -> list[Row]:
@@ -36,7 +36,7 @@ class Watch:
     """Remembers the rows, so that each change is told once."""
 
     def __init__(self) -> None:
-        self._rows: dict[int, Row] | None = None
+        self._rows: dict[str, Row] | None = None
         self._mark: tuple[int, int] = (0, 0)
         self._since: datetime | None = None
         self._whole_at = 0.0  # monotonic seconds, when to read all again
@@ -68,7 +68,7 @@ class Watch:
         if known is None:
             return Delta()
         changed = [row for key, row in fresh.items() if known.get(key) != row]
-        return Delta(changed, sorted(known.keys() - fresh.keys()))
+        return Delta(changed, sorted(known.keys() - fresh.keys(), key=int))
 
     def _take(self, found: list[Row]) -> Delta:
         rows = self._rows if self._rows is not None else {}

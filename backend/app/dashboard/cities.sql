@@ -1,19 +1,19 @@
--- The cities of the map.
+-- The cities of the map. Ids travel as texts: a browser's numbers are exact up to 2^53 only.
 
 -- name: cities
 -- All cities that readers see, with their counts.
-SELECT city.id, city.name, city.latitude, city.longitude, coalesce(products_count, 0), coalesce(services_count, 0),
+SELECT city.id::text, city.name, city.latitude, city.longitude, coalesce(products_count, 0), coalesce(services_count, 0),
        coalesce(companies_count, 0)
   FROM catalog_cities AS city LEFT JOIN city_counts AS counted ON counted.city_id = city.id
  ORDER BY city.id
 
 -- name: counts_mark
 -- Whether rows came or went, and until when changes are known.
-SELECT count(*), coalesce(sum(city_id), 0)::bigint, clock_timestamp() FROM city_counts
+SELECT count(*), coalesce(sum(city_id), 0), clock_timestamp() FROM city_counts
 
 -- name: counts_changed
 -- Rows that changed since an instant. An instant is the begin of the transaction that changed them, which may commit
 -- later: ask with an overlap.
-SELECT city.id, city.name, city.latitude, city.longitude, products_count, services_count, companies_count
+SELECT city.id::text, city.name, city.latitude, city.longitude, products_count, services_count, companies_count
   FROM city_counts AS counted JOIN catalog_cities AS city ON city.id = counted.city_id
  WHERE counted.updated_at > %(since)s

@@ -23,6 +23,10 @@ export class Problem extends Error {
   }
 }
 
+/** JSON in which integers that a number cannot hold, such as large ids, are kept as texts. */
+export const exact = (text) =>
+  JSON.parse(text.replace(/"(?:[^"\\]|\\.)*"|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/g, (part) => (/^-?\d+$/.test(part) && !Number.isSafeInteger(Number(part)) ? `"${part}"` : part)));
+
 async function request(method, path, body) {
   const headers = {};
   if (key()) headers["X-API-Key"] = key();
@@ -33,7 +37,7 @@ async function request(method, path, body) {
   } catch {
     throw new Problem(0, t("problem.unreachable"));
   }
-  const content = (answer.headers.get("content-type") ?? "").includes("json") ? await answer.json() : null;
+  const content = (answer.headers.get("content-type") ?? "").includes("json") ? exact(await answer.text()) : null;
   if (!answer.ok) throw new Problem(answer.status, content?.detail ?? `${answer.status} ${answer.statusText}`);
   return content;
 }

@@ -129,7 +129,7 @@ export function drawTable() {
   drawHead();
   const wanted = $("city-search").value.trim().toLowerCase();
   const found = [...cities.values()].filter((city) => !wanted || city.name.toLowerCase().includes(wanted) || String(city.id) === wanted);
-  found.sort((one, other) => compare(one, other) || one.id - other.id);
+  found.sort((one, other) => compare(one, other) || byId(one, other));
   fill($("city-shown"), [t("cities.shown", { shown: number(Math.min(shown, found.length)), all: number(found.length) })]);
   $("city-more").hidden = found.length <= shown;
   const create = (city) => el("tr", {}, el("th", { scope: "row" }, pick(city)), ...COLUMNS.slice(1).map(() => el("td", {})));
@@ -152,7 +152,10 @@ function sortBy(name) {
   $("city-head").querySelector(`[data-column=${name}] button`).focus();
 }
 
+/** Ids are texts, since a number cannot hold them all. */
+const byId = (one, other) => (BigInt(one.id) < BigInt(other.id) ? -1 : Number(one.id !== other.id));
+
 function compare(one, other) {
-  const order = sort.by === "name" ? one.name.localeCompare(other.name) : one[sort.by] - other[sort.by];
+  const order = sort.by === "name" ? one.name.localeCompare(other.name) : sort.by === "id" ? byId(one, other) : one[sort.by] - other[sort.by];
   return sort.down ? -order : order;
 }

@@ -1,4 +1,5 @@
 // The stream of what changes. Comes back by itself, whatever happens to the API or the net.
+import { exact } from "./api.js";
 
 const SILENT_SECONDS = 6; // the state comes each second
 
@@ -11,7 +12,7 @@ export function listen(on) {
 
   const note = (handler) => (message) => {
     heard = performance.now();
-    handler(JSON.parse(message.data));
+    handler(exact(message.data));
   };
   const start = () => {
     source?.close();
