@@ -29,6 +29,7 @@ from backend.app.errors import DatabaseAway
 ATTEMPTS: Final = 6  # of a transaction that meets other writers of the same rows
 RECOVERY_SECONDS: Final = 15.0  # how long a server may take to come back and say what became of a commit
 CLASHES: Final = (
+    psycopg2.errors.SequenceGeneratorLimitExceeded,
     psycopg2.errors.UniqueViolation,
     psycopg2.errors.ForeignKeyViolation,
     psycopg2.errors.DeadlockDetected,
@@ -98,7 +99,9 @@ def _status(transaction: str) -> str | None:
 def _make_way(clash: Any) -> None:
     """Ids that somebody chose by hand are in the way of the sequences."""
     origin = clash.orig if isinstance(clash, DBAPIError) else clash
-    if isinstance(origin, psycopg2.errors.UniqueViolation) and (origin.diag.constraint_name or "").endswith("_pkey"):
+    is_at_its_end = isinstance(origin, psycopg2.errors.SequenceGeneratorLimitExceeded)
+    name = origin.diag.constraint_name if isinstance(origin, psycopg2.errors.UniqueViolation) else None
+    if is_at_its_end or (name or "").endswith("_pkey"):
         with db.transaction() as connection:
             for table in (CITIES, COMPANIES, PRODUCTS):
                 catch_up(connection, table)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Final
 
 import psycopg2.errors
-from sqlalchemy import Connection, MetaData, Table, and_, cast, delete, func, or_, select, update
-from sqlalchemy.dialects.postgresql import REGCLASS, insert
+from sqlalchemy import Connection, MetaData, Table, and_, delete, func, or_, select, update
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 
 from backend.app.catalog.models import City, Company, Product
 from backend.app.errors import Conflict, NotFound, Unprocessable
+from events.sql_files import statements
 
 CITIES: Final[Table] = City.__table__  # type: ignore[assignment]
 COMPANIES: Final[Table] = Company.__table__  # type: ignore[assignment]
@@ -24,6 +26,9 @@ PRODUCT_ROWS: Final = PRODUCTS.to_metadata(_views, name="catalog_products")
 READABLE: Final = {CITIES.name: CITY_ROWS, COMPANIES.name: COMPANY_ROWS, PRODUCTS.name: PRODUCT_ROWS}
 NOUNS: Final = {CITIES.name: "city", COMPANIES.name: "company", PRODUCTS.name: "product"}
 PARENTS: Final = {COMPANIES.name: "city_id", PRODUCTS.name: "company_id"}
+ROOM: Final = 2**20  # ids that a sequence finds free above the one that it is set to
+TRIES: Final = 5  # of an insert whose id is taken
+SQL: Final = statements(Path(__file__).with_name("rows.sql"))
 Row = Mapping[str, Any]
 
 
@@ -54,22 +59,28 @@ def listed(connection: Connection, table: Table, filters: Sequence[Any], after: 
 def create(connection: Connection, table: Table, values: Row) -> Row:
     """Insert a row; raises Conflict for an external id that is taken, UnknownParent."""
     statement = insert(table).values(**values).on_conflict_do_nothing(index_elements=["id"]).returning(table)
-    try:
-        created = connection.execute(statement).mappings().first()
-        if created is None:
-            catch_up(connection, table)
-            created = connection.execute(statement).mappings().one()
-    except IntegrityError as failure:
-        raise _explained(failure, table, values) from failure
-    return dict(created)
+    if _is_at_its_end(connection, table):
+        catch_up(connection, table)
+    for _ in range(TRIES):
+        try:
+            created = connection.execute(statement).mappings().first()
+        except IntegrityError as failure:
+            raise _explained(failure, table, values) from failure
+        if created is not None:
+            return dict(created)
+        catch_up(connection, table)
+    raise Conflict(f"the ids that follow are taken: no {NOUNS[table.name]} was created")
 
 
 def catch_up(connection: Connection, table: Table) -> None:
-    """Raise the table's sequence to its largest id: rows inserted with an id of their own do not move it."""
-    sequence = func.pg_get_serial_sequence(table.name, "id")
-    last = func.pg_sequence_last_value(cast(sequence, REGCLASS))
-    highest = select(func.max(table.c.id)).scalar_subquery()
-    connection.execute(select(func.setval(sequence, func.greatest(highest, last, 1))))
+    """Set the table's sequence to the largest id that has room above it: rows inserted with an id of their own do not
+    move it, and one at the end of bigint must not take it there."""
+    connection.exec_driver_sql(SQL["catch_up"].format(table=table.name), {"room": ROOM})
+
+
+def _is_at_its_end(connection: Connection, table: Table) -> bool:
+    sql = SQL["is_at_its_end"].format(table=table.name)
+    return bool(connection.exec_driver_sql(sql, {"room": ROOM}).scalar_one())
 
 
 def change(connection: Connection, table: Table, row_id: int, values: Row) -> Row:
