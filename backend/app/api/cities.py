@@ -12,6 +12,7 @@ from backend.app.api import database, paging
 from backend.app.api.conditional import Validated, answer
 from backend.app.api.paging import After, Limit, Page, RowId
 from backend.app.api.problems import documented
+from backend.app.api.removal import LARGE, remove
 from backend.app.api.security import GUARDED, needs
 from backend.app.api.security import router as guarded_router
 from backend.app.api.values import Body, FilterText, Kind, Latitude, Longitude, Text, optional
@@ -129,11 +130,12 @@ def change_city(city_id: RowId, city: ChangedCity, trace: database.Trace) -> Any
         return reads.city(connection, city_id)[0]
 
 
-@router.delete("/{city_id}", status_code=204, dependencies=needs("operate"), responses={**GUARDED, **documented(404)})
-def delete_city(city_id: RowId, trace: database.Trace) -> None:
+@router.delete(
+    "/{city_id}", status_code=204, dependencies=needs("operate"), responses={**GUARDED, **LARGE, **documented(404)}
+)
+def delete_city(city_id: RowId, trace: database.Trace) -> Response:
     """Delete a city; its companies stay, without a city."""
-    with database.transaction(trace) as connection:
-        rows.remove(connection, CITIES, city_id)
+    return remove(CITIES, city_id, trace)
 
 
 @router.get(

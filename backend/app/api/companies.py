@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from backend.app.api import database, paging
 from backend.app.api.paging import After, FilterId, Limit, Page, RowId
 from backend.app.api.problems import documented
+from backend.app.api.removal import LARGE, remove
 from backend.app.api.security import GUARDED, needs
 from backend.app.api.security import router as guarded_router
 from backend.app.api.values import Body, FilterText, Reference, Text, optional
@@ -100,9 +101,8 @@ def change_company(company_id: RowId, company: ChangedCompany, trace: database.T
 
 
 @router.delete(
-    "/{company_id}", status_code=204, dependencies=needs("operate"), responses={**GUARDED, **documented(404)}
+    "/{company_id}", status_code=204, dependencies=needs("operate"), responses={**GUARDED, **LARGE, **documented(404)}
 )
-def delete_company(company_id: RowId, trace: database.Trace) -> None:
+def delete_company(company_id: RowId, trace: database.Trace) -> Response:
     """Delete a company and all its products."""
-    with database.transaction(trace) as connection:
-        rows.remove(connection, COMPANIES, company_id)
+    return remove(COMPANIES, company_id, trace)
