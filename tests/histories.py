@@ -37,7 +37,8 @@ RESET: Final = """
     SET session_replication_role = replica;
     DELETE FROM products; DELETE FROM companies; DELETE FROM cities; DELETE FROM event_outbox;
     DELETE FROM product_city_mapping; DELETE FROM company_city_mapping; DELETE FROM city_counts;
-    DELETE FROM wide_patches; DELETE FROM removed_keys; DELETE FROM patches; DELETE FROM task_runs;
+    DELETE FROM wide_patch_of_everything; DELETE FROM wide_patches;
+    DELETE FROM removed_keys; DELETE FROM patches; DELETE FROM task_runs;
     DELETE FROM dead_letters; DELETE FROM active_cities_cache;
     INSERT INTO cities (id, name) VALUES (1, 'a'), (2, 'b'), (3, 'empty');
     INSERT INTO companies (id, name, city_id) VALUES (1, 'large', 1), (2, 'small', 2), (3, 'online', NULL);

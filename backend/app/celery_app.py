@@ -30,7 +30,6 @@ from celery.signals import (
 from kombu import Exchange, Queue
 
 from backend.app import db, exposing, garbage, log, metrics, reconnecting, stopping, tracing
-from backend.app.errors import CitycacheError
 from backend.app.settings import settings
 from backend.app.startup import end_on_unfit_database, warn_on_default_passwords
 from backend.app.worker import holding, questions
@@ -61,7 +60,12 @@ app = Celery(
     broker=_broker,
     backend=settings().celery_result_backend,
     control=None if settings().in_process else reconnecting.FreshControl,
-    include=["backend.app.tasks.events", "backend.app.tasks.refresh", "backend.app.tasks.replay"],
+    include=[
+        "backend.app.tasks.events",
+        "backend.app.tasks.refresh",
+        "backend.app.tasks.replay",
+        "backend.app.tasks.rescue",
+    ],
 )
 app.set_default()  # shared by every thread: a task called from an API thread must not bind to another app
 app.conf.update(
@@ -171,19 +175,6 @@ def _show_metrics(**kwargs: Any) -> None:
 
     metrics.begin_worker(name for name, task in app.tasks.items() if isinstance(task, LedgerTask))
     exposing.serve(metrics.WORKER)
-
-
-@worker_ready.connect
-def _resume(**kwargs: Any) -> None:
-    """Wide patches are rows; the message that woke their worker may be lost."""
-    if settings().in_process:
-        return
-    from backend.app.tasks.events import resume_wide_patches
-
-    try:
-        resume_wide_patches()
-    except CitycacheError as failure:
-        logging.getLogger(__name__).warning("wide patches are not resumed: %s", failure)
 
 
 worker_process_shutdown.connect(lambda **kwargs: tracing.end(), weak=False)

@@ -182,6 +182,11 @@ def is_too_long(failure: BaseException) -> bool:
     return getattr(origin, "pgcode", None) in TOO_LONG
 
 
+def is_rollback(failure: BaseException | None) -> bool:
+    """Whether the server gave the transaction up for another's sake: the same again may succeed."""
+    return isinstance(failure, DBAPIError) and isinstance(failure.orig, psycopg2.errors.TransactionRollbackError)
+
+
 def _first_line(failure: BaseException) -> str:
     origin = failure.orig if isinstance(failure, DBAPIError) else failure
     return (str(origin).strip() or type(origin).__name__).splitlines()[0]

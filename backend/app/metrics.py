@@ -146,7 +146,7 @@ READINGS: Final = {
         Reading("citycache_outbox_rows", "Events committed and not yet confirmed by the broker"),
         Reading("citycache_outbox_oldest_seconds", "Age of the oldest of them; 0 when there is none"),
         Reading("citycache_queue_messages", "Messages that wait in a queue, without those a worker holds", ("queue",)),
-        Reading("citycache_wide_patches", "Companies that wait for the patch of all their products"),
+        Reading("citycache_wide_patches", "Wide patches that wait: companies, and after a TRUNCATE everything"),
         Reading("citycache_wide_patches_oldest_seconds", "Age of the oldest of these requests; 0 when there is none"),
         Reading("citycache_dead_letters_open", "Dead letters that nobody has requeued or patched", ("kind",)),
         Reading("citycache_incident_open", "1 while an incident of this kind is open, else 0", ("kind",)),

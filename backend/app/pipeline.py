@@ -15,7 +15,7 @@ from events import times
 from events.outbox import SQL as OUTBOX_SQL
 
 WIDE_SQL: Final = (
-    "SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(requested_at)), 0)::float8 FROM wide_patches"
+    "SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(requested_at)), 0)::float8 FROM wide_requests"
 )
 
 

@@ -35,6 +35,7 @@ BEGIN
         'cities', 'companies', 'products', 'event_outbox', 'product_city_mapping', 'company_city_mapping', 'city_counts',
         'active_cities_cache', 'patches', 'removed_keys', 'wide_patches', 'task_runs', 'dead_letters', 'replays', 'replay_keys',
         'observations', 'audit_minutes', 'audit_findings', 'incidents', 'canaries', 'canary_cache', 'audit_log', 'alembic_version',
+        'wide_patch_of_everything', 'wide_requests',
         'product_city_truth', 'company_city_truth',
         'catalog_cities', 'catalog_companies', 'catalog_products'] LOOP
         EXECUTE 'ALTER TABLE public.' || thing || ' OWNER TO citycache_migrate';
@@ -62,6 +63,7 @@ GRANT SELECT ON alembic_version TO citycache_api, citycache_relay, citycache_wor
 
 -- name: grant_api
 GRANT SELECT, INSERT, UPDATE, DELETE ON cities, companies, products TO citycache_api;
+GRANT SELECT ON wide_patch_of_everything, wide_requests TO citycache_api;
 GRANT SELECT, UPDATE ON SEQUENCE cities_id_seq, companies_id_seq, products_id_seq TO citycache_api;
 GRANT SELECT ON event_outbox, product_city_mapping, company_city_mapping, city_counts, active_cities_cache, patches,
     removed_keys, wide_patches, product_city_truth, company_city_truth, catalog_cities, catalog_companies,
@@ -89,7 +91,11 @@ GRANT USAGE ON SEQUENCE patches_id_seq TO citycache_worker, citycache_observer
 GRANT SELECT ON canaries TO citycache_worker;
 GRANT SELECT, INSERT, UPDATE ON canary_cache TO citycache_worker;
 GRANT DELETE ON patches TO citycache_worker;
-GRANT SELECT, INSERT, UPDATE, DELETE ON wide_patches, task_runs, dead_letters, replays, replay_keys TO citycache_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON wide_patch_of_everything TO citycache_worker;
+GRANT SELECT ON wide_requests TO citycache_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON wide_patches, task_runs, dead_letters, replays,
+    replay_keys
+    TO citycache_worker;
 GRANT SELECT (id, at), DELETE ON audit_log TO citycache_worker
 
 -- name: grant_beat
@@ -98,6 +104,7 @@ GRANT SELECT, INSERT, UPDATE ON task_runs TO citycache_beat
 -- name: grant_observer
 GRANT SELECT, INSERT, UPDATE ON canaries TO citycache_observer;
 GRANT SELECT ON canary_cache TO citycache_observer;
+GRANT SELECT ON wide_patch_of_everything, wide_requests TO citycache_observer;
 GRANT SELECT ON task_runs, wide_patches, dead_letters TO citycache_observer;
 GRANT SELECT ON SEQUENCE event_outbox_id_seq TO citycache_observer;
 GRANT SELECT, INSERT, UPDATE, DELETE ON observations, audit_minutes, audit_findings, incidents TO citycache_observer

@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from backend.app import settings
-from backend.app.caches import apply, reconcile
+from backend.app.caches import reconcile
 from backend.app.caches.apply import WideHooks, drain_wide
 from backend.app.caches.keys import Cause
 from backend.app.tasks.batch import Batch, apply_batch
@@ -128,7 +128,7 @@ def test_goes_on_where_a_killed_one_stood(plain: Plain) -> None:
 
     with pytest.raises(Killed):
         drain(progress=die_half_way)
-    assert apply.wide_waits()
+    assert requests(plain)
 
     assert drain()["keys"] == PRODUCTS - 50
     assert right(plain)
@@ -185,7 +185,7 @@ def test_a_truncate_asks_for_everything(plain: Plain) -> None:
     plain.run("TRUNCATE companies CASCADE")
     plain.run("INSERT INTO companies (id, name, city_id) VALUES (7, 'after', 2)")
 
-    assert hears("company", None)["wide"] == [apply.EVERYTHING]
+    assert hears("company", None)["everything"] is True
     assert drain()["reconciled"] == 1
 
     assert right(plain)

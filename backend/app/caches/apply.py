@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,7 +23,7 @@ from events.sql_files import statements
 
 log = logging.getLogger(__name__)
 SQL: Final = statements(Path(__file__).with_name("apply.sql"))
-EVERYTHING: Final = 0  # the company id of a wide patch that means all tables, after a TRUNCATE
+NOT_BEGUN: Final = -(2**63)  # where a wide patch stands that has no product behind it, or only the one of this id
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,12 @@ class Plan:
 
     parts: Sequence[Keys]  # one transaction each; at least one
     wide: Sequence[int] = ()  # companies whose products are left to a wide patch
+    everything: bool = False  # all tables are left to a wide patch
+
+    @property
+    def leaves_some(self) -> bool:
+        """Whether wide patches are to be requested."""
+        return bool(self.wide) or self.everything
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,7 @@ class Applied:
 
     keys: int  # looked at, products of companies included
     patched: int  # mapping rows changed
-    wide: Sequence[int] = ()  # companies whose products are left to a wide patch
+    leaves_some: bool = False  # to wide patches that have been requested
 
 
 def plan(keys: Keys, truncated: bool = False, most: int | None = None) -> Plan:
@@ -52,13 +58,11 @@ def plan(keys: Keys, truncated: bool = False, most: int | None = None) -> Plan:
     most = most or 2 * settings().batch_keys  # a batch is closed when it is full, so most are a little more than full
     with db.transaction() as connection:
         own, wide = _products_of(connection, keys.companies)
-    if truncated:
-        wide = [*wide, EVERYTHING]
     products = sorted({*keys.products, *own})
     parts = [Keys((), part, ()) for part in chunks(keys.companies, most)]
     parts += [Keys(part, (), ()) for part in chunks(products, most)]
     parts += [Keys((), (), part) for part in chunks(keys.cities, most)]
-    return Plan(_packed(parts, most), wide)
+    return Plan(_packed(parts, most), wide, truncated)
 
 
 def apply(keys: Keys, cause: Cause, truncated: bool = False) -> Applied:
@@ -67,13 +71,13 @@ def apply(keys: Keys, cause: Cause, truncated: bool = False) -> Applied:
     Raises DatabaseAway; then the caller tries the same keys again, which is harmless.
     """
     planned = plan(keys, truncated)
-    applied = Applied(0, 0, planned.wide)
+    applied = Applied(0, 0, planned.leaves_some)
     for number, part in enumerate(planned.parts):
         with db.transaction() as connection:
             if number == 0:
-                request_wide(connection, planned.wide, cause)
+                request_wide(connection, planned, cause)
             rows = patch(connection, part, cause).rows
-        applied = Applied(applied.keys + len(part), applied.patched + rows, planned.wide)
+        applied = replace(applied, keys=applied.keys + len(part), patched=applied.patched + rows)
     return applied
 
 
@@ -100,12 +104,14 @@ def _products_of(connection: Connection, companies: Sequence[int]) -> tuple[list
     return own, sorted(company for company, products in found if len(products) > most)
 
 
-def request_wide(connection: Connection, companies: Sequence[int], cause: Cause) -> None:
-    """Ask for wide patches of these companies, in the caller's transaction."""
-    if not companies:
-        return
-    event_ids = [cause.events.get(f"company/{company}") for company in sorted(companies)]
-    _all(connection, "request_wide", companies=sorted(companies), event_ids=event_ids)
+def request_wide(connection: Connection, planned: Plan, cause: Cause) -> None:
+    """Ask for the wide patches of a plan, in the caller's transaction."""
+    companies = sorted(planned.wide)
+    event_ids = [cause.events.get(f"company/{company}") for company in companies]
+    if companies:
+        _all(connection, "request_wide", companies=companies, event_ids=event_ids)
+    if planned.everything:
+        _all(connection, "request_everything")
 
 
 @dataclass(frozen=True)
@@ -122,41 +128,30 @@ def drain_wide(task: str, task_id: str, hooks: WideHooks) -> dict[str, int]:
     done = {"companies": 0, "keys": 0, "patched": 0, "reconciled": 0}
     while request := _next_wide():
         company, generation, after, event_id = request
-        if company == EVERYTHING:
+        if company is None:
             hooks.everything()
             done["reconciled"] += 1
-        else:
-            cause = Cause(task, task_id, {f"company/{company}": event_id} if event_id else {})
-            _patch_company((company, generation, after), cause, done, hooks)
-        with db.transaction() as connection:
-            _all(connection, "finish_wide", company=company, generation=generation)
+            _run("finish_everything", generation=generation)
+            continue
+        cause = Cause(task, task_id, {f"company/{company}": event_id} if event_id else {})
+        _patch_company((company, generation, None if after == NOT_BEGUN else after), cause, done, hooks)
+        _run("finish_wide", company=company, generation=generation)
     return done
 
 
-def wide_waits() -> bool:
-    """Whether there are wide patches to work off."""
-    return _next_wide() is not None
-
-
 def _next_wide() -> Any:
-    with db.transaction() as connection:
-        found = _all(connection, "next_wide")
+    found = _run("next_wide")
     return found[0] if found else None
 
 
-def _patch_company(request: tuple[int, int, int], cause: Cause, done: dict[str, int], hooks: WideHooks) -> None:
+def _patch_company(request: tuple[int, int, int | None], cause: Cause, done: dict[str, int], hooks: WideHooks) -> None:
     company, generation, after = request
     most = settings().wide_patch_keys
     done["companies"] += 1
-    while True:
-        with db.transaction() as connection:
-            products = [row[0] for row in _all(connection, "next_products", company=company, after=after, most=most)]
-        if not products:
-            return
+    while products := [row[0] for row in _run("next_products", company=company, after=after, most=most)]:
         done["patched"] += _patch_chunk(products, cause, hooks)
         after = products[-1]
-        with db.transaction() as connection:
-            _all(connection, "advance_wide", company=company, generation=generation, after=after)
+        _run("advance_wide", company=company, generation=generation, after=after)
         done["keys"] += len(products)
         hooks.progress({"company_id": company, **done})
 
@@ -165,12 +160,17 @@ def _patch_chunk(products: list[int], cause: Cause, hooks: WideHooks) -> int:
     try:
         with db.transaction() as connection:
             return patch(connection, Keys(products), cause).rows
-    except DatabaseAway:
-        raise
-    except Exception:
+    except Exception as failure:
+        if isinstance(failure, DatabaseAway) or db.is_rollback(failure):
+            raise
         log.exception("a chunk of a wide patch failed and is taken apart")
         hooks.apart(products)
         return 0
+
+
+def _run(name: str, **parameters: Any) -> list[Any]:
+    with db.transaction() as connection:
+        return _all(connection, name, **parameters)
 
 
 def _all(connection: Connection, name: str, **parameters: Any) -> list[Any]:

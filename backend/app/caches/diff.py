@@ -60,8 +60,11 @@ class RowDifference:
     after: dict[str, Any] | None
 
 
-def compare(connection: Connection, what: str, after: int = BIGINT_MIN, until: int = BIGINT_MAX) -> Difference:
-    """Compare one cache ('products', 'companies', 'counts', 'active') with the truth, for ids in (after, until]."""
+def compare(connection: Connection, what: str, after: int | None = None, until: int = BIGINT_MAX) -> Difference:
+    """Compare one cache ('products', 'companies', 'counts', 'active') with the truth, for ids in (after, until].
+
+    `after` None: from the first id, which may be the least that there is.
+    """
     row = _all(connection, what, after=after, until=until)[0]
     return Difference(TABLES[what], row[0], *(sorted(side or ()) for side in row[1:]))
 
@@ -106,9 +109,9 @@ def uncounted(connection: Connection) -> list[RowDifference]:
     return [RowDifference(TABLES["counts"], *row) for row in _all(connection, "uncounted")]
 
 
-def window_end(connection: Connection, after: int, size: int) -> int:
-    """The last product id of a window of about `size` rows that begins above `after`."""
-    if _all(connection, "estimate")[0][0] <= size and after == BIGINT_MIN:
+def window_end(connection: Connection, after: int | None, size: int) -> int:
+    """The last product id of a window of about `size` rows that begins above `after`, or at the first id."""
+    if _all(connection, "estimate")[0][0] <= size and after is None:
         return BIGINT_MAX
     end = _all(connection, "window_end", after=after, rows=size)[0][0]
     return BIGINT_MAX if end is None else int(end)

@@ -1,4 +1,5 @@
--- The one diff: truth beside cache, read only. `bounds` limit it to ids above `after` and up to `until`.
+-- The one diff: truth beside cache, read only. Bounds limit it to ids above `after`, which are all where that is NULL, and
+-- up to `until`.
 
 -- name: products
 SELECT count(*),
@@ -7,9 +8,9 @@ SELECT count(*),
        array_agg(product_id) FILTER (WHERE (wanted.city_id, wanted.company_id, wanted.kind)
                                            <> (cached.city_id, cached.company_id, cached.kind))
   FROM (SELECT product_id, city_id, company_id, kind FROM product_city_truth
-         WHERE product_id > %(after)s AND product_id <= %(until)s) AS wanted
+         WHERE (%(after)s IS NULL OR product_id > CAST(%(after)s AS bigint)) AND product_id <= %(until)s) AS wanted
   FULL JOIN (SELECT product_id, city_id, company_id, kind FROM product_city_mapping
-              WHERE product_id > %(after)s AND product_id <= %(until)s) AS cached USING (product_id)
+              WHERE (%(after)s IS NULL OR product_id > CAST(%(after)s AS bigint)) AND product_id <= %(until)s) AS cached USING (product_id)
 
 -- name: companies
 SELECT count(*),
@@ -17,9 +18,9 @@ SELECT count(*),
        array_agg(company_id) FILTER (WHERE wanted.company_id IS NULL),
        array_agg(company_id) FILTER (WHERE wanted.city_id <> cached.city_id)
   FROM (SELECT company_id, city_id FROM company_city_truth
-         WHERE company_id > %(after)s AND company_id <= %(until)s) AS wanted
+         WHERE (%(after)s IS NULL OR company_id > CAST(%(after)s AS bigint)) AND company_id <= %(until)s) AS wanted
   FULL JOIN (SELECT company_id, city_id FROM company_city_mapping
-              WHERE company_id > %(after)s AND company_id <= %(until)s) AS cached USING (company_id)
+              WHERE (%(after)s IS NULL OR company_id > CAST(%(after)s AS bigint)) AND company_id <= %(until)s) AS cached USING (company_id)
 
 -- name: counts
 -- Against the truth itself, not against the mappings: an error there shows here as well.
@@ -120,10 +121,12 @@ SELECT city_id, to_jsonb(counted) - 'updated_at' - 'patch_ids', NULL
 
 -- name: window_end
 -- The last id of the next window of a mapping rebuild, NULL when the rest fits into one.
-SELECT least((SELECT max(id) FROM (SELECT id FROM catalog_products WHERE id > %(after)s ORDER BY id LIMIT %(rows)s) AS part
+SELECT least((SELECT max(id) FROM (SELECT id FROM catalog_products WHERE %(after)s IS NULL OR id > CAST(%(after)s AS bigint)
+                                     ORDER BY id LIMIT %(rows)s) AS part
               HAVING count(*) = %(rows)s),
              (SELECT max(product_id) FROM (SELECT product_id FROM product_city_mapping
-                                            WHERE product_id > %(after)s ORDER BY product_id LIMIT %(rows)s) AS part
+                                            WHERE %(after)s IS NULL OR product_id > CAST(%(after)s AS bigint)
+                                            ORDER BY product_id LIMIT %(rows)s) AS part
               HAVING count(*) = %(rows)s))
 
 -- name: estimate

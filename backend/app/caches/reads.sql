@@ -7,7 +7,7 @@ SELECT mapping.product_id, product.external_id, product.name, mapping.kind, mapp
   LEFT JOIN catalog_products AS product ON product.id = mapping.product_id
   LEFT JOIN catalog_companies AS company ON company.id = mapping.company_id
  WHERE mapping.city_id = %(city_id)s
-   AND (%(after)s::bigint IS NULL OR mapping.product_id > %(after)s)
+   AND (%(after)s IS NULL OR mapping.product_id > CAST(%(after)s AS bigint))
    AND (%(kind)s::text IS NULL OR mapping.kind = %(kind)s)
  ORDER BY mapping.product_id
  LIMIT %(limit)s
@@ -17,7 +17,7 @@ SELECT mapping.company_id, company.external_id, company.name, mapping.created_at
   FROM company_city_mapping AS mapping
   LEFT JOIN catalog_companies AS company ON company.id = mapping.company_id
  WHERE mapping.city_id = %(city_id)s
-   AND (%(after)s::bigint IS NULL OR mapping.company_id > %(after)s)
+   AND (%(after)s IS NULL OR mapping.company_id > CAST(%(after)s AS bigint))
  ORDER BY mapping.company_id
  LIMIT %(limit)s
 

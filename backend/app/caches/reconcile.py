@@ -83,7 +83,8 @@ def rebuild(
     Without `finish` the counts and the active-cities row are left to the caller's `rebuild_counts`.
     """
     done = Rebuilt()
-    after, until = diff.BIGINT_MIN, diff.BIGINT_MIN
+    after: int | None = None
+    until: int | None = None
     while until != diff.BIGINT_MAX:
         with db.snapshot() as connection:
             db.may_take_long(connection)
@@ -265,7 +266,8 @@ def dry_run(parts: Parts, everything: bool = False, first: int = 100) -> dict[st
 
 def _windows(connection: Connection) -> Iterator[tuple[CacheType, Sequence[int]]]:
     """All that differs, by windows."""
-    after, until = diff.BIGINT_MIN, diff.BIGINT_MIN
+    after: int | None = None
+    until: int | None = None
     while until != diff.BIGINT_MAX:
         until = diff.window_end(connection, after, DRY_WINDOW_ROWS)
         yield "products", diff.compare(connection, "products", after, until).keys

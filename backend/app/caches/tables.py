@@ -108,7 +108,7 @@ class RemovedKey(Base):
 
 
 class WidePatch(Base):
-    """A patch too wide for one batch: all products of a company, or everything after a TRUNCATE (company 0)."""
+    """A patch too wide for one batch: all products of a company."""
 
     __tablename__ = "wide_patches"
 
@@ -119,3 +119,17 @@ class WidePatch(Base):
     )  # how far the patch has come
     requested_at: Mapped[datetime] = mapped_column(Instant, server_default=func.now())
     event_id: Mapped[str | None] = mapped_column(Text)
+    of_company: Mapped[bool] = mapped_column(
+        server_default=text("false")
+    )  # false: a release wrote it that knows no other
+
+
+class WidePatchOfEverything(Base):
+    """All tables are to be reconciled, after a TRUNCATE; one row at most."""
+
+    __tablename__ = "wide_patch_of_everything"
+    __table_args__ = (CheckConstraint("singleton", name="wide_patch_of_everything_singleton_check"),)
+
+    singleton: Mapped[bool] = mapped_column(primary_key=True, server_default=text("true"))
+    generation: Mapped[int] = mapped_column(BigInteger, server_default=text("1"))  # raised by each new request
+    requested_at: Mapped[datetime] = mapped_column(Instant, server_default=func.now())

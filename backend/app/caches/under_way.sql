@@ -27,4 +27,4 @@ SELECT product_id FROM product_city_mapping
 
 -- name: everything_waits
 -- Whether the wide patch of everything waits.
-SELECT EXISTS (SELECT FROM wide_patches WHERE company_id = 0)
+SELECT EXISTS (SELECT FROM wide_patch_of_everything)

@@ -9,7 +9,7 @@ WITH outbox AS (
 ), last AS (
     SELECT coalesce(pg_sequence_last_value(pg_get_serial_sequence('event_outbox', 'id')::regclass), 0) AS id
 ), wide AS (
-    SELECT count(*) AS companies, min(requested_at) AS since FROM wide_patches
+    SELECT count(*) AS companies, min(requested_at) AS since FROM wide_requests
 ), applied AS (
     SELECT sum((result ->> 'events')::bigint) AS events, sum((result ->> 'patched')::bigint) AS changed
       FROM task_runs

@@ -62,9 +62,6 @@ def serve(host: str, port: int) -> None:
     )  # fmt: skip
     for name, run in {"relay": relay.run, "worker": worker.start, "beat": beat().start}.items():
         threading.Thread(target=_fatal, args=(name, run), name=name, daemon=True).start()
-    from backend.app.tasks.events import resume_wide_patches
-
-    resume_wide_patches()
     uvicorn.run("backend.app.main:app", host=host, port=port, log_config=None, timeout_graceful_shutdown=5)
     relay.stop()
 

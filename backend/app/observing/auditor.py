@@ -64,7 +64,7 @@ class Sweep:
     """A round through one mapping."""
 
     cache: CacheType
-    after: int = diff.BIGINT_MIN
+    after: int | None = None  # the last id of the window before; None: the round begins
     ids: int = WINDOW_IDS  # of the next window
     rows: int = 0  # compared in this round
     not_before: float = 0.0  # monotonic seconds
@@ -117,7 +117,7 @@ class Auditor:
     def _sweep(self, sweep: Sweep) -> None:
         if (now := time.monotonic()) < sweep.not_before:
             return
-        if sweep.after == diff.BIGINT_MIN:
+        if sweep.after is None:
             self._round(sweep, now)
         with findings.snapshot() as connection:
             noun = "product_window" if sweep.cache == "products" else "company_window"
@@ -128,7 +128,7 @@ class Auditor:
             self._take(connection, sweep.cache, found.checked, found.keys)
         sweep.rows += found.checked
         sweep.ids = min(WINDOW_IDS, max(sweep.ids + 1, sweep.ids * 5 // 4))
-        sweep.after = diff.BIGINT_MIN if end is None else until
+        sweep.after = None if end is None else until
         sweep.not_before = time.monotonic() + SWEEP_SECONDS if end is None else 0.0
 
     def _round(self, sweep: Sweep, now: float) -> None:

@@ -120,15 +120,17 @@ SELECT (SELECT count(*) FROM city_counts), (SELECT count(*) FROM active_cities_c
 
 -- name: product_window
 -- The last id of a window of so many ids, on whichever side ends first; NULL at the end.
-SELECT least((SELECT max(id) FROM (SELECT id FROM catalog_products WHERE id > %(after)s ORDER BY id LIMIT %(rows)s) AS part
+SELECT least((SELECT max(id) FROM (SELECT id FROM catalog_products WHERE %(after)s IS NULL OR id > CAST(%(after)s AS bigint)
+                                     ORDER BY id LIMIT %(rows)s) AS part
               HAVING count(*) = %(rows)s),
-             (SELECT max(product_id) FROM (SELECT product_id FROM product_city_mapping WHERE product_id > %(after)s
+             (SELECT max(product_id) FROM (SELECT product_id FROM product_city_mapping WHERE %(after)s IS NULL OR product_id > CAST(%(after)s AS bigint)
                                             ORDER BY product_id LIMIT %(rows)s) AS part HAVING count(*) = %(rows)s))
 
 -- name: company_window
-SELECT least((SELECT max(id) FROM (SELECT id FROM catalog_companies WHERE id > %(after)s ORDER BY id LIMIT %(rows)s) AS part
+SELECT least((SELECT max(id) FROM (SELECT id FROM catalog_companies WHERE %(after)s IS NULL OR id > CAST(%(after)s AS bigint)
+                                     ORDER BY id LIMIT %(rows)s) AS part
               HAVING count(*) = %(rows)s),
-             (SELECT max(company_id) FROM (SELECT company_id FROM company_city_mapping WHERE company_id > %(after)s
+             (SELECT max(company_id) FROM (SELECT company_id FROM company_city_mapping WHERE %(after)s IS NULL OR company_id > CAST(%(after)s AS bigint)
                                             ORDER BY company_id LIMIT %(rows)s) AS part HAVING count(*) = %(rows)s))
 
 -- name: send_canary

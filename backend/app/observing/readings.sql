@@ -1,5 +1,5 @@
 -- name: wide_patches
-SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(requested_at)), 0)::float8 FROM wide_patches
+SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(requested_at)), 0)::float8 FROM wide_requests
 
 -- name: dead_letters
 SELECT kind, count(*) FROM dead_letters WHERE closed_at IS NULL GROUP BY kind

@@ -47,12 +47,11 @@ class _Run:
         self._batch, self._task_id = batch, task_id
         self._started_at = time.time()
         self._measured = ([0] * (len(latency.BOUNDS) + 1), 0.0)
-        self._wide: Sequence[int] = ()
+        self._plan = Plan(())
 
     def apply(self) -> dict[str, Any]:
         began = time.perf_counter()
-        planned = _planned(self._batch.hints)
-        self._wide = planned.wide
+        self._plan = planned = _planned(self._batch.hints)
         patching = Patching(planned, cause_of(self._batch.hints, self._task_id), self._task_id, self._batch.hints)
         with tracing.span("patch", keys=sum(map(len, planned.parts))):
             done = patching.run(self._record)
@@ -79,7 +78,8 @@ class _Run:
         return numbers | {"latency": self._measured[0], "sample": _sample(hints)}
 
     def _numbers(self, done: Done) -> dict[str, Any]:
-        numbers = {"keys": done.keys, "patched": done.patched, "wide": list(self._wide)}
+        numbers: dict[str, Any] = {"keys": done.keys, "patched": done.patched, "wide": list(self._plan.wide)}
+        numbers |= {"everything": True} if self._plan.everything else {}
         return numbers | ({"buried": len(done.buried)} if done.buried else {})
 
     def _count(self, done: Done, seconds: float) -> None:

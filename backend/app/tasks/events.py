@@ -14,7 +14,7 @@ from msgspec import Meta
 from tenacity import RetryCallState, retry, retry_if_exception_type, wait_exponential_jitter
 
 from backend.app import metrics, tracing
-from backend.app.caches.apply import WideHooks, drain_wide, wide_waits
+from backend.app.caches.apply import WideHooks, drain_wide
 from backend.app.celery_app import app
 from backend.app.dead_letters import DeadLetter
 from backend.app.errors import Away
@@ -92,7 +92,7 @@ def _apply_suspect(events: batch.Batch, suspect: Suspect, task_id: str) -> dict[
 @waiting_for_servers
 def _apply_in_the_end(events: batch.Batch, task_id: str) -> dict[str, Any]:
     applied = batch.apply_batch(events, task_id)
-    if applied.get("wide"):
+    if applied.get("wide") or applied.get("everything"):
         apply_wide_patches.apply_async(headers={"trigger": "event"})
     return applied
 
@@ -112,12 +112,6 @@ def apply_wide_patches(self: LedgerTask) -> dict[str, int]:
         metrics.WIDE_COMPANIES.inc(done["companies"])
         metrics.WIDE_KEYS.inc(done["keys"])
         return done
-
-
-def resume_wide_patches() -> None:
-    """Go on with wide patches that a process before left unfinished. Raises Away."""
-    if wide_waits():
-        apply_wide_patches.apply_async(headers={"trigger": "event"})
 
 
 def _wait_after(state: RetryCallState) -> None:

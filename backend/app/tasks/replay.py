@@ -263,7 +263,7 @@ class _Run:
             applied = apply(keys, Cause(TASK, self._task_id), replay.truncated)
             replay.keys += len(keys)
             replay.rows_changed += applied.patched
-            if applied.wide:
+            if applied.leaves_some:
                 from backend.app.tasks.events import apply_wide_patches
 
                 apply_wide_patches.apply_async(headers={"trigger": "replay"})

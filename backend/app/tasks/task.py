@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime
 from functools import partial
 from typing import Any, Final
@@ -16,7 +16,7 @@ from celery.exceptions import Ignore, Reject, Retry
 from celery.result import AsyncResult
 from kombu.exceptions import OperationalError as BrokerError
 from psycopg2.errors import LockNotAvailable
-from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
+from tenacity import retry, retry_if_exception, stop_after_delay, wait_exponential_jitter
 
 from backend.app import db, metrics, tracing
 from backend.app.errors import BrokerAway, CitycacheError, DatabaseAway, NotFound
@@ -39,11 +39,17 @@ FLIGHTS: Final = {  # second half of the keys of their locks: numbers that relea
     "replay": 6,
 }
 
+
+def _may_be_tried_again(failure: BaseException) -> bool:
+    """Whether the run did nothing wrong: the server was away, or undid a transaction for the sake of others."""
+    return isinstance(failure, DatabaseAway) or db.is_rollback(failure)
+
+
 waiting_for_database = retry(
-    retry=retry_if_exception_type(DatabaseAway),
+    retry=retry_if_exception(_may_be_tried_again),
     wait=wait_exponential_jitter(multiplier=0.2, max=5),
     stop=stop_after_delay(PATIENCE_SECONDS),
-    before_sleep=lambda state: log.warning("waiting for the database: %s", state.outcome and state.outcome.exception()),
+    before_sleep=lambda state: log.warning("tried again: %s", state.outcome and state.outcome.exception()),
     reraise=True,
 )
 
@@ -98,11 +104,17 @@ class LedgerTask(Task):  # type: ignore[type-arg]
         """Run, and write down how it began and ended. While the database is away, wait."""
         try:
             return self._run(*args, **kwargs)
-        except DatabaseAway as failure:
+        except Exception as failure:
+            if not _may_be_tried_again(failure):
+                raise
             raise Reject(str(failure), requeue=True) from failure
 
     @waiting_for_database
     def _run(self, *args: Any, **kwargs: Any) -> Any:
+        with closing(db.direct(f"run {self.task_id}")):  # by which the lifeline sees that somebody works on it
+            return self._run_once(*args, **kwargs)
+
+    def _run_once(self, *args: Any, **kwargs: Any) -> Any:
         if not ledger.begin(self.task_id, self.name, self.trigger, kwargs):
             raise Ignore
         began = time.perf_counter()
@@ -115,6 +127,8 @@ class LedgerTask(Task):  # type: ignore[type-arg]
         except (DatabaseAway, Retry, Reject, Ignore):
             raise
         except Exception as failure:
+            if db.is_rollback(failure):
+                raise
             self._finish("FAILURE", began, error=f"{type(failure).__name__}: {failure}"[:2000])
             raise
         self._finish("SUCCESS", began, result=result)

@@ -14,9 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, cast
 
-from psycopg2.errors import TransactionRollbackError
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from backend.app import db, dead_letters, metrics
@@ -50,11 +48,6 @@ class Done:
 Finish = Callable[[Connection, Done], None]  # joins the last transaction
 
 
-def is_rollback(failure: BaseException) -> bool:
-    """Whether the server gave the transaction up for another's sake: the same again may succeed."""
-    return isinstance(failure, DBAPIError) and isinstance(failure.orig, TransactionRollbackError)
-
-
 class Patching:
     """One batch under way."""
 
@@ -63,7 +56,7 @@ class Patching:
         self._hints = {(hint.noun, hint.id): hint for hint in hints}
         self._done = Done()
         self._tries = 0  # of the key that fails alone now
-        self._is_requested = not plan.wide
+        self._is_requested = not plan.leaves_some
 
     def run(self, finish: Finish) -> Done:
         """Patch all parts. Raises Away, and then whoever called tries all of them again, which is harmless."""
@@ -81,7 +74,7 @@ class Patching:
         return self._done
 
     @retry(
-        retry=retry_if_exception(is_rollback),
+        retry=retry_if_exception(db.is_rollback),
         stop=stop_after_attempt(5),
         wait=wait_random_exponential(multiplier=0.02, max=0.5),
         before_sleep=lambda state: metrics.BATCH_RETRIES.labels("rollback").inc(),
@@ -90,7 +83,7 @@ class Patching:
     def _commit(self, part: Keys, finish: Finish | None) -> Done:
         with db.transaction() as connection:
             if not self._is_requested:
-                request_wide(connection, self._plan.wide, self._cause)
+                request_wide(connection, self._plan, self._cause)
             rows = patch(connection, part, self._cause).rows if part else 0
             dead_letters.close_patched(connection, part, self._task_id)
             done = replace(self._done, keys=self._done.keys + len(part), patched=self._done.patched + rows)
@@ -109,7 +102,7 @@ class Patching:
             breaker.shrink(len(part))
         if len(part) > 1:
             return part.split(SHRINK if isinstance(failure, TooLong) else 2)
-        if is_rollback(failure):
+        if db.is_rollback(failure):
             raise EveryKeyFails(f"others get in the way of each try: {sentence(failure)}") from failure
         if not part:
             return self._without_a_key(failure)
