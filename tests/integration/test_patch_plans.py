@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from backend.app.caches import apply, diff, explain
+from backend.app.caches import apply, diff, explain, under_way
 from backend.app.caches import patch as writer
 from events import outbox
 from tests import catalogs
@@ -81,12 +81,10 @@ KEYED: dict[str, tuple[str, dict[str, Any]]] = {
     "next_products": (apply.SQL["next_products"], {"company": 7, "after": 100, "most": 1000}),
     "differing_products": (diff.SQL["differing_products"], {"ids": KEYS, "companies": KEYS[:10]}),
     "differing_companies": (diff.SQL["differing_companies"], {"ids": KEYS}),
-    "touched_products": (diff.SQL["touched_products"], {"ids": KEYS, "next_xid": "1000", "running_xids": []}),
-    "touched_companies": (diff.SQL["touched_companies"], {"ids": KEYS, "next_xid": "1000", "running_xids": []}),
-    "touched_elsewhere": (
-        diff.SQL["touched_elsewhere"],
-        {"noun": "product", "ids": KEYS, "next_xid": "1000", "running_xids": []},
-    ),
+    "products_versions": (under_way.SQL["products_versions"], {"ids": KEYS}),
+    "companies_versions": (under_way.SQL["companies_versions"], {"ids": KEYS}),
+    "counts_versions": (under_way.SQL["counts_versions"], {"ids": [1, 2]}),
+    "products_waiting": (under_way.SQL["products_waiting"], {"ids": KEYS}),
     "product_rows": (diff.SQL["product_rows"], {"ids": KEYS[:5]}),
     "company_rows": (diff.SQL["company_rows"], {"ids": KEYS[:5]}),
     "product_newest": (explain.SQL["product_newest"], {"id": 7}),
