@@ -19,6 +19,7 @@ from celery import Celery
 from celery.apps import worker as celery_worker
 from celery.schedules import crontab
 from celery.signals import (
+    beat_init,
     celeryd_init,
     setup_logging,
     worker_init,
@@ -30,9 +31,10 @@ from celery.signals import (
 from kombu import Exchange, Queue
 
 from backend.app import db, exposing, garbage, log, metrics, reconnecting, stopping, tracing
+from backend.app.health import watchdog
 from backend.app.settings import settings
 from backend.app.startup import end_on_unfit_database, warn_on_default_passwords
-from backend.app.worker import holding, questions
+from backend.app.worker import ending, holding, questions
 from events import foreign, tls
 from events.topology import MAINTENANCE, PATCHES
 
@@ -123,6 +125,7 @@ if not settings().in_process:
     from backend.app.worker_pulse import WorkerPulse
 
     app.steps["consumer"].add(WorkerPulse)
+    app.steps["worker"].add(ending.EndsInTime)
 
 
 foreign.tolerate()
@@ -153,6 +156,7 @@ def _say_in_json(message: str, *stream: Any) -> None:
     os.write(sys.stderr.fileno(), f"{json.dumps(entry)}\n".encode())
 
 
+beat_init.connect(lambda **kwargs: watchdog.watch("beat", settings().watchdog_seconds), weak=False)
 celeryd_init.connect(reconnecting.own_name)
 worker_init.connect(garbage.collect_seldom)  # before the children are forked, which share what is loaded
 worker_shutting_down.connect(stopping.within_deadline)
@@ -175,6 +179,8 @@ def _show_metrics(**kwargs: Any) -> None:
 
     metrics.begin_worker(name for name, task in app.tasks.items() if isinstance(task, LedgerTask))
     exposing.serve(metrics.WORKER)
+    if not settings().in_process:  # there the API's loop is watched
+        watchdog.watch("worker", settings().watchdog_seconds)
 
 
 worker_process_shutdown.connect(lambda **kwargs: tracing.end(), weak=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -39,6 +40,7 @@ from backend.app.api.journal import Journal
 from backend.app.api.limits import Limits, SafeHeaders
 from backend.app.api.metrics import Measured
 from backend.app.dashboard import page
+from backend.app.health import watchdog
 from backend.app.observing.observer import Observer
 from backend.app.settings import settings
 from backend.app.startup import end_on_unfit_database, warn_on_default_passwords
@@ -79,12 +81,23 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     if settings().observer and settings().database_url:
         observer.start()
     anyio.to_thread.current_default_thread_limiter().total_tokens = database.THREADS
+    watched = asyncio.create_task(_go_round())
     yield
+    watched.cancel()
+    watchdog.leave("API")
     console.stop(app)
     observer.stop()
     app.state.journal.stop()
     tracing.end()
     db.dispose()
+
+
+async def _go_round() -> None:
+    """The event loop serves everyone: who blocks it blocks all."""
+    watchdog.watch("API", settings().watchdog_seconds)
+    while True:
+        watchdog.move("API")
+        await asyncio.sleep(watchdog.LOOK_SECONDS)
 
 
 def _described(app: FastAPI) -> dict[str, Any]:

@@ -8,6 +8,7 @@ are revoked, nobody here uses.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from functools import cached_property, partial
 from typing import Any, ClassVar, Final
 from uuid import uuid4
@@ -19,6 +20,7 @@ from kombu.pidbox import Mailbox
 
 from backend.app import consumer
 from backend.app.dead_letters import unreadable
+from backend.app.health import watchdog
 from backend.app.worker import questions, task_messages
 from events.contract import shown
 from events.errors import Malformed
@@ -47,13 +49,23 @@ class SwiftConsumer(Consumer):
 
     def ensure_connected(self, conn: Any) -> Any:
         """Try for any time."""
-        conn.ensure_connection = partial(
-            conn.ensure_connection,
+        connect = conn.ensure_connection
+
+        def go_on(callback: Callable[[], Any]) -> None:
+            watchdog.move("worker")
+            callback()
+
+        conn.ensure_connection = lambda *arguments, callback, **options: connect(
+            *arguments,
+            callback=partial(go_on, callback),
+            **options,
             interval_start=FIRST_SECONDS,
             interval_step=STEP_SECONDS,
             interval_max=LONGEST_SECONDS,
         )
-        return super().ensure_connected(conn)
+        connected = super().ensure_connected(conn)
+        watchdog.move("worker")
+        return connected
 
     def create_task_handler(self, *arguments: Any, **options: Any) -> Any:
         """What Celery does with a message, behind the gate: no message ends the loop that serves all others."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from backend.app import metrics, pulse, tracing
+from backend.app.health import watchdog
 from events import publisher
 from events.publisher import Outgoing
 from events.relay import Relayed, Watcher
@@ -22,6 +23,7 @@ class Counted(Watcher):
 
     def relayed(self, relayed: Relayed) -> None:
         """A round."""
+        watchdog.move("relay")
         pulse.touch()
         metrics.RELAY_ROUNDS.inc()
         if relayed.delivered:
@@ -29,10 +31,12 @@ class Counted(Watcher):
 
     def followed(self) -> None:
         """Waits for its turn to lead: alive all the same."""
+        watchdog.move("relay")
         pulse.touch()
 
     def failed(self, failure: BaseException) -> None:
         """A lost server, by the name of the error, which is one of a few."""
+        watchdog.move("relay")
         metrics.RELAY_FAILURES.labels(type(failure).__name__).inc()
 
     def floor_reset(self) -> None:

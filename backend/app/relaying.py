@@ -12,8 +12,9 @@ from typing import Final
 
 import psycopg2.extensions
 
-from backend.app import db, exposing, garbage, metrics, tracing
+from backend.app import db, exposing, garbage, metrics, stopping, tracing
 from backend.app.errors import Away
+from backend.app.health import watchdog
 from backend.app.relay_metrics import Counted, Published
 from backend.app.settings import settings
 from backend.app.startup import refuse_unfit_database, warn_on_default_passwords
@@ -39,7 +40,12 @@ def pace() -> Pace:
 
 def to_broker(outbox: Outbox) -> Publisher:
     """Deliver to the exchange; while the broker keeps us waiting, the leader's session stays alive."""
-    return Publisher(settings().celery_broker_url, outbox.ping, Published())
+
+    def ping() -> None:
+        watchdog.move("relay")
+        outbox.ping()
+
+    return Publisher(settings().celery_broker_url, ping, Published())
 
 
 def run() -> None:
@@ -62,6 +68,7 @@ def run() -> None:
     signal.signal(signal.SIGINT, stop)
     thread = threading.Thread(target=relay.run, name="relay", daemon=True)
     thread.start()
+    watchdog.watch("relay", settings().watchdog_seconds)
     while thread.is_alive() and not asked.wait(LOOK_SECONDS):
         pass
     thread.join(STOP_SECONDS)
@@ -70,5 +77,6 @@ def run() -> None:
         log.warning("relay stopped while a server kept it waiting; what is not confirmed stays in the outbox")
         os._exit(0)
     if not asked.is_set():
+        stopping.end_within(STOP_SECONDS, 1)
         sys.exit(1)  # the thread has told why
     log.info("relay stopped")

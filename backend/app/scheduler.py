@@ -20,6 +20,7 @@ from celery.schedules import crontab
 
 from backend.app import pulse
 from backend.app.errors import Away
+from backend.app.health import watchdog
 from backend.app.tasks import ledger
 
 log = logging.getLogger(__name__)
@@ -85,6 +86,7 @@ class LedgerScheduler(Scheduler):
 
     def tick(self, *arguments: Any, **options: Any) -> float:
         """As Celery's, with a sign of life, and with what is still to be queued."""
+        watchdog.move("beat")
         pulse.touch()
         if self._clock.was_set():
             self._forget_future()
@@ -120,6 +122,7 @@ class LedgerScheduler(Scheduler):
         log.warning("the clock was set: it is %s now", now.isoformat(timespec="seconds"))
 
     def _queue(self, due: Due) -> None:
+        watchdog.move("beat")
         pulse.touch()
         log.info("Sending due task %s (%s)", due.entry.name, due.entry.task)
         try:

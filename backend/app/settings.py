@@ -55,6 +55,7 @@ class Settings(BaseSettings):
     drift_grace_seconds: Annotated[float, Field(ge=0, le=600)] = 5.0  # how long a rebuild waits for events under way
     stall_seconds: Annotated[float, Field(gt=0, le=3600)] = 10.0  # events that stand still so long: not ready
     freshness_target_ms: Annotated[float, Field(gt=0, le=3_600_000)] = 1_000.0  # for 99 of 100 changes of a minute
+    watchdog_seconds: Annotated[float, Field(ge=0, le=86_400)] = 60.0  # who stands still so long ends; 0: never
     relay_batch_rows: Annotated[int, Field(ge=1, le=100_000)] = 4_000  # outbox rows of one claim
     relay_poll_ms_min: Annotated[float, Field(gt=0, le=10_000)] = 3.0
     relay_poll_ms_max: Annotated[float, Field(gt=0, le=10_000)] = 25.0

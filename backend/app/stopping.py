@@ -28,6 +28,11 @@ def within_deadline(how: str = "Warm", **kwargs: Any) -> None:
         _later(WARM_SECONDS + COLD_SECONDS, _abandon)
 
 
+def end_within(seconds: float, exit_code: int) -> None:
+    """This process cannot go on: whatever its end waits for, it is over in time."""
+    _later(seconds, lambda: os._exit(exit_code))
+
+
 def _later(seconds: float, action: Callable[[], None]) -> None:
     timer = threading.Timer(seconds, action)
     timer.daemon = True

@@ -7,6 +7,7 @@ from typing import Any
 from celery import bootsteps
 
 from backend.app import pulse
+from backend.app.health import watchdog
 
 
 class WorkerPulse(bootsteps.StartStopStep):
@@ -20,7 +21,12 @@ class WorkerPulse(bootsteps.StartStopStep):
 
     def start(self, worker: Any) -> None:
         """Begin; called anew after every reconnection."""
-        self._timer = worker.timer.call_repeatedly(pulse.EVERY_SECONDS, pulse.touch)
+        watchdog.move("worker")
+        self._timer = worker.timer.call_repeatedly(pulse.EVERY_SECONDS, self._give)
+
+    def _give(self) -> None:
+        watchdog.move("worker")
+        pulse.touch()
 
     def stop(self, worker: Any) -> None:
         """A worker without its broker is not well. Called also when the connection never came about."""

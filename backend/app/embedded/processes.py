@@ -25,6 +25,7 @@ LONGEST_PAUSE = 30.0
 STEADY = 60.0  # whoever ran this long starts again with the first pause
 PATIENCE = 10.0  # for all children together, from SIGTERM to SIGKILL
 TICK = 0.1
+LATE = 5.0  # seconds between two looks that say that we were suspended ourselves
 LONG_LOG = 50 * 2**20
 WORTH_SHOWING = re.compile(r"\b(WARNING|ERROR|CRITICAL)\b|\"level\": ?\"(warning|error|critical)\"")
 
@@ -56,6 +57,7 @@ class Child:
     env: Mapping[str, str] | None = None
     cwd: Path | None = None
     restarts: bool = True  # False: it ends when its work is done
+    mark: Path | None = None  # a file that it touches while its work goes round
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
     @property
@@ -71,6 +73,8 @@ class Child:
     def begin(self) -> None:
         """Start it; what its last life left behind (such as a worker's pool) is killed before."""
         self.kill()
+        if self.mark is not None:
+            self.mark.unlink(missing_ok=True)
         if self.log.exists() and self.log.stat().st_size > LONG_LOG:
             self.log.replace(self.log.with_suffix(".1.log"))
         self._process = spawn.spawn(self.argv, log=self.log, env=self.env, cwd=self.cwd)
@@ -96,13 +100,31 @@ class _Watch:
     begun: float = 0.0
     pause: float = FIRST_PAUSE
     due: float | None = None  # when it starts again, while it is down
+    marked: float | None = None  # the mark as it was seen last; None: there was none yet
+    moved: float = 0.0  # when it was seen to move, in monotonic seconds
+
+    def seconds_still(self, now: float) -> float:
+        """How long a child's mark has not moved; 0 for whoever has none."""
+        mark = self.part.mark if isinstance(self.part, Child) else None
+        seen = mark.stat().st_mtime if mark is not None and mark.exists() else None
+        if seen != self.marked:
+            self.marked, self.moved = seen, now
+        return 0.0 if seen is None else now - self.moved
 
 
 class Supervisor:
     """Keeps parts alive until it is asked to stop."""
 
-    def __init__(self, on_change: Callable[[], None] = lambda: None, show: Callable[[str], None] = print) -> None:
-        """`on_change` is called after each start or end; `show` gets lines for the terminal."""
+    def __init__(
+        self,
+        on_change: Callable[[], None] = lambda: None,
+        show: Callable[[str], None] = print,
+        still_seconds: float = 0.0,
+    ) -> None:
+        """`on_change` is called after each start or end; `show` gets lines for the terminal. A child whose mark has
+        not moved for `still_seconds` is killed and started again; 0: never."""
+        self._still_seconds = still_seconds
+        self._looked = time.monotonic()
         self._watches: list[_Watch] = []
         self._tails: list[LogTail] = []
         self._on_change = on_change
@@ -132,7 +154,11 @@ class Supervisor:
     def run_once(self) -> None:
         """Start what is due, note what died, show what is worth it."""
         now = time.monotonic()
+        late, self._looked = now - self._looked, now
         for watch in list(self._watches):
+            if late > LATE:
+                watch.moved += late
+            self._end_if_still(watch, now)
             if watch.due is not None and now >= watch.due:
                 self._begin_again(watch)
             elif watch.due is None and watch.part.pid is None:
@@ -150,6 +176,13 @@ class Supervisor:
         while any(child.pid for child in children) and time.monotonic() < deadline and not hurry():
             time.sleep(spawn.LOOK_EVERY)
         for child in children:
+            child.kill()
+
+    def _end_if_still(self, watch: _Watch, now: float) -> None:
+        """That its process exists says nothing: it may be suspended, or wait for ever."""
+        child, still = watch.part, watch.seconds_still(now)
+        if isinstance(child, Child) and child.pid is not None and 0 < self._still_seconds < still:
+            self._show(f"{child.name} stands still for {still:.0f} s; it is killed")
             child.kill()
 
     def _note_end(self, watch: _Watch, now: float) -> None:

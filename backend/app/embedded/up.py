@@ -21,6 +21,8 @@ from backend.app.embedded.postgres import Postgres
 from backend.app.embedded.processes import Child, StopRequested, Supervisor, program, stop_signals
 from backend.app.embedded.rabbitmq import RabbitMQ
 from backend.app.embedded.state import leftovers, owned, read_state, write_state
+from backend.app.health import watchdog
+from backend.app.settings import settings
 from events.topology import POLICIES
 
 __all__ = ["read_state", "up"]
@@ -107,7 +109,7 @@ class Up:
         self._end_leftovers()
         self._urls["api_url"] = f"http://{HOST}:{self._free_api_port()}"
         with ExitStack() as stack:
-            supervisor = Supervisor(on_change=lambda: self._write(supervisor), show=_say)
+            supervisor = Supervisor(lambda: self._write(supervisor), _say, _still_seconds())
             broker = self._begin_broker(stack, supervisor)
             self._start_database(stack, supervisor)
             self._migrate()
@@ -182,12 +184,15 @@ class Up:
         ]
 
     def _child(self, name: str, command: str, *arguments: str, **variables: str) -> Child:
+        mark = self.wishes.data_dir / "marks" / name
+        mark.parent.mkdir(exist_ok=True)
         return Child(
             name=name,
             argv=[program(command), *arguments],
             log=self._log(name),
-            env={**self._environment(), **variables},
+            env={**self._environment(), watchdog.VARIABLE: str(mark), **variables},
             restarts=name != "demo",
+            mark=mark,
         )
 
     def _environment(self) -> Mapping[str, str]:
@@ -246,6 +251,12 @@ citycache is up, after {seconds:.1f} s
 
     def _log(self, name: str) -> Path:
         return self.wishes.data_dir / "logs" / f"{name}.log"
+
+
+def _still_seconds() -> float:
+    """A child ends itself first, and says why; one that is suspended cannot."""
+    seconds = settings().watchdog_seconds
+    return 1.25 * seconds + 1 if seconds else 0.0
 
 
 def _next_port(variable: str) -> dict[str, str]:

@@ -18,6 +18,7 @@ from backend.app.caches.apply import WideHooks, drain_wide
 from backend.app.celery_app import app
 from backend.app.dead_letters import DeadLetter
 from backend.app.errors import Away
+from backend.app.health import watchdog
 from backend.app.tasks import batch, refresh
 from backend.app.tasks.task import LedgerTask, flight
 from backend.app.worker import attempts, holding
@@ -117,6 +118,7 @@ def apply_wide_patches(self: LedgerTask) -> dict[str, int]:
 def _wait_after(state: RetryCallState) -> None:
     failure = state.outcome.exception() if state.outcome else None
     log.warning("events wait: %s", failure)
+    watchdog.move("relay")  # which waits here where all is one process
     holding.begin(failure)
     attempts.wait(str(state.args[1]))
     metrics.BATCH_RETRIES.labels("away").inc()
