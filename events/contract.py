@@ -33,6 +33,8 @@ TYPES: Final = (
     ),
     "catalog.product.truncated",
     "catalog.company.truncated",
+    "catalog.city.truncated",
+    *(f"catalog.watched.{what}" for what in ("created", "updated", "deleted", "truncated")),
 )
 CANARY: Final = "citycache.canary.updated"  # between our own parts; outside of catalog.#, so nobody else hears it
 _NOUN_OF: Final = {name: name.split(".")[1] for name in (*TYPES, CANARY)}
@@ -67,7 +69,7 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
 class Hint(msgspec.Struct, frozen=True, gc=False):
     """What a consumer needs of an event: the key to look at again."""
 
-    noun: str  # product, company, city, canary
+    noun: str  # product, company, city, canary; watched: a row that decides about others
     id: int | None  # None: the whole table was truncated
     event_id: str
     time: str

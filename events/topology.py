@@ -31,7 +31,7 @@ UPDATER: Final = Queue(
     durable=True,
     queue_arguments={"x-queue-type": "quorum"},
 )
-UPDATER_KEYS: Final = ("catalog.product.*", "catalog.company.*", "catalog.city.*")
+UPDATER_KEYS: Final = ("catalog.product.*", "catalog.company.*", "catalog.city.*", "catalog.watched.*")
 CANARY_KEY: Final = "citycache.canary.*"  # outside of what the log and other consumers are bound to
 DEAD_LETTERS: Final = Queue(
     "city-cache.dead-letters", DEAD_LETTER_EXCHANGE, durable=True, queue_arguments={"x-queue-type": "quorum"}

@@ -33,7 +33,8 @@ BEGIN
     END IF;
     FOREACH thing IN ARRAY ARRAY[
         'cities', 'companies', 'products', 'event_outbox', 'product_city_mapping', 'company_city_mapping', 'city_counts',
-        'active_cities_cache', 'patches', 'removed_keys', 'wide_patches', 'task_runs', 'dead_letters', 'replays', 'replay_keys',
+        'active_cities_cache', 'patches', 'removed_keys', 'wide_patches', 'watched_changes',
+        'wide_watches', 'applied_definition', 'task_runs', 'dead_letters', 'replays', 'replay_keys',
         'observations', 'audit_minutes', 'audit_findings', 'incidents', 'canaries', 'canary_cache', 'audit_log', 'alembic_version',
         'wide_patch_of_everything', 'wide_requests',
         'product_city_truth', 'company_city_truth',
@@ -66,7 +67,8 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON cities, companies, products TO citycache
 GRANT SELECT ON wide_patch_of_everything, wide_requests TO citycache_api;
 GRANT SELECT, UPDATE ON SEQUENCE cities_id_seq, companies_id_seq, products_id_seq TO citycache_api;
 GRANT SELECT ON event_outbox, product_city_mapping, company_city_mapping, city_counts, active_cities_cache, patches,
-    removed_keys, wide_patches, product_city_truth, company_city_truth, catalog_cities, catalog_companies,
+    removed_keys, wide_patches, watched_changes, wide_watches, applied_definition, product_city_truth,
+    company_city_truth, catalog_cities, catalog_companies,
     catalog_products, observations, audit_minutes, audit_findings,
     incidents TO citycache_api;
 GRANT SELECT ON SEQUENCE event_outbox_id_seq, audit_findings_id_seq TO citycache_api;
@@ -93,7 +95,9 @@ GRANT SELECT, INSERT, UPDATE ON canary_cache TO citycache_worker;
 GRANT DELETE ON patches TO citycache_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON wide_patch_of_everything TO citycache_worker;
 GRANT SELECT ON wide_requests TO citycache_worker;
-GRANT SELECT, INSERT, UPDATE, DELETE ON wide_patches, task_runs, dead_letters, replays,
+GRANT SELECT, DELETE ON watched_changes TO citycache_worker;
+GRANT SELECT ON applied_definition TO citycache_worker, citycache_observer;
+GRANT SELECT, INSERT, UPDATE, DELETE ON wide_patches, wide_watches, task_runs, dead_letters, replays,
     replay_keys
     TO citycache_worker;
 GRANT SELECT (id, at), DELETE ON audit_log TO citycache_worker
@@ -105,6 +109,6 @@ GRANT SELECT, INSERT, UPDATE ON task_runs TO citycache_beat
 GRANT SELECT, INSERT, UPDATE ON canaries TO citycache_observer;
 GRANT SELECT ON canary_cache TO citycache_observer;
 GRANT SELECT ON wide_patch_of_everything, wide_requests TO citycache_observer;
-GRANT SELECT ON task_runs, wide_patches, dead_letters TO citycache_observer;
+GRANT SELECT ON task_runs, wide_patches, wide_watches, dead_letters TO citycache_observer;
 GRANT SELECT ON SEQUENCE event_outbox_id_seq TO citycache_observer;
 GRANT SELECT, INSERT, UPDATE, DELETE ON observations, audit_minutes, audit_findings, incidents TO citycache_observer

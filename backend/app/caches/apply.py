@@ -15,6 +15,7 @@ from typing import Any, Final
 from sqlalchemy import Connection
 
 from backend.app import db
+from backend.app.caches import watched
 from backend.app.caches.keys import Cause, Keys, chunks
 from backend.app.caches.patch import as_array, patch
 from backend.app.errors import DatabaseAway
@@ -23,6 +24,7 @@ from events.sql_files import statements
 
 log = logging.getLogger(__name__)
 SQL: Final = statements(Path(__file__).with_name("apply.sql"))
+CHUNK_OF_COMPANIES: Final = 100  # of a watched set, with their products; bounds what others wait for
 NOT_BEGUN: Final = -(2**63)  # where a wide patch stands that has no product behind it, or only the one of this id
 
 
@@ -33,11 +35,12 @@ class Plan:
     parts: Sequence[Keys]  # one transaction each; at least one
     wide: Sequence[int] = ()  # companies whose products are left to a wide patch
     everything: bool = False  # all tables are left to a wide patch
+    watched: Sequence[tuple[int, int]] = ()  # sets of watched changes that are left to a wide patch
 
     @property
     def leaves_some(self) -> bool:
         """Whether wide patches are to be requested."""
-        return bool(self.wide) or self.everything
+        return bool(self.wide) or self.everything or bool(self.watched)
 
 
 @dataclass(frozen=True)
@@ -49,20 +52,23 @@ class Applied:
     leaves_some: bool = False  # to wide patches that have been requested
 
 
-def plan(keys: Keys, truncated: bool = False, most: int | None = None) -> Plan:
-    """These keys and the products of these companies, at most `most` a transaction. Raises DatabaseAway.
+def plan(keys: Keys, truncated: bool = False, most: int | None = None, changes: Sequence[int] = ()) -> Plan:
+    """These keys, those that watched changes may have moved, and the products of these companies, at most `most` a
+    transaction. Raises DatabaseAway.
 
     Whoever carries it out requests the wide patches in its first transaction, so they are durable before any event is
     acknowledged.
     """
     most = most or 2 * settings().batch_keys  # a batch is closed when it is full, so most are a little more than full
     with db.transaction() as connection:
+        moved = watched.moved(connection, changes, settings().wide_patch_keys)
+        keys = keys.joined(moved.keys)
         own, wide = _products_of(connection, keys.companies)
     products = sorted({*keys.products, *own})
     parts = [Keys((), part, ()) for part in chunks(keys.companies, most)]
     parts += [Keys(part, (), ()) for part in chunks(products, most)]
     parts += [Keys((), (), part) for part in chunks(keys.cities, most)]
-    return Plan(_packed(parts, most), wide, truncated)
+    return Plan(_packed(parts, most), wide, truncated or moved.is_unknown, moved.wide)
 
 
 def apply(keys: Keys, cause: Cause, truncated: bool = False) -> Applied:
@@ -112,6 +118,7 @@ def request_wide(connection: Connection, planned: Plan, cause: Cause) -> None:
         _all(connection, "request_wide", companies=companies, event_ids=event_ids)
     if planned.everything:
         _all(connection, "request_everything")
+    watched.request(connection, planned.watched, cause.events)
 
 
 @dataclass(frozen=True)
@@ -123,9 +130,9 @@ class WideHooks:
     progress: Callable[[dict[str, Any]], None] = lambda state: None
 
 
-def drain_wide(task: str, task_id: str, hooks: WideHooks) -> dict[str, int]:
+def drain_wide(task: str, task_id: str, hooks: WideHooks, done: dict[str, int] | None = None) -> dict[str, int]:
     """Work off all wide patches, one chunk a transaction. One caller at a time."""
-    done = {"companies": 0, "keys": 0, "patched": 0, "reconciled": 0}
+    done = done or {"companies": 0, "keys": 0, "patched": 0, "reconciled": 0}
     while request := _next_wide():
         company, generation, after, event_id = request
         if company is None:
@@ -136,7 +143,32 @@ def drain_wide(task: str, task_id: str, hooks: WideHooks) -> dict[str, int]:
         cause = Cause(task, task_id, {f"company/{company}": event_id} if event_id else {})
         _patch_company((company, generation, None if after == NOT_BEGUN else after), cause, done, hooks)
         _run("finish_wide", company=company, generation=generation)
+    if watched.next_request():
+        _drain_watched(task, task_id, done, hooks)
+        return drain_wide(task, task_id, hooks, done)
     return done
+
+
+def _drain_watched(task: str, task_id: str, done: dict[str, int], hooks: WideHooks) -> None:
+    """Work off the sets of watched changes; a company of one takes its products along as ever."""
+    while request := watched.next_request():
+        cause = Cause(task, task_id, {f"watched/{request.change}": request.event_id} if request.event_id else {})
+        for last, keys in watched.chunks_of(request, CHUNK_OF_COMPANIES):
+            done["patched"] += _patch_watched(keys, cause, hooks)
+            done["keys"] += len(keys)
+            watched.advance(request, last)
+            hooks.progress({"change": request.change, **done})
+        watched.finish(request)
+
+
+def _patch_watched(keys: Keys, cause: Cause, hooks: WideHooks) -> int:
+    if keys.products:
+        return _patch_chunk(list(keys.products), cause, hooks)
+    patched = apply(keys, cause).patched
+    for city in keys.cities:
+        for companies in watched.companies_in(city, CHUNK_OF_COMPANIES):
+            patched += apply(Keys((), companies), cause).patched
+    return patched
 
 
 def _next_wide() -> Any:

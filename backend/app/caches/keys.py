@@ -19,6 +19,13 @@ class Keys:
     companies: Sequence[int] = ()
     cities: Sequence[int] = ()
 
+    def joined(self, other: Keys) -> Keys:
+        """The keys of both."""
+        if not len(other):
+            return self
+        pairs = ((self.products, other.products), (self.companies, other.companies), (self.cities, other.cities))
+        return Keys(*(sorted({*mine, *others}) for mine, others in pairs))
+
     def __len__(self) -> int:
         return len(self.products) + len(self.companies) + len(self.cities)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, Identity, Index, Text, Uuid, func, text
+from sqlalchemy import JSON, BigInteger, CheckConstraint, Identity, Index, Text, Uuid, func, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -133,3 +134,28 @@ class WidePatchOfEverything(Base):
     singleton: Mapped[bool] = mapped_column(primary_key=True, server_default=text("true"))
     generation: Mapped[int] = mapped_column(BigInteger, server_default=text("1"))  # raised by each new request
     requested_at: Mapped[datetime] = mapped_column(Instant, server_default=func.now())
+
+
+class WatchedChange(Base):
+    """A row of a watched table that has changed, with the columns that the definition uses or publishes."""
+
+    __tablename__ = "watched_changes"
+
+    id: Mapped[int] = mapped_column(Id, Identity(always=True), primary_key=True)
+    table_name: Mapped[str] = mapped_column(Text)
+    before: Mapped[Any | None] = mapped_column(JSON)
+    after: Mapped[Any | None] = mapped_column(JSON)
+    changed_at: Mapped[datetime] = mapped_column(Instant, server_default=func.clock_timestamp())
+
+
+class WideWatch(Base):
+    """A set of keys that a watched change may have moved, too large for a batch."""
+
+    __tablename__ = "wide_watches"
+
+    change_id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=False)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)  # of the watch
+    generation: Mapped[int] = mapped_column(BigInteger, server_default=text("1"))  # raised by each new request
+    after_id: Mapped[int | None] = mapped_column(Id)  # how far the patch has come
+    requested_at: Mapped[datetime] = mapped_column(Instant, server_default=func.now())
+    event_id: Mapped[str | None] = mapped_column(Text)

@@ -26,5 +26,5 @@ SELECT product_id FROM product_city_mapping
  WHERE product_id = ANY(%(ids)s::bigint[]) AND company_id IN (SELECT company_id FROM wide_patches)
 
 -- name: everything_waits
--- Whether the wide patch of everything waits.
-SELECT EXISTS (SELECT FROM wide_patch_of_everything)
+-- Whether the wide patch of everything waits, or that of a set of keys, which may be any.
+SELECT EXISTS (SELECT FROM wide_patch_of_everything) OR EXISTS (SELECT FROM wide_watches)

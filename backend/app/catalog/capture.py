@@ -42,11 +42,6 @@ class Captured:
         """As event types have it."""
         return "watched" if self.is_watched else self.role
 
-    @property
-    def subject(self) -> str:
-        """What stands before the key."""
-        return self.relation.plain if self.is_watched else self.role
-
     def function(self, what: str) -> str:
         """The name of one of its functions."""
         return f"capture_{self.role}_{what}"
@@ -86,14 +81,14 @@ def missing_type(schema: str) -> str:
 
 def functions(table: Captured, schema: str) -> Iterator[str]:
     """Statements that make or replace the functions of one table, both forms."""
-    outbox = f"{quoted(schema)}.event_outbox"
-    yield _function(table, schema, "inserted", _one_image(table, schema, outbox, "created", "new_rows", "after"))
-    yield _function(table, schema, "deleted", _one_image(table, schema, outbox, "deleted", "old_rows", "before"))
     two_images = _two_images if table.key else _two_images_without_key
-    yield _function(table, schema, "updated", two_images(table, schema, outbox))
-    truncated = f"INSERT INTO {outbox} (type, subject) VALUES ({_truncated(table)});"
+    yield _function(table, schema, "inserted", _one_image(table, schema, "created", "new_rows"))
+    yield _function(table, schema, "deleted", _one_image(table, schema, "deleted", "old_rows"))
+    yield _function(table, schema, "updated", two_images(table, schema))
+    outbox = f"{quoted(schema)}.event_outbox"
+    truncated = f"    INSERT INTO {outbox} (type, subject) VALUES ({_truncated(table)});"
     yield _function(table, schema, "truncated", truncated)
-    yield _function(table, schema, "row", _row_form(table, outbox))
+    yield _function(table, schema, "row", _row_form(table, schema))
 
 
 def triggers(table: Captured, schema: str, on: str, form: Form) -> dict[str, tuple[str, ...]]:
@@ -131,15 +126,14 @@ _VARIABLES: Final = """DECLARE
 """
 
 
-def _one_image(table: Captured, schema: str, outbox: str, verb: str, rows: str, side: str) -> str:
-    return (
-        f"    INSERT INTO {outbox} (type, subject, {side})\n"
-        f"    SELECT {_type(table, literal(verb), 'told')}, {_subject(table, 'told')}, pg_catalog.row_to_json(told)\n"
-        f"      FROM ({_told(table, schema, rows)}) AS told;"
-    )
+def _one_image(table: Captured, schema: str, verb: str, rows: str) -> str:
+    row = "pg_catalog.row_to_json(told)"
+    images = ("NULL::pg_catalog.json", row) if verb == "created" else (row, "NULL::pg_catalog.json")
+    named = (_type(table, literal(verb), "told"), _subject(table, "told"))
+    return _write(table, schema, named, images, f"FROM ({_told(table, schema, rows)}) AS told")
 
 
-def _two_images(table: Captured, schema: str, outbox: str) -> str:
+def _two_images(table: Captured, schema: str) -> str:
     """Old and new rows meet by their key; a changed key counts as a deletion and a creation."""
     first = quoted(table.key[0])
     same = " AND ".join(f"fresh.{quoted(name)} {_EQUALS} stale.{quoted(name)}" for name in table.key)
@@ -150,19 +144,23 @@ def _two_images(table: Captured, schema: str, outbox: str) -> str:
     verb = (
         f"CASE WHEN stale.{first} IS NULL THEN 'created' WHEN fresh.{first} IS NULL THEN 'deleted' ELSE 'updated' END"
     )
-    return (
-        f"    INSERT INTO {outbox} (type, subject, before, after)\n"
-        f"    SELECT {_type(table, verb, 'fresh', 'stale')},\n"
-        f"           coalesce({_subject(table, 'fresh', False)}, {_subject(table, 'stale')}),\n"
-        f"           CASE WHEN stale.{first} IS NOT NULL THEN pg_catalog.row_to_json(stale) END,\n"
-        f"           CASE WHEN fresh.{first} IS NOT NULL THEN pg_catalog.row_to_json(fresh) END\n"
-        f"      FROM ({_told(table, schema, 'old_rows')}) AS stale\n"
-        f"      FULL JOIN ({_told(table, schema, 'new_rows')}) AS fresh ON {same}\n"
-        f"     WHERE fresh.{first} IS NULL OR stale.{first} IS NULL OR fresh {_DIFFERS} stale{gone};"
+    named = (
+        _type(table, verb, "fresh", "stale"),
+        f"coalesce({_subject(table, 'fresh', False)}, {_subject(table, 'stale')})",
     )
+    stale, fresh = (
+        f"CASE WHEN {image}.{first} IS NOT NULL THEN pg_catalog.row_to_json({image}) END"
+        for image in ("stale", "fresh")
+    )
+    rest = (
+        f"FROM ({_told(table, schema, 'old_rows')}) AS stale\n"
+        f"      FULL JOIN ({_told(table, schema, 'new_rows')}) AS fresh ON {same}\n"
+        f"     WHERE fresh.{first} IS NULL OR stale.{first} IS NULL OR fresh {_DIFFERS} stale{gone}"
+    )
+    return _write(table, schema, named, (stale, fresh), rest)
 
 
-def _two_images_without_key(table: Captured, schema: str, outbox: str) -> str:
+def _two_images_without_key(table: Captured, schema: str) -> str:
     """Rows that are there as often before as after have not changed; the others went or came."""
     image = "told::pg_catalog.text"
     stale, fresh = (
@@ -170,13 +168,31 @@ def _two_images_without_key(table: Captured, schema: str, outbox: str) -> str:
         f" pg_catalog.row_to_json(told) AS told FROM ({_told(table, schema, rows)}) AS told)"
         for rows in ("old_rows", "new_rows")
     )
-    verb = "CASE WHEN stale.nth IS NULL THEN 'created' ELSE 'deleted' END"
-    return (
-        f"    INSERT INTO {outbox} (type, subject, before, after)\n"
-        f"    SELECT {_type(table, verb)}, {_subject(table, 'stale')}, stale.told, fresh.told\n"
-        f"      FROM {stale} AS stale\n"
+    rest = (
+        f"FROM {stale} AS stale\n"
         f"      FULL JOIN {fresh} AS fresh ON fresh.image {_EQUALS} stale.image AND fresh.nth {_EQUALS} stale.nth\n"
-        f"     WHERE fresh.nth IS NULL OR stale.nth IS NULL;"
+        f"     WHERE fresh.nth IS NULL OR stale.nth IS NULL"
+    )
+    return _write(table, schema, ("NULL", "NULL"), ("stale.told", "fresh.told"), rest)
+
+
+def _write(table: Captured, schema: str, named: tuple[str, str], images: tuple[str, str], rest: str) -> str:
+    """The statement that writes the events; type and subject are `named`. What a watched row decides about is asked
+    when its event is applied, from the images that are kept for it."""
+    before, after = images
+    outbox = f"INSERT INTO {quoted(schema)}.event_outbox (type, subject, before, after)"
+    if not table.is_watched:
+        kind, subject = named
+        return f"    {outbox}\n    SELECT {kind}, {subject}, {before}, {after}\n      {rest};"
+    return (
+        f"    WITH change AS (\n"
+        f"    INSERT INTO {quoted(schema)}.watched_changes (table_name, before, after)\n"
+        f"    SELECT {literal(table.relation.plain)}, {before}, {after}\n      {rest}\n"
+        f"    RETURNING id, before, after)\n"
+        f"    {outbox}\n"
+        f"    SELECT 'catalog.watched.' {_JOINED} CASE WHEN before IS NULL AND after IS NOT NULL THEN 'created'"
+        f" WHEN after IS NULL AND before IS NOT NULL THEN 'deleted' ELSE 'updated' END,\n"
+        f"           'watched/' {_JOINED} id::pg_catalog.text, before, after\n      FROM change;"
     )
 
 
@@ -196,44 +212,42 @@ def _missing(schema: str) -> str:
 
 def _type(table: Captured, verb: str, *images: str) -> str:
     """Where the key's own column is gone, nobody can say which row it was: everything is looked at."""
-    prefix = literal(f"catalog.{table.noun}.")
-    typed = f"{prefix} {_JOINED} ({verb})"
     if not table.key:
-        return typed
+        return "NULL"
+    prefix = literal(f"catalog.{table.noun}.")
     keys = " AND ".join(f"{image}.{quoted(table.key[0])} IS NULL" for image in images)
-    return f"CASE WHEN {keys} THEN {literal(f'catalog.{table.noun}.truncated')} ELSE {typed} END"
+    truncated = literal(f"catalog.{table.noun}.truncated")
+    return f"CASE WHEN {keys} THEN {truncated} ELSE {prefix} {_JOINED} ({verb}) END"
 
 
 def _subject(table: Captured, image: str, final: bool = True) -> str:
-    """The noun, or the watched table, and the key."""
-    keys = [f"{image}.{quoted(name)}::pg_catalog.text" for name in table.key]
-    if not keys:
-        return literal(table.subject + "/")
-    if table.is_watched:
-        keys = [f"pg_catalog.left(pg_catalog.concat_ws(',', {', '.join(keys)}), 200)"]
-    subject = f"{literal(table.subject + '/')} {_JOINED} {keys[0]}"
-    return f"coalesce({subject}, {literal(table.subject)})" if final else subject
+    """The noun and the key."""
+    if not table.key:
+        return "NULL"
+    subject = f"{literal(table.noun + '/')} {_JOINED} {image}.{quoted(table.key[0])}::pg_catalog.text"
+    return f"coalesce({subject}, {literal(table.noun)})" if final else subject
 
 
 def _truncated(table: Captured) -> str:
-    return f"{literal(f'catalog.{table.noun}.truncated')}, {literal(table.subject)}"
+    return f"{literal(f'catalog.{table.noun}.truncated')}, {literal(table.noun)}"
 
 
-def _row_form(table: Captured, outbox: str) -> str:
+def _row_form(table: Captured, schema: str) -> str:
     """One row at a time, for tables that logical replication writes: statement triggers stay silent there."""
+    rest = f"""FROM (SELECT {_picked(table, "old_row")} AS told, {_row_keys(table, "old_row")}) AS stale
+      FULL JOIN (SELECT {_picked(table, "new_row")} AS told, {_row_keys(table, "new_row")}) AS fresh
+        ON {_same_row(table)}
+     WHERE (fresh.told IS NOT NULL OR stale.told IS NOT NULL)
+       AND (fresh.told::pg_catalog.text IS DISTINCT FROM stale.told::pg_catalog.text OR {_gone_from_row(table)})"""
+    named = (_type(table, _ROW_VERB, "stale", "fresh"), _row_subject(table))
+    written = _write(table, schema, named, ("stale.told", "fresh.told"), rest)
     return f"""    IF TG_OP OPERATOR(pg_catalog.<>) 'INSERT' THEN
         old_row := pg_catalog.row_to_json(OLD);
     END IF;
     IF TG_OP OPERATOR(pg_catalog.<>) 'DELETE' THEN
         new_row := pg_catalog.row_to_json(NEW);
     END IF;
-    INSERT INTO {outbox} (type, subject, before, after)
-    SELECT {_type(table, _ROW_VERB, "stale", "fresh")}, {_row_subject(table)}, stale.told, fresh.told
-      FROM (SELECT {_picked(table, "old_row")} AS told, {_row_keys(table, "old_row")}) AS stale
-      FULL JOIN (SELECT {_picked(table, "new_row")} AS told, {_row_keys(table, "new_row")}) AS fresh
-        ON {_same_row(table)}
-     WHERE (fresh.told IS NOT NULL OR stale.told IS NOT NULL)
-       AND (fresh.told::pg_catalog.text IS DISTINCT FROM stale.told::pg_catalog.text OR {_gone_from_row(table)});"""
+{written}"""
 
 
 _ROW_VERB: Final = (
@@ -243,9 +257,9 @@ _ROW_VERB: Final = (
 
 def _row_subject(table: Captured) -> str:
     if not table.key:
-        return literal(table.subject + "/")
+        return "NULL"
     fresh, stale = (_subject(table, image, final=False) for image in ("fresh", "stale"))
-    return f"coalesce(CASE WHEN fresh.told IS NOT NULL THEN {fresh} END, {stale}, {literal(table.subject)})"
+    return f"coalesce(CASE WHEN fresh.told IS NOT NULL THEN {fresh} END, {stale}, {literal(table.noun)})"
 
 
 def _row_keys(table: Captured, row: str) -> str:

@@ -26,6 +26,9 @@ KEY_TYPES: Final = ("smallint", "integer", "bigint")
 TABLE_KINDS: Final = ("r", "p")  # a table, a partitioned table
 TRIAL: Final = "pg_temp.citycache_trial"
 TRIED_ROWS: Final = 1_000
+COMPANIES_OF: Final = """SELECT company.id::bigint FROM catalog_companies AS company WHERE company.city_id = {id}
+UNION ALL
+SELECT mapping.company_id FROM company_city_mapping AS mapping WHERE mapping.city_id = {id}"""
 _NOW: Final = re.compile(r"'\s*(now|today|tomorrow|yesterday)\s*'", re.IGNORECASE)
 
 
@@ -128,21 +131,29 @@ class _Resolver:
     def __init__(self, connection: Connection, definition: Definition) -> None:
         self._connection, self._definition = connection, definition
         self._uses: dict[int, set[str]] = {}  # columns that decide what is cached, by table
+        self._watched_uses: dict[int, set[str]] = {}  # columns that decide about rows of other tables
+        self._watched: set[int] = set()  # tables that a [[watch]] names
         self._level_uses: dict[int, set[str]] = {}
         self._read: list[tuple[str, int, _Tried]] = []  # key, own table, what its expression reads
 
     def catalog(self) -> Catalog:
+        self._watched = {
+            self._relation(f"watch[{number}].table", watch.table).oid
+            for number, watch in enumerate(self._definition.watches, 1)
+        }
         sources = {source.noun: self._source(source) for source in self._definition.sources}
         levels = tuple(self._level(number, level) for number, level in enumerate(self._definition.levels, 1))
         parents = self._parents([sources["city"].relation, *(level.relation for level in levels)])
         watches = [self._watch(number, watch) for number, watch in enumerate(self._definition.watches, 1)]
-        self._refuse_unwatched({watch.relation.oid for watch in watches})
+        if self._definition.is_adopted:
+            watches.append(self._watch_of_cities(sources["city"]))
+        self._refuse_unwatched()
         return Catalog(
             self._definition,
             {noun: self._with_uses(source) for noun, source in sources.items()},
             levels,
             parents,
-            tuple(self._with_uses(watch) for watch in watches),
+            tuple(self._with_watched_uses(watch) for watch in watches),
             {number: frozenset(self._level_uses.get(number, ())) for number in range(len(levels) + 1)},
         )
 
@@ -200,8 +211,16 @@ class _Resolver:
         tried = self._try(f"{place}.ids", query, TRIED_ROWS)
         self._require_key_type(f"{place}.ids", tried.columns[0].type)
         self._refuse_unsteady(f"{place}.ids", watch.ids, tried.rests_on, whole_rows=False)
-        self._uses.setdefault(relation.oid, set()).update(column.name for column in columns)
+        self._watched_uses.setdefault(relation.oid, set()).update(column.name for column in columns)
         return ResolvedWatch(relation, watch.noun, watch.ids, columns, ())
+
+    def _watch_of_cities(self, city: ResolvedSource) -> ResolvedWatch:
+        """A city that comes to be, or is no more, takes its companies along."""
+        self._watched_uses.setdefault(city.relation.oid, set()).add(city.id.name)
+        return ResolvedWatch(city.relation, "company", COMPANIES_OF.format(id=f"changed.{city.id.sql}"), (city.id,), ())
+
+    def _with_watched_uses(self, watch: ResolvedWatch) -> ResolvedWatch:
+        return replace(watch, used=_in_order(watch.relation, self._watched_uses.get(watch.relation.oid, set())))
 
     def _with_uses(self, captured: Any) -> Any:
         relation: Relation = captured.relation
@@ -217,6 +236,8 @@ class _Resolver:
             self._require_key_type(key, tried.columns[0].type)
         for oid, columns in tried.uses.items():
             self._uses.setdefault(oid, set()).update(columns)
+            if oid != relation.oid or name == "exists" or relation.oid in self._watched:
+                self._watched_uses.setdefault(oid, set()).update(columns)
         self._read.append((key, relation.oid, tried))
         return Value(_expression(relation, sql), tried.columns[0].type)
 
@@ -225,12 +246,12 @@ class _Resolver:
         self._refuse_unsteady(key, sql, tried.rests_on)
         return tried
 
-    def _refuse_unwatched(self, watched: set[int]) -> None:
+    def _refuse_unwatched(self) -> None:
         for key, own, tried in self._read:
             for oid, (name, kind) in tried.tables.items():
                 if kind not in TABLE_KINDS:
                     raise self._bad(key, f"reads {name}, which is no table: name the tables beneath it, and watch them")
-                if oid != own and oid not in watched:
+                if oid != own and oid not in self._watched:
                     raise self._bad(
                         key, f"reads {name}, which no [[watch]] names: no event would come when a row there changes"
                     )

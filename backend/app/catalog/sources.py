@@ -139,7 +139,7 @@ def _ids_of(number: int, watch: ResolvedWatch, schema: str) -> str:
         f"SELECT DISTINCT key.id::bigint\n  FROM (SELECT {', '.join(columns) or 'NULL AS nothing'}) AS changed\n"
         f" CROSS JOIN LATERAL (\n{watch.ids}\n) AS key (id)\n WHERE key.id IS NOT NULL"
     )
-    return _answering(schema, f"watch_{number}_ids(image jsonb)", "id bigint", query)
+    return _answering(schema, f"watch_{number}_ids(image json)", "id bigint", query)
 
 
 def _tables(catalog: Catalog, schema: str) -> str:

@@ -35,6 +35,13 @@ DELETE FROM dead_letters WHERE id IN (
 DELETE FROM audit_log WHERE id IN (
     SELECT id FROM audit_log WHERE at < now() - %(seconds)s * interval '1 second' ORDER BY at LIMIT %(rows)s)
 
+-- name: watched_changes
+-- As long as an event in the log may name one, and while a wide patch of it waits.
+DELETE FROM watched_changes WHERE id IN (
+    SELECT id FROM watched_changes AS change
+     WHERE changed_at < now() - %(seconds)s * interval '1 second'
+       AND NOT EXISTS (SELECT FROM wide_watches WHERE change_id = change.id) LIMIT %(rows)s)
+
 -- name: observations
 DELETE FROM observations WHERE at IN (
     SELECT at FROM observations WHERE at < now() - %(seconds)s * interval '1 second' LIMIT %(rows)s)

@@ -112,7 +112,8 @@ def _planned(hints: Sequence[Hint]) -> Plan:
     """A plan is read from the catalog for all keys at once: where that fails, it is not for one of them."""
     try:
         is_truncated = any(hint.id is None for hint in hints)
-        return plan(keys_of(hints), is_truncated, breaker.most(2 * settings().batch_keys))
+        changes = sorted({hint.id for hint in hints if hint.noun == "watched" and hint.id is not None})
+        return plan(keys_of(hints), is_truncated, breaker.most(2 * settings().batch_keys), changes)
     except CitycacheError:
         raise
     except Exception as failure:

@@ -32,7 +32,9 @@ LAST_LOOK_SECONDS: Final = 2.0  # between a drain's last look and its end a new 
 
 Id = Annotated[int, Meta(ge=contract.LEAST_BIGINT, le=contract.LARGEST_BIGINT)]
 Text = Annotated[str, Meta(max_length=contract.MOST_ID, pattern=r"^[^\x00]*$")]
-HintRow = tuple[Literal["product", "company", "city"], Id | None, Text, Text, Text | None]  # the fields of a Hint
+HintRow = tuple[
+    Literal["product", "company", "city", "watched", "canary"], Id | None, Text, Text, Text | None
+]  # the fields of a Hint
 NoLetters = Annotated[Sequence[dict[str, Any]], Meta(max_length=0)]  # a call from outside the worker brings none
 NoSuspect = Annotated[dict[str, Any], Meta(max_length=0)]  # nor says how often it came
 Instant = Annotated[float, Meta(ge=0)]  # seconds since the epoch

@@ -42,6 +42,7 @@ MOST_KEYS: Final = 200_000  # gathered before they are patched; bounds memory an
 PART_KEYS: Final = 50_000  # of a dry run, compared at a time
 CHECKPOINT_SECONDS: Final = 1.0  # between two checkpoints
 CHECKPOINT_SHARE: Final = 0.05  # of the time at most; a checkpoint costs more the more keys have been gathered
+WATCHED: Final = "watched"
 KEPT_IN: Final = {"product": "products", "company": "companies", "city": "cities"}
 NO_LOG: Final = (
     "there is no log to replay from on the in-process transport: what is missing is RabbitMQ with its stream"
@@ -142,12 +143,12 @@ class Replay:
                     continue
             except Malformed:
                 continue
-            if hint.noun not in KEPT_IN:
+            if hint.noun not in (*KEPT_IN, WATCHED):
                 continue
             self.events += 1
             self.first_offset = logged.offset if self.first_offset is None else self.first_offset
             self.last_offset = logged.offset
-            if hint.id is None:
+            if hint.id is None or hint.noun == WATCHED:  # whom a row decided about then, nobody can say now
                 self.truncated = True
             else:
                 getattr(self, KEPT_IN[hint.noun]).add(hint.id)
