@@ -24,7 +24,7 @@ def test_migrations_make_what_the_built_in_definition_says(database: str) -> Non
 
         with db.transaction() as connection:
             catalog = resolve(connection, definition.load(definition.BUILT_IN))
-            for statement in [*sources.functions(catalog, "public"), *sources.views("public")]:
+            for statement in sources.statements(catalog, "public"):
                 run_as_it_is(connection, statement)
 
         assert plain.all(OBJECTS) == migrated

@@ -139,7 +139,7 @@ def _read(catalog: Catalog) -> None:
 
 def make_readers(connection: Connection, catalog: Catalog, schema: str) -> None:
     """Functions and views that read the catalog."""
-    for statement in [*sources.functions(catalog, schema), *sources.views(schema)]:
+    for statement in sources.statements(catalog, schema):
         run_as_it_is(connection, statement)
 
 

@@ -100,7 +100,7 @@ def _sql(catalog: Catalog) -> Iterator[str]:
     schema = catalog.definition.schema
     yield f"CREATE SCHEMA IF NOT EXISTS {quoted(schema)}"
     yield capture.missing_type(schema)
-    yield from sources.functions(catalog, schema)
+    yield from sources.statements(catalog, schema)
     for table in capture.captured(catalog):
         yield from capture.functions(table, schema)
 

@@ -81,19 +81,19 @@ def drop_readers(schema: str) -> str:
     return f"DROP VIEW IF EXISTS {views_}; DROP FUNCTION IF EXISTS {functions_}"
 
 
-def functions(catalog: Catalog, schema: str) -> Iterator[str]:
-    """Statements that make or replace the functions; no lock is taken by which a reader would notice."""
+def statements(catalog: Catalog, schema: str) -> Iterator[str]:
+    """Statements that make or replace all of it, in their order; the search path names the schema."""
     for source in catalog.sources.values():
         yield _reader(source, schema)
+    yield _tables(catalog, schema)
+    yield from _views(schema)
     for number, watch in enumerate(catalog.watches, 1):
         yield _ids_of(number, watch, schema)
-    yield _tables(catalog, schema)
     yield _watches(catalog, schema)
     yield from _levels(catalog, schema)
 
 
-def views(schema: str) -> Iterator[str]:
-    """Statements that make the views; the search path names the schema."""
+def _views(schema: str) -> Iterator[str]:
     for noun, view in VIEWS.items():
         yield f"CREATE OR REPLACE VIEW {quoted(schema)}.{view} AS SELECT * FROM {quoted(schema)}.{FUNCTIONS[noun]}()"
     yield TRUTH.read_text(encoding="utf-8").strip().rstrip(";")
