@@ -19,6 +19,10 @@ from tests.contract.test_asyncapi import DOCUMENT, TRACE, validate
 from tests.plain import Plain
 
 MODELS = {"product": Product, "company": Company, "city": City}
+ADOPTED = {  # of tables that were there before
+    "catalog.city.truncated",
+    *(f"catalog.watched.{what}" for what in ("created", "updated", "deleted", "truncated")),
+}
 EVERY_TYPE = """
     INSERT INTO cities (id, name, latitude) VALUES (1, 'a', 52.5), (2, 'ü "quoted"', NULL);
     INSERT INTO companies (id, name, city_id) VALUES (1, 'x', 1), (2, 'y', 2);
@@ -45,7 +49,7 @@ def published(database: str) -> list[Outgoing]:
 
 
 def test_captured_events_of_every_type_are_valid(published: list[Outgoing]) -> None:
-    assert {message.type for message in published} == set(contract.TYPES)
+    assert {message.type for message in published} == set(contract.TYPES) - ADOPTED
     for message in published:
         payload = json.loads(message.body)
         validate(payload)
