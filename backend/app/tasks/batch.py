@@ -80,6 +80,7 @@ class _Run:
     def _numbers(self, done: Done) -> dict[str, Any]:
         numbers: dict[str, Any] = {"keys": done.keys, "patched": done.patched, "wide": list(self._plan.wide)}
         numbers |= {"everything": True} if self._plan.everything else {}
+        numbers |= {"sets": len(self._plan.watched)} if self._plan.watched else {}
         return numbers | ({"buried": len(done.buried)} if done.buried else {})
 
     def _count(self, done: Done, seconds: float) -> None:

@@ -95,7 +95,7 @@ def _apply_suspect(events: batch.Batch, suspect: Suspect, task_id: str) -> dict[
 @waiting_for_servers
 def _apply_in_the_end(events: batch.Batch, task_id: str) -> dict[str, Any]:
     applied = batch.apply_batch(events, task_id)
-    if applied.get("wide") or applied.get("everything"):
+    if any(applied.get(name) for name in ("wide", "everything", "sets")):
         apply_wide_patches.apply_async(headers={"trigger": "event"})
     return applied
 
