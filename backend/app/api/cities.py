@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import Query, Request, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, Field, RootModel
 
 from backend.app.api import database, paging
 from backend.app.api.conditional import Validated, answer
 from backend.app.api.paging import After, Limit, Page, RowId
 from backend.app.api.problems import documented
 from backend.app.api.removal import LARGE, remove
-from backend.app.api.security import GUARDED, needs
+from backend.app.api.security import GUARDED, writes
 from backend.app.api.security import router as guarded_router
 from backend.app.api.values import Body, FilterText, Kind, Latitude, Longitude, Text, optional
-from backend.app.caches import reads
-from backend.app.catalog import rows
+from backend.app.caches import reads, tree
+from backend.app.catalog import definition, rows
 from backend.app.catalog.rows import CITIES
 
 router = guarded_router(prefix="/cities", tags=["catalog"], responses=documented(422, 503))
@@ -52,7 +53,7 @@ class City(BaseModel):
 
     id: int
     external_id: str | None
-    name: str
+    name: str | None
     latitude: float | None
     longitude: float | None
     products_count: int
@@ -101,7 +102,7 @@ def list_cities(
 
 
 @router.post(
-    "", status_code=201, response_model=City, dependencies=needs("operate"), responses={**GUARDED, **documented(409)}
+    "", status_code=201, response_model=City, dependencies=writes("operate"), responses={**GUARDED, **documented(409)}
 )
 def create_city(city: NewCity, request: Request, response: Response, trace: database.Trace) -> Any:
     """Create a city; 409 when its external id is taken."""
@@ -110,6 +111,34 @@ def create_city(city: NewCity, request: Request, response: Response, trace: data
         found, _ = reads.city(connection, created["id"])
     response.headers["Location"] = f"{request.url.path}/{created['id']}"
     return found
+
+
+class Place(BaseModel):
+    """A city, or what cities belong to, with the sum of what is below it."""
+
+    id: int
+    name: str | None
+    level: str = Field(description="'city', or the level's name in the catalog's definition.")
+    count: int
+    children: list[Place]
+
+
+class Tree(RootModel[list[Place]]):
+    """The widest places first; the cities, flat, where the definition has no levels."""
+
+
+@router.get("/tree", response_model=Tree, responses=Validated, tags=["caches"])
+def get_tree(
+    request: Request,
+    response: Response,
+    count: Annotated[tree.Counted, Query(description="What to count.")] = "products",
+    everything: Annotated[bool, Query(alias="all", description="Places without any of these as well.")] = False,
+) -> Any:
+    """Cities by region, district or country, as the catalog's definition has them, with sums of the cached counts."""
+    levels = [level.name for level in definition.current().levels]
+    with database.snapshot() as connection:
+        found = tree.tree(connection, levels, count, everything)
+    return answer(request, response, Tree([Place(**asdict(node)) for node in found]), None)
 
 
 @router.get("/{city_id}", response_model=City, responses={**Validated, **documented(404)})
@@ -121,7 +150,7 @@ def get_city(city_id: RowId, request: Request, response: Response) -> Any:
 
 
 @router.patch(
-    "/{city_id}", response_model=City, dependencies=needs("operate"), responses={**GUARDED, **documented(404, 409)}
+    "/{city_id}", response_model=City, dependencies=writes("operate"), responses={**GUARDED, **documented(404, 409)}
 )
 def change_city(city_id: RowId, city: ChangedCity, trace: database.Trace) -> Any:
     """Change some fields of a city."""
@@ -131,7 +160,7 @@ def change_city(city_id: RowId, city: ChangedCity, trace: database.Trace) -> Any
 
 
 @router.delete(
-    "/{city_id}", status_code=204, dependencies=needs("operate"), responses={**GUARDED, **LARGE, **documented(404)}
+    "/{city_id}", status_code=204, dependencies=writes("operate"), responses={**GUARDED, **LARGE, **documented(404)}
 )
 def delete_city(city_id: RowId, trace: database.Trace) -> Response:
     """Delete a city; its companies stay, without a city."""

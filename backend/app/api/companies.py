@@ -12,7 +12,7 @@ from backend.app.api import database, paging
 from backend.app.api.paging import After, FilterId, Limit, Page, RowId
 from backend.app.api.problems import documented
 from backend.app.api.removal import LARGE, remove
-from backend.app.api.security import GUARDED, needs
+from backend.app.api.security import GUARDED, writes
 from backend.app.api.security import router as guarded_router
 from backend.app.api.values import Body, FilterText, Reference, Text, optional
 from backend.app.catalog import rows
@@ -44,11 +44,11 @@ class Company(BaseModel):
 
     id: int
     external_id: str | None
-    name: str
+    name: str | None
     city_id: int | None
-    is_active: bool
-    created_at: datetime
-    updated_at: datetime
+    is_active: bool | None
+    created_at: datetime | None
+    updated_at: datetime | None
 
 
 @router.get("", response_model=Page[Company])
@@ -71,7 +71,7 @@ def list_companies(
 
 
 @router.post(
-    "", status_code=201, response_model=Company, dependencies=needs("operate"), responses={**GUARDED, **documented(409)}
+    "", status_code=201, response_model=Company, dependencies=writes("operate"), responses={**GUARDED, **documented(409)}
 )
 def create_company(company: NewCompany, request: Request, response: Response, trace: database.Trace) -> Any:
     """Create a company; 409 when its external id is taken, 422 when its city is not there."""
@@ -91,7 +91,7 @@ def get_company(company_id: RowId) -> Any:
 @router.patch(
     "/{company_id}",
     response_model=Company,
-    dependencies=needs("operate"),
+    dependencies=writes("operate"),
     responses={**GUARDED, **documented(404, 409)},
 )
 def change_company(company_id: RowId, company: ChangedCompany, trace: database.Trace) -> Any:
@@ -101,7 +101,7 @@ def change_company(company_id: RowId, company: ChangedCompany, trace: database.T
 
 
 @router.delete(
-    "/{company_id}", status_code=204, dependencies=needs("operate"), responses={**GUARDED, **LARGE, **documented(404)}
+    "/{company_id}", status_code=204, dependencies=writes("operate"), responses={**GUARDED, **LARGE, **documented(404)}
 )
 def delete_company(company_id: RowId, trace: database.Trace) -> Response:
     """Delete a company and all its products."""

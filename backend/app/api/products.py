@@ -12,7 +12,7 @@ from sqlalchemy import select
 from backend.app.api import database, paging
 from backend.app.api.paging import After, FilterId, Limit, Page, RowId
 from backend.app.api.problems import documented
-from backend.app.api.security import GUARDED, needs
+from backend.app.api.security import GUARDED, writes
 from backend.app.api.security import router as guarded_router
 from backend.app.api.values import Body, FilterText, Kind, Reference, Text, optional
 from backend.app.catalog import rows
@@ -46,12 +46,12 @@ class Product(BaseModel):
 
     id: int
     external_id: str | None
-    company_id: int
-    name: str
-    kind: Kind
-    is_active: bool
-    created_at: datetime
-    updated_at: datetime
+    company_id: int | None
+    name: str | None
+    kind: str | None
+    is_active: bool | None
+    created_at: datetime | None
+    updated_at: datetime | None
 
 
 @router.get("", response_model=Page[Product])
@@ -80,7 +80,7 @@ def list_products(
 
 
 @router.post(
-    "", status_code=201, response_model=Product, dependencies=needs("operate"), responses={**GUARDED, **documented(409)}
+    "", status_code=201, response_model=Product, dependencies=writes("operate"), responses={**GUARDED, **documented(409)}
 )
 def create_product(product: NewProduct, request: Request, response: Response, trace: database.Trace) -> Any:
     """Create a product; 409 when its external id is taken, 422 when its company is not there."""
@@ -100,7 +100,7 @@ def get_product(product_id: RowId) -> Any:
 @router.patch(
     "/{product_id}",
     response_model=Product,
-    dependencies=needs("operate"),
+    dependencies=writes("operate"),
     responses={**GUARDED, **documented(404, 409)},
 )
 def change_product(product_id: RowId, product: ChangedProduct, trace: database.Trace) -> Any:
@@ -110,7 +110,7 @@ def change_product(product_id: RowId, product: ChangedProduct, trace: database.T
 
 
 @router.delete(
-    "/{product_id}", status_code=204, dependencies=needs("operate"), responses={**GUARDED, **documented(404)}
+    "/{product_id}", status_code=204, dependencies=writes("operate"), responses={**GUARDED, **documented(404)}
 )
 def delete_product(product_id: RowId, trace: database.Trace) -> None:
     """Delete a product."""

@@ -1,0 +1,99 @@
+"""Cities under their regions, districts and countries, each with the sum of what is below it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from sqlalchemy import Connection
+
+from events.sql_files import statements
+
+SQL: Final = statements(Path(__file__).with_name("tree.sql"))
+CITY: Final = "city"
+Counted = Literal["products", "services", "companies"]
+Key = tuple[int, int]  # number of the level, 0 for cities, and id
+
+
+@dataclass
+class Node:
+    """One place."""
+
+    id: int
+    name: str | None
+    level: str
+    count: int = 0
+    children: list[Node] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A row of a level, or a city."""
+
+    key: Key
+    name: str | None
+    parents: Sequence[int | None]  # by level, from the nearest to the widest; None: the row names none
+
+
+def tree(connection: Connection, levels: Sequence[str], counted: Counted, everything: bool) -> list[Node]:
+    """The widest places with what is below them, by name; branches of zero only with `everything`."""
+    cities = connection.exec_driver_sql(SQL["cities_below_levels" if levels else "cities"]).all()
+    above = {place.key: place for number in range(1, len(levels) + 1) for place in _level(connection, number)}
+    growing = _Growing((CITY, *levels), above)
+    for row in cities:
+        count = getattr(row, f"{counted}_count") or 0
+        if count or everything:
+            growing.add(Place((0, row.id), row.label, row.parents), count)
+    if everything:
+        for place in above.values():
+            growing.add(place, 0)
+    return growing.roots()
+
+
+def _level(connection: Connection, number: int) -> Iterator[Place]:
+    rows = connection.exec_driver_sql(f"SELECT id, label, parents FROM level_{number}_rows()")
+    return (Place((number, row.id), row.label, row.parents) for row in rows)
+
+
+class _Growing:
+    def __init__(self, names: Sequence[str], above: Mapping[Key, Place]) -> None:
+        self._names, self._above = names, above
+        self._nodes: dict[Key, Node] = {}
+        self._roots: list[Node] = []
+
+    def add(self, place: Place, count: int) -> None:
+        """Put a place under those that it belongs to, and its count into all of them."""
+        below: Node | None = None
+        for step in self._way(place):
+            is_known, node = step.key in self._nodes, self._node(step)
+            node.count += count
+            if below is not None:
+                node.children.append(below)
+            below = None if is_known else node  # a known one hangs where it belongs already
+        if below is not None:
+            self._roots.append(below)
+
+    def _node(self, place: Place) -> Node:
+        return self._nodes.setdefault(place.key, Node(place.key[1], place.name, self._names[place.key[0]]))
+
+    def roots(self) -> list[Node]:
+        """The widest places, each level by name."""
+        for node in self._nodes.values():
+            node.children.sort(key=_by_name)
+        return sorted(self._roots, key=_by_name)
+
+    def _way(self, place: Place) -> Iterator[Place]:
+        """From the place upwards. What is wider is asked of the row that stands below; a level that it does not name, or
+        that is not there, is left out."""
+        yield place
+        for number in range(place.key[0] + 1, len(self._names)):
+            key = place.parents[number - 1]
+            if key is not None and (wider := self._above.get((number, key))):
+                place = wider
+                yield place
+
+
+def _by_name(node: Node) -> tuple[Any, ...]:
+    return (node.name or "", node.id)
