@@ -71,7 +71,11 @@ def list_companies(
 
 
 @router.post(
-    "", status_code=201, response_model=Company, dependencies=writes("operate"), responses={**GUARDED, **documented(409)}
+    "",
+    status_code=201,
+    response_model=Company,
+    dependencies=writes("operate"),
+    responses={**GUARDED, **documented(409)},
 )
 def create_company(company: NewCompany, request: Request, response: Response, trace: database.Trace) -> Any:
     """Create a company; 409 when its external id is taken, 422 when its city is not there."""

@@ -80,7 +80,11 @@ def list_products(
 
 
 @router.post(
-    "", status_code=201, response_model=Product, dependencies=writes("operate"), responses={**GUARDED, **documented(409)}
+    "",
+    status_code=201,
+    response_model=Product,
+    dependencies=writes("operate"),
+    responses={**GUARDED, **documented(409)},
 )
 def create_product(product: NewProduct, request: Request, response: Response, trace: database.Trace) -> Any:
     """Create a product; 409 when its external id is taken, 422 when its company is not there."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from fastapi import APIRouter, Security
+from fastapi import APIRouter, Depends, Security
 from fastapi.params import Security as SecurityParameter
 from fastapi.routing import APIRoute
 from fastapi.security import APIKeyHeader, HTTPBearer
@@ -25,6 +25,8 @@ from backend.app.api.edge.shares import network
 from backend.app.api.journal import Journal
 from backend.app.api.problems import documented, problem
 from backend.app.audit import Entry
+from backend.app.catalog import definition
+from backend.app.errors import Refused
 from backend.app.keys import Role
 from backend.app.settings import settings
 
@@ -38,6 +40,16 @@ _ID: Final = re.compile(r"-?[0-9]{1,19}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12
 def needs(role: Role) -> list[Any]:
     """Dependencies of a route, or of all routes of a router, that want a key with this role; the highest one counts."""
     return [Security(scheme, scopes=[role]) for scheme in (_HEADER, _BEARER)]
+
+
+def writes(role: Role) -> list[Any]:
+    """The same for routes that write the catalog, which only its owner does."""
+    return [*needs(role), Depends(_own_catalog)]
+
+
+def _own_catalog() -> None:
+    if definition.current().is_adopted:
+        raise Refused("the catalog belongs to another system, which writes it: its changes are followed here")
 
 
 _HEADER: Final = APIKeyHeader(name="X-API-Key", auto_error=False)

@@ -85,7 +85,7 @@ class _Growing:
         return sorted(self._roots, key=_by_name)
 
     def _way(self, place: Place) -> Iterator[Place]:
-        """From the place upwards. What is wider is asked of the row that stands below; a level that it does not name, or
+        """From the place upwards. What is wider is asked of the row below it; a level that it does not name, or
         that is not there, is left out."""
         yield place
         for number in range(place.key[0] + 1, len(self._names)):

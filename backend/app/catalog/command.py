@@ -25,7 +25,7 @@ from rich.progress import (
 )
 
 from backend.app import db, garbage
-from backend.app.catalog import feed
+from backend.app.catalog import definition, feed
 from backend.app.errors import BadSetting, CitycacheError
 
 WRONG_INPUT = 2
@@ -43,6 +43,8 @@ def import_command(file: Path, from_line: int, rate: float | None, as_json: bool
     A bad line stops the import with exit code 2: its transaction is rolled back, all earlier ones are kept, and the
     message says with which --from-line to go on.
     """
+    if definition.current().is_adopted:
+        _fail("the catalog belongs to another system, which writes it: nothing is imported", WRONG_INPUT, as_json)
     name = "<stdin>" if str(file) == "-" else str(file)
     garbage.collect_seldom()  # else looking through what is loaded costs a fifth of the import
     try:
