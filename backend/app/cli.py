@@ -23,6 +23,7 @@ COMMANDS = {  # those that live in a module of their own, loaded when they are a
     "dead-letters": "backend.app.dead_letter_commands:dead_letters_command",
     "adopt": "backend.app.adopting.commands:adopt_command",
     "release": "backend.app.adopting.commands:release_command",
+    "doctor": "backend.app.adopting.commands:doctor_command",
     "bench": "benchmarks.command:bench_command",
 }
 

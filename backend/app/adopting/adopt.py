@@ -116,6 +116,7 @@ def _capture(catalog: Catalog, progress: Progress) -> None:
     with db.transaction() as connection:
         if not connection.exec_driver_sql(SQL["type_exists"], {"schema": schema, "name": capture.MISSING}).scalar_one():
             run_as_it_is(connection, capture.missing_type(schema))
+        run_as_it_is(connection, capture.registry(capture.captured(catalog), schema))
         for table in capture.captured(catalog):
             for statement in capture.functions(table, schema):
                 run_as_it_is(connection, statement)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import click
 from backend.app import db
 from backend.app.adopting import adopt as adopting
 from backend.app.adopting import release as releasing
+from backend.app.adopting.doctor import Finding, look
 from backend.app.adopting.plan import Plan, plan
 from backend.app.catalog import definition
 from backend.app.catalog.definition import Definition
@@ -56,6 +58,22 @@ def release_command(file: Path | None, apply_it: bool, as_json: bool) -> None:
     told = "Gone" if apply_it else "To go, with --apply"
     lines = [f"{told}: schema {found['schema']} with everything in it", *(f"  {name}" for name in found["triggers"])]
     click.echo(json.dumps({"released": apply_it, **found}) if as_json else "\n".join(lines))
+
+
+@click.command("doctor", short_help="Find what breaks silently, and say what to do.")
+@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+def doctor_command(as_json: bool) -> None:
+    """Look at triggers, columns, functions, definition, indexes, database and broker. Exit code 0 if all is well, else 1."""
+    found = look()
+    lines = [f"[{'well' if one.is_well else 'BAD'}] {one.name}: {one.found}{_advised(one)}" for one in found]
+    is_well = all(one.is_well for one in found)
+    told = {"well": is_well, "findings": [asdict(one) for one in found]}
+    click.echo(json.dumps(told) if as_json else "\n".join(lines))
+    sys.exit(0 if is_well else NO)
+
+
+def _advised(finding: Finding) -> str:
+    return f". To do: {finding.advice}" if finding.advice else ""
 
 
 def _chosen(file: Path | None) -> Definition:

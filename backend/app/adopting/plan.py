@@ -81,13 +81,13 @@ def plan(definition: Definition) -> Plan:
     """Look at everything, change nothing. Raises BadDefinition, Away."""
     catalog = resolved(definition)
     with db.transaction() as connection:
-        checks = list(_checks(connection, catalog))
+        found = list(checks(connection, catalog))
         wanted = triggers.lacking(connection, catalog)
         rows = _rows(connection, catalog)
     return Plan(
         definition.file,
         definition.schema,
-        checks,
+        found,
         [*_sql(catalog), *(statement for trigger in wanted for statement in trigger.statements)],
         sorted({f"SHARE ROW EXCLUSIVE on {trigger.part.name}" for trigger in wanted}),
         rows,
@@ -105,7 +105,8 @@ def _sql(catalog: Catalog) -> Iterator[str]:
         yield from capture.functions(table, schema)
 
 
-def _checks(connection: Connection, catalog: Catalog) -> Iterator[Check]:
+def checks(connection: Connection, catalog: Catalog) -> Iterator[Check]:
+    """What has to be so, or had better be."""
     version, recovers, may_create = connection.exec_driver_sql(SQL["server"]).one()
     yield _is("server", version >= LEAST_VERSION, f"version {version // 10000}", "14 is the oldest that serves")
     yield _is("primary", not recovers, "takes writes", "DATABASE_URL names a replica, which takes none")

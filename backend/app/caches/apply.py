@@ -121,6 +121,11 @@ def request_wide(connection: Connection, planned: Plan, cause: Cause) -> None:
     watched.request(connection, planned.watched, cause.events)
 
 
+def ask_for_everything() -> None:
+    """Have all tables reconciled. Raises DatabaseAway."""
+    _run("request_everything")
+
+
 @dataclass(frozen=True)
 class WideHooks:
     """What working off wide patches needs from its caller."""

@@ -79,6 +79,17 @@ def missing_type(schema: str) -> str:
     return f"CREATE TYPE {quoted(schema)}.{MISSING} AS ENUM ()"
 
 
+def registry(tables: Sequence[Captured], schema: str) -> str:
+    """A function that says what is captured, for whoever looks whether it still is."""
+    rows = [
+        f"({literal(table.role)}, {literal(table.relation.sql)}, ARRAY[{', '.join(map(literal, table.columns))}])"
+        for table in tables
+    ]
+    returns = "RETURNS TABLE (role text, table_name text, columns text[]) LANGUAGE sql STABLE AS"
+    name = f"{quoted(schema)}.captured_tables()"
+    return f"CREATE OR REPLACE FUNCTION {name} {returns} " + body("VALUES " + ", ".join(rows))
+
+
 def functions(table: Captured, schema: str) -> Iterator[str]:
     """Statements that make or replace the functions of one table, both forms."""
     two_images = _two_images if table.key else _two_images_without_key

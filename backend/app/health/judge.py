@@ -95,7 +95,10 @@ class Judge:
             *self._relay(signs, stored, now),
             *self._worker(signs, stored, now),
         )
-        wrong = (*wrong, *((*_freshness(stored), *_caches(stored), *_schedule(stored)) if stored else ()))
+        wrong = (
+            *wrong,
+            *((*_capture(stored), *_freshness(stored), *_caches(stored), *_schedule(stored)) if stored else ()),
+        )
         return Verdict(wrong, frozenset(_unknown(signs, stored)))
 
     def _still(self, stage: str, has_work: bool, mark: object, now: float) -> float:
@@ -138,6 +141,16 @@ def _database(signs: Signs) -> Iterator[Wrong]:
         yield Wrong("database_away", values={"failure": signs.stored.failure or "no answer"})
     elif stored.is_old:
         yield Wrong("schema_old", values={"version": stored.version or "none", "wanted": needed().revision})
+
+
+def _capture(stored: Stored) -> Iterator[Wrong]:
+    for column in stored.gaps.columns:
+        yield Wrong("column_missing", f"{column.table}.{column.column}", vars(column))
+    for silent in stored.gaps.tables:
+        state = "are switched off" if silent.is_off else "lack"
+        yield Wrong("table_silent", silent.table, {"table": silent.table, "state": state})
+    if stored.gaps.is_other_definition:
+        yield Wrong("definition_differs")
 
 
 def _broker(signs: Signs) -> Iterator[Wrong]:

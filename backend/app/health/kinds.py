@@ -34,7 +34,7 @@ class Kind:
 
 
 PARTS: Final = (
-    "database", "broker", "relay", "worker", "freshness", "caches", "dead_letters", "schedule", "observer",
+    "database", "capture", "broker", "relay", "worker", "freshness", "caches", "dead_letters", "schedule", "observer",
 )  # fmt: skip
 KINDS: Final = {
     kind.name: kind
@@ -50,6 +50,22 @@ KINDS: Final = {
             "The schema is at version {version}; this release needs {wanted}.",
             "Run 'citycache migrate' of this release.",
             serves=True,
+        ),
+        Kind(
+            "column_missing", "capture",
+            "Events wait: {table} has no column {column} any more, which the catalog's definition uses.",
+            "Correct the definition and run 'citycache adopt FILE --apply'. What waits is applied then.",
+            serves=True,
+        ),
+        Kind(
+            "table_silent", "capture",
+            "Writes into {table} make no events: its triggers {state}.",
+            "Run 'citycache adopt FILE --apply', which makes what lacks and compares everything.",
+        ),
+        Kind(
+            "definition_differs", "capture",
+            "This process follows another definition of the catalog than the database does.",
+            "Run 'citycache adopt FILE --apply', or start the process with the definition that was applied.",
         ),
         Kind(
             "broker_away", "broker",

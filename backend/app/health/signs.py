@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from backend.app import broker, db, latency
 from backend.app.beat.schedule import ENTRIES
+from backend.app.catalog.completeness import Gaps, gaps
 from backend.app.errors import Away, CitycacheError
 from backend.app.health.schema import needed
 from backend.app.settings import settings
@@ -19,6 +20,7 @@ from events.outbox import LEADER_LOCK
 from events.sql_files import statements
 
 SQL: Final = statements(Path(__file__).with_suffix(".sql"))
+NO_GAPS: Final = Gaps()
 THREADS: Final = 6  # those that hang on a server without a word are freed by its connection's own deadline
 LOOK_SECONDS: Final = 3.0
 REPLY_SECONDS: Final = 0.5  # for workers to say what they hold; one that is well takes milliseconds
@@ -60,6 +62,7 @@ class Stored:
     observed_seconds: float | None = None  # since the observer wrote
     p99_ms: float | None = None  # of the last minute
     scheduled: tuple[Scheduled, ...] = ()
+    gaps: Gaps = NO_GAPS  # in what capture sees of adopted tables
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,8 @@ def stored() -> Stored:
         counts = latency.total(found[0] for found in connection.exec_driver_sql(SQL["latency"]))
         tasks = [entry.task for entry in ENTRIES]
         runs = tuple(Scheduled(*run) for run in connection.exec_driver_sql(SQL["scheduled"], {"tasks": tasks}))
-    return Stored(version=version, p99_ms=latency.percentile(counts, 0.99), scheduled=runs, **row)
+        found = gaps(connection)
+    return Stored(version=version, p99_ms=latency.percentile(counts, 0.99), scheduled=runs, gaps=found, **row)
 
 
 def carried() -> broker.Waiting:

@@ -11,6 +11,7 @@ from typing import Final
 import psycopg2
 
 from backend.app import db, pulse
+from backend.app.adopting import attaching
 from backend.app.errors import Away
 from backend.app.health import incidents, signs
 from backend.app.health.judge import Judge
@@ -88,7 +89,7 @@ class Observer:
 
     def _rounds(self, cursor: psycopg2.extensions.cursor) -> None:
         past = history.History()
-        observe_at = prune_at = 0.0
+        observe_at = prune_at = attach_at = 0.0
         while not self._stop.is_set():
             cursor.execute("SELECT 1")  # the lock lives as long as this connection
             pulse.touch()
@@ -99,6 +100,9 @@ class Observer:
                 self._canary_ms, observe_at = None, now + history.EVERY_SECONDS
                 if past.waiting and past.waiting.knows_canaries is not None:
                     self._may_fly = past.waiting.knows_canaries
+            if now >= attach_at:
+                attaching.attach()
+                attach_at = now + attaching.EVERY_SECONDS
             if now >= prune_at:
                 retention.prune("observer")
                 prune_at = now + PRUNE_SECONDS

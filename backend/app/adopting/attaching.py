@@ -1,0 +1,43 @@
+"""Partitions and children that came after adopting get their triggers, and everything is compared: what was written into
+them before, nobody has seen."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from sqlalchemy.exc import DBAPIError
+
+from backend.app import db
+from backend.app.adopting import triggers
+from backend.app.adopting.adopt import resolved
+from backend.app.caches import apply
+from backend.app.catalog import definition
+from backend.app.catalog.completeness import gaps
+from backend.app.errors import BadDefinition, Refused
+
+log = logging.getLogger(__name__)
+EVERY_SECONDS: Final = 20.0
+
+
+def attach() -> list[str]:
+    """Make what lacks, where this role may; names of the triggers. Raises DatabaseAway.
+
+    A trigger that somebody has switched off stays so, and is told by health and doctor.
+    """
+    with db.transaction() as connection:
+        silent = gaps(connection).tables
+    if all(table.is_off for table in silent):
+        return []
+    try:
+        with db.transaction() as connection:
+            off = {(each.oid, each.name) for each in triggers.present(connection, definition.current().schema)}
+            lacking = triggers.lacking(connection, resolved(definition.current()))
+        fresh = [trigger for trigger in lacking if (trigger.part.oid, trigger.name) not in off]
+        triggers.install(fresh, log.info)
+    except (BadDefinition, Refused, DBAPIError) as failure:
+        log.warning("tables without triggers stay so: %s", str(failure).splitlines()[0])
+        return []
+    if fresh:
+        apply.ask_for_everything()
+    return [f"{trigger.name} on {trigger.part.name}" for trigger in fresh]

@@ -1,0 +1,147 @@
+"""Everything that breaks silently, each with what to do. Looks, and changes nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import Connection
+
+from backend.app import db
+from backend.app.adopting import triggers
+from backend.app.adopting.adopt import applied, is_there, resolved
+from backend.app.adopting.plan import checks
+from backend.app.catalog import capture, definition, sources
+from backend.app.catalog.completeness import gaps
+from backend.app.catalog.definition import Definition
+from backend.app.catalog.resolved import Catalog
+from backend.app.errors import BadDefinition, BrokerAway, DatabaseAway
+from backend.app.settings import settings
+from events.errors import BrokerGone
+from events.publisher import LOST, connect
+from events.sql_files import statements
+
+SQL: Final = statements(Path(__file__).with_suffix(".sql"))
+MADE: Final = re.compile(r"CREATE OR REPLACE FUNCTION \S+\.(\w+)\(.*? AS (\$body_*\$)(.*?)\2", re.DOTALL)
+STREAMS_SINCE: Final = (3, 9)
+AGAIN: Final = "run 'citycache adopt FILE --apply'"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    name: str
+    is_well: bool
+    found: str
+    advice: str | None = None
+
+
+def look() -> list[Finding]:
+    """Look at everything. Never raises because a server is away: that is a finding."""
+    return [*_database(), *_broker()]
+
+
+def _database() -> Iterator[Finding]:
+    chosen = definition.current()
+    try:
+        with db.transaction() as connection:
+            replica = connection.exec_driver_sql("SELECT pg_is_in_recovery()").scalar_one()
+            yield _said("database", not replica, "takes writes", "is a replica", "name the primary in DATABASE_URL")
+            if chosen.is_adopted:
+                yield from _adopted(connection, chosen)
+            else:
+                yield from _built_in(connection)
+    except DatabaseAway as failure:
+        yield Finding("database", False, str(failure), "bring it back, or correct DATABASE_URL")
+
+
+def _adopted(connection: Connection, chosen: Definition) -> Iterator[Finding]:
+    if not is_there(connection, chosen.schema):
+        yield Finding("definition", False, f"nothing is adopted into schema {chosen.schema}", AGAIN)
+        return
+    yield _definition(connection, chosen)
+    yield from _gaps(connection)
+    try:
+        catalog = resolved(chosen)
+    except BadDefinition as failure:
+        yield Finding("definition", False, str(failure), f"correct the definition, then {AGAIN}")
+        return
+    yield from _catalog(connection, catalog)
+
+
+def _definition(connection: Connection, chosen: Definition) -> Finding:
+    known = applied(connection, chosen.schema)
+    if known is None or known.applied_at is None:
+        return Finding("definition", False, "adopting was not brought to its end", AGAIN)
+    same = known.digest == chosen.digest
+    return _said("definition", same, "is the applied one", f"{chosen.file} is not the applied one", AGAIN)
+
+
+def _gaps(connection: Connection) -> Iterator[Finding]:
+    found = gaps(connection)
+    for column in found.columns:
+        told = f"{column.table} has no column {column.column} any more: events wait"
+        yield Finding("column", False, told, f"correct the definition, then {AGAIN}")
+    for silent in found.tables:
+        state = "has triggers that are switched off" if silent.is_off else "lacks triggers"
+        yield Finding("trigger", False, f"{silent.table} {state}: its writes make no events", AGAIN)
+    if not (found.columns or found.tables):
+        yield Finding("capture", True, "all columns are there and all triggers are on")
+
+
+def _catalog(connection: Connection, catalog: Catalog) -> Iterator[Finding]:
+    for check in checks(connection, catalog):
+        if check.state != "well":
+            advice = "see docs/adopting.md" if check.name in ("key", "owner", "row security") else "make an index on it"
+            yield Finding(check.name, check.state == "slow", check.found, advice)
+    schema = catalog.definition.schema
+    made = [*sources.statements(catalog, schema), capture.registry(capture.captured(catalog), schema)]
+    made += [statement for table in capture.captured(catalog) for statement in capture.functions(table, schema)]
+    yield from _functions(connection, schema, made)
+    for needless in triggers.needless(connection, catalog):
+        yield Finding("trigger", False, f"{needless.name} on {needless.table} belongs to no definition", AGAIN)
+
+
+def _functions(connection: Connection, schema: str, made: list[str]) -> Iterator[Finding]:
+    """Functions whose text is not what this version makes of the definition."""
+    there = {row.proname: row.prosrc for row in connection.exec_driver_sql(SQL["functions"], {"schema": schema})}
+    others = [name for name, text in map(_text, made) if name and there.get(name) != text]
+    told = f"not this version's: {', '.join(others[:5])}"
+    yield _said("functions", not others, "are this version's", told, AGAIN)
+
+
+def _text(statement: str) -> tuple[str | None, str | None]:
+    found = MADE.match(statement)
+    return (found[1], found[3]) if found else (None, None)
+
+
+def _built_in(connection: Connection) -> Iterator[Finding]:
+    off = connection.exec_driver_sql(SQL["built_in_triggers"]).all()
+    for table, name in off:
+        yield Finding("trigger", False, f"{name} on {table} lacks or is switched off", "ALTER TABLE … ENABLE TRIGGER …")
+    if not off:
+        yield Finding("capture", True, "all triggers are on")
+
+
+def _broker() -> Iterator[Finding]:
+    if settings().in_process:
+        yield Finding("broker", True, "none: events stay in one process, and there is no log to replay")
+        return
+    try:
+        connection = connect(settings().celery_broker_url.split(";")[0], "doctor", read_timeout=2, write_timeout=2)
+    except (BrokerGone, BrokerAway, *LOST) as failure:
+        yield Finding("broker", False, f"is away: {failure}", "bring it back, or correct CELERY_BROKER_URL")
+        return
+    version = str(getattr(connection, "server_properties", {}).get("version", "0.0"))
+    connection.close()
+    number = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+    told = f"RabbitMQ {version} has {{}}streams and quorum queues"
+    yield _said("broker", number >= STREAMS_SINCE, told.format(""), told.format("no "), "take 3.10 or newer")
+
+
+def _said(name: str, is_well: bool, well: str, otherwise: str, advice: str) -> Finding:
+    return Finding(name, is_well, well if is_well else otherwise, None if is_well else advice)

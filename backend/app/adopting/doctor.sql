@@ -1,0 +1,15 @@
+-- What the doctor asks.
+
+-- name: functions
+SELECT proname, prosrc FROM pg_proc WHERE pronamespace = (SELECT oid FROM pg_namespace WHERE nspname = %(schema)s)
+
+-- name: built_in_triggers
+-- Those of the built-in catalog that lack or do not fire.
+SELECT wanted.name, 'capture_' || verb
+  FROM (VALUES ('cities', 'inserted'), ('cities', 'updated'), ('cities', 'deleted'),
+               ('companies', 'inserted'), ('companies', 'updated'), ('companies', 'deleted'), ('companies', 'truncated'),
+               ('products', 'inserted'), ('products', 'updated'), ('products', 'deleted'), ('products', 'truncated'))
+       AS wanted (name, verb)
+  LEFT JOIN pg_trigger ON tgrelid = to_regclass(wanted.name) AND tgname = 'capture_' || verb
+ WHERE tgname IS NULL OR tgenabled NOT IN ('O', 'A')
+ ORDER BY 1, 2

@@ -1,0 +1,59 @@
+"""Whether capture sees all that is written into adopted tables: a few reads of the server's own catalog."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import Connection
+
+from backend.app.catalog import definition
+from events.sql_files import statements
+
+SQL: Final = statements(Path(__file__).with_suffix(".sql"))
+
+
+@dataclass(frozen=True)
+class MissingColumn:
+    """A column that the definition uses is gone: events wait until the definition has been adopted anew."""
+
+    table: str
+    column: str
+
+
+@dataclass(frozen=True)
+class SilentTable:
+    """A table, partition or child whose writes make no events."""
+
+    table: str
+    is_off: bool  # a trigger is there and switched off; else one lacks
+
+
+@dataclass(frozen=True)
+class Gaps:
+    """What capture does not see; all empty beside the built-in catalog, whose triggers are ours."""
+
+    columns: tuple[MissingColumn, ...] = ()
+    tables: tuple[SilentTable, ...] = ()
+    is_other_definition: bool = False  # this process follows another definition than the database
+
+    def __bool__(self) -> bool:
+        return bool(self.columns or self.tables or self.is_other_definition)
+
+
+def gaps(connection: Connection) -> Gaps:
+    """Look for them."""
+    chosen = definition.current()
+    if not chosen.is_adopted:
+        return Gaps()
+    if not connection.exec_driver_sql(SQL["knows_tables"]).scalar_one():
+        return Gaps(is_other_definition=True)
+    columns = connection.exec_driver_sql(SQL["missing_columns"])
+    tables = connection.exec_driver_sql(SQL["silent_tables"])
+    digest = connection.exec_driver_sql(SQL["applied_digest"]).scalar()
+    return Gaps(
+        tuple(MissingColumn(*row) for row in columns),
+        tuple(SilentTable(*row) for row in tables),
+        digest != chosen.digest,
+    )
