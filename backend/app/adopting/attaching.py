@@ -1,5 +1,5 @@
-"""Partitions and children that came after adopting get their triggers, and everything is compared: what was written into
-them before, nobody has seen."""
+"""Partitions and children that came after adopting get their triggers. Then everything is compared, since nobody has
+seen what was written into them before."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def release_command(file: Path | None, apply_it: bool, as_json: bool) -> None:
 @click.command("doctor", short_help="Find what breaks silently, and say what to do.")
 @click.option("--json", "as_json", is_flag=True, help="For scripts.")
 def doctor_command(as_json: bool) -> None:
-    """Look at triggers, columns, functions, definition, indexes, database and broker. Exit code 0 if all is well, else 1."""
+    """Look at triggers, columns, functions, definition, indexes, database and broker. Exit code 0: all is well."""
     found = look()
     lines = [f"[{'well' if one.is_well else 'BAD'}] {one.name}: {one.found}{_advised(one)}" for one in found]
     is_well = all(one.is_well for one in found)
