@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from backend.app.embedded import spawn
+from backend.embedded import spawn
 from benchmarks.pipeline import Pipeline
 from benchmarks.servers import Servers
 

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
-from backend.app.embedded.postgres import find_binaries
+from backend.embedded.postgres import find_binaries
 from benchmarks.catalog import Size
 from events.sql_files import statements
 

@@ -12,8 +12,8 @@ from typing import Any, Final
 import psycopg2.extensions
 from kombu import Connection
 
-from backend.app.embedded import spawn
-from backend.app.embedded.processes import Child, program
+from backend.embedded import spawn
+from backend.embedded.processes import Child, program
 from benchmarks.catalog import connect, run
 from benchmarks.servers import Servers
 from events import topology
@@ -148,7 +148,7 @@ def pipeline(servers: Servers, dsn: str, names: Sequence[str] = ALL) -> Iterator
 
 def wrong_rows() -> dict[str, Any]:
     """What `citycache verify` finds wrong, by table; empty when all caches agree. This process's settings count."""
-    from backend.app.verify import verify
+    from backend.app.commands.verify import verify
 
     agrees, report = verify(wait=5)
     return {} if agrees else {str(line["table"]): line for line in report}

@@ -14,8 +14,8 @@ from kombu import Connection
 from psycopg2 import sql
 
 from backend.app import db, settings
-from backend.app.embedded.postgres import Postgres
-from backend.app.embedded.rabbitmq import RabbitMQ
+from backend.embedded.postgres import Postgres
+from backend.embedded.rabbitmq import RabbitMQ
 from benchmarks.catalog import Size, connect, fill, run
 from events import topology
 

@@ -1,7 +1,7 @@
 """Set the policies of events/topology.py through RabbitMQ's management API; safe to run again at any time.
 
 Where CITYCACHE_API_PASSWORD, CITYCACHE_RELAY_PASSWORD and so on are set, it also makes the users citycache_api,
-citycache_relay and so on with the rights of backend/app/broker_rights.py.
+citycache_relay and so on with the rights of backend/app/access/broker_rights.py.
 
     CELERY_BROKER_URL=amqp://admin:…@rabbitmq:5672// python deploy/broker_policies.py
 
@@ -23,7 +23,7 @@ from dataclasses import asdict
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
-from backend.app.broker_rights import RIGHTS
+from backend.app.access.broker_rights import RIGHTS
 from events.topology import POLICIES
 
 PATIENCE = 60.0  # seconds that a broker may take to start

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from backend.app import db, settings
-from backend.app.embedded.errors import ServerMissing
-from backend.app.embedded.postgres import Postgres
-from backend.app.embedded.rabbitmq import RabbitMQ
+from backend.embedded.errors import ServerMissing
+from backend.embedded.postgres import Postgres
+from backend.embedded.rabbitmq import RabbitMQ
 from tests.servers import CAREFREE, Databases, Vhosts, migrate
 from tests.system import System
 

@@ -18,11 +18,12 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from backend.app import consumer, db
+from backend.app import db
 from backend.app.caches import apply, reconcile
 from backend.app.caches.keys import Cause
 from backend.app.catalog.models import City, Company, Product
-from backend.app.tasks.batch import Batch, apply_apart, apply_batch
+from backend.app.worker import consumer
+from backend.app.worker.batch import Batch, apply_apart, apply_batch
 from events import contract
 from events.contract import Hint
 from events.outbox import SQL as OUTBOX_SQL

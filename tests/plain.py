@@ -12,7 +12,7 @@ from typing import Any
 
 import psycopg2
 
-from backend.app.embedded.postgres import find_binaries
+from backend.embedded.postgres import find_binaries
 
 
 def dsn(url: str) -> str:

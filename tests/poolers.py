@@ -14,7 +14,7 @@ import psycopg2
 import pytest
 
 from backend.app.database import address
-from backend.app.embedded import spawn
+from backend.embedded import spawn
 from tests.waiting import until
 
 

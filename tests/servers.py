@@ -16,8 +16,8 @@ from urllib.parse import quote
 import psycopg2
 from psycopg2 import sql
 
-from backend.app.embedded.postgres import Postgres
-from backend.app.embedded.rabbitmq import RabbitMQ
+from backend.embedded.postgres import Postgres
+from backend.embedded.rabbitmq import RabbitMQ
 
 ROOT = Path(__file__).resolve().parents[1]
 TEMPLATE = "template_citycache"

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from backend.app.embedded import spawn
+from backend.embedded import spawn
 from tests.servers import ROOT
 from tests.waiting import until
 

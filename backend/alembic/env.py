@@ -5,19 +5,18 @@ from __future__ import annotations
 from alembic import context
 from sqlalchemy import NullPool
 
-from backend.app import (
-    audit,  # noqa: F401
-    db,
-    dead_letters,  # noqa: F401
-)
+from backend.app import db
+from backend.app.access import audit_log  # noqa: F401
 from backend.app.adopting import tables as adopted  # noqa: F401
 from backend.app.caches import tables  # noqa: F401  (fills the metadata)
 from backend.app.catalog import definition
 from backend.app.catalog.models import Base
 from backend.app.catalog.sources import drop_built_in, quoted
+from backend.app.dead_letters import letters  # noqa: F401
 from backend.app.health import tables as kept  # noqa: F401
+from backend.app.ledger import replays  # noqa: F401
+from backend.app.ledger import tables as runs  # noqa: F401
 from backend.app.observing import tables as observed  # noqa: F401
-from backend.app.tasks import replays, runs  # noqa: F401
 
 MIGRATION_LOCK = 0x6D696772  # 'migr'
 

@@ -30,11 +30,12 @@ from celery.signals import (
 )
 from kombu import Exchange, Queue
 
-from backend.app import db, exposing, garbage, log, metrics, reconnecting, stopping, tracing
+from backend.app import db, garbage_collection
 from backend.app.health import watchdog
 from backend.app.settings import settings
 from backend.app.startup import end_on_unfit_database, warn_on_default_passwords
-from backend.app.worker import ending, holding, questions
+from backend.app.telemetry import logs, metrics, serve, tracing
+from backend.app.worker import connection, ending, holding, questions, stopping
 from events import foreign, tls
 from events.topology import MAINTENANCE, PATCHES
 
@@ -61,7 +62,7 @@ app = Celery(
     "citycache",
     broker=_broker,
     backend=settings().celery_result_backend,
-    control=None if settings().in_process else reconnecting.FreshControl,
+    control=None if settings().in_process else connection.FreshControl,
     include=[
         "backend.app.tasks.events",
         "backend.app.tasks.refresh",
@@ -72,7 +73,7 @@ app = Celery(
 app.set_default()  # shared by every thread: a task called from an API thread must not bind to another app
 app.conf.update(
     beat_schedule=beat_schedule,
-    beat_scheduler="backend.app.scheduler:LedgerScheduler",
+    beat_scheduler="backend.app.beat.scheduler:LedgerScheduler",
     beat_max_loop_interval=5,
     timezone="UTC",
     enable_utc=True,
@@ -93,7 +94,7 @@ app.conf.update(
     task_reject_on_worker_lost=True,
     worker_cancel_long_running_tasks_on_connection_loss=True,
     worker_prefetch_multiplier=1,
-    worker_consumer="backend.app.reconnecting:SwiftConsumer",
+    worker_consumer="backend.app.worker.connection:SwiftConsumer",
     worker_concurrency=settings().worker_concurrency,
     worker_enable_remote_control=True,
     worker_send_task_events=False,
@@ -119,10 +120,10 @@ app.conf.update(
 )
 
 if not settings().in_process:
-    from backend.app.consumer import EventConsumer
+    from backend.app.worker.consumer import EventConsumer
 
     app.steps["consumer"].add(EventConsumer)
-    from backend.app.worker_pulse import WorkerPulse
+    from backend.app.worker.pulse import WorkerPulse
 
     app.steps["consumer"].add(WorkerPulse)
     app.steps["worker"].add(ending.EndsInTime)
@@ -152,20 +153,20 @@ def _without_banner(instance: Any, **kwargs: Any) -> None:
 
 def _say_in_json(message: str, *stream: Any) -> None:
     """What a signal handler says; the log's own stream may be in the midst of a line."""
-    entry = {"time": log.now(), "level": "INFO", "logger": "celery.worker", "message": message}
+    entry = {"time": logs.now(), "level": "INFO", "logger": "celery.worker", "message": message}
     os.write(sys.stderr.fileno(), f"{json.dumps(entry)}\n".encode())
 
 
 beat_init.connect(lambda **kwargs: watchdog.watch("beat", settings().watchdog_seconds), weak=False)
-celeryd_init.connect(reconnecting.own_name)
-worker_init.connect(garbage.collect_seldom)  # before the children are forked, which share what is loaded
+celeryd_init.connect(connection.own_name)
+worker_init.connect(garbage_collection.collect_seldom)  # before the children are forked, which share what is loaded
 worker_shutting_down.connect(stopping.within_deadline)
 worker_process_init.connect(stopping.with_the_worker)
 
 
 @setup_logging.connect
 def _logging(**kwargs: Any) -> None:
-    log.configure(settings().log_format, settings().log_level)
+    logs.configure(settings().log_format, settings().log_level)
     warn_on_default_passwords(settings())
     end_on_unfit_database()
     for name in ("celery.worker.strategy", "celery.app.trace"):  # two lines a batch; the ledger has them, and more
@@ -178,7 +179,7 @@ def _show_metrics(**kwargs: Any) -> None:
     from backend.app.tasks.task import LedgerTask
 
     metrics.begin_worker(name for name, task in app.tasks.items() if isinstance(task, LedgerTask))
-    exposing.serve(metrics.WORKER)
+    serve.serve(metrics.WORKER)
     if not settings().in_process:  # there the API's loop is watched
         watchdog.watch("worker", settings().watchdog_seconds)
 

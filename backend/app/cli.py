@@ -10,17 +10,17 @@ from typing import Any
 
 import click
 
-from backend.app import log
-from backend.app.embedded.errors import EmbeddedError
 from backend.app.errors import BadDefinition, BadSetting, CitycacheError, DatabaseUnfit
 from backend.app.settings import settings
+from backend.app.telemetry import logs
+from backend.embedded.errors import EmbeddedError
 from events.errors import EventError
 
 NO, WRONG = 1, 2
 COMMANDS = {  # those that live in a module of their own, loaded when they are asked for
-    "import": "backend.app.catalog.command:import_command",
-    "replay": "backend.app.replaying:replay_command",
-    "dead-letters": "backend.app.dead_letter_commands:dead_letters_command",
+    "import": "backend.app.commands.importing:import_command",
+    "replay": "backend.app.commands.replay:replay_command",
+    "dead-letters": "backend.app.commands.dead_letters:dead_letters_command",
     "adopt": "backend.app.adopting.commands:adopt_command",
     "release": "backend.app.adopting.commands:release_command",
     "doctor": "backend.app.adopting.commands:doctor_command",
@@ -59,7 +59,7 @@ def group() -> None:
 @click.option("--demo", is_flag=True, help="Play the real feed, slowly, so that one sees the caches move.")
 def up(port: int, data_dir: Path, database_url: str | None, broker_url: str | None, demo: bool) -> None:
     """Run everything on this machine until Ctrl-C."""
-    from backend.app.embedded.up import up as run
+    from backend.embedded.up import up as run
 
     sys.exit(run(port=port, data_dir=data_dir, database_url=database_url, broker_url=broker_url, demo=demo))
 
@@ -69,8 +69,8 @@ def up(port: int, data_dir: Path, database_url: str | None, broker_url: str | No
 @click.option("--json", "as_json", is_flag=True, help="For scripts.")
 def status(data_dir: Path, as_json: bool) -> None:
     """Show a running `up`: addresses, processes, and how far the caches lag behind."""
-    from backend.app.status import show
-    from backend.app.status import status as read
+    from backend.app.commands.status import show
+    from backend.app.commands.status import status as read
 
     found = read(data_dir)
     show(found, as_json)
@@ -84,7 +84,7 @@ def migrate(roles: bool) -> None:
     With --roles, passwords come from CITYCACHE_MIGRATE_PASSWORD, CITYCACHE_API_PASSWORD, CITYCACHE_RELAY_PASSWORD,
     CITYCACHE_WORKER_PASSWORD, CITYCACHE_BEAT_PASSWORD and CITYCACHE_OBSERVER_PASSWORD; one that is not set stays.
     """
-    from backend.app import roles as rights
+    from backend.app.access import database_roles as rights
     from backend.app.db import migrate as run
 
     run()
@@ -108,7 +108,7 @@ def observe() -> None:
 @group.command()
 def relay() -> None:
     """Publish committed events from the outbox to the exchange; any number may run, one leads."""
-    from backend.app.relaying import run
+    from backend.app.relay.process import run
 
     run()
 
@@ -118,8 +118,8 @@ def relay() -> None:
 @click.option("--wait", default=0.0, help="Seconds to look again while events may be under way.")
 def verify(as_json: bool, wait: float) -> None:
     """Compare every cache with the catalog, in one snapshot."""
-    from backend.app.verify import show
-    from backend.app.verify import verify as compare
+    from backend.app.commands.verify import show
+    from backend.app.commands.verify import verify as compare
 
     agrees, report = compare(wait)
     show(report, as_json, agrees)
@@ -135,7 +135,7 @@ def fail(sentence: str, code: int) -> None:
 def main(arguments: list[str] | None = None) -> Any:
     """The entry point `citycache`."""
     try:
-        log.configure(settings().log_format, settings().log_level)
+        logs.configure(settings().log_format, settings().log_level)
         group(arguments, prog_name="citycache")
     except (BadSetting, BadDefinition, DatabaseUnfit) as failure:
         fail(str(failure), WRONG)

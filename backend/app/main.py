@@ -13,7 +13,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.telemetry import TelemetryConfig
 from fastapi_offline import FastAPIOffline
 
-from backend.app import db, log, tracing
+from backend.app import db
 from backend.app.api import (
     audit_log,
     caches,
@@ -39,11 +39,12 @@ from backend.app.api.edge.turns import Turns
 from backend.app.api.journal import Journal
 from backend.app.api.limits import Limits, SafeHeaders
 from backend.app.api.metrics import Measured
-from backend.app.dashboard import page
+from backend.app.console import page
 from backend.app.health import watchdog
 from backend.app.observing.observer import Observer
 from backend.app.settings import settings
 from backend.app.startup import end_on_unfit_database, warn_on_default_passwords
+from backend.app.telemetry import logs, tracing
 
 TRACES: Final[TelemetryConfig] = {"metrics": False, "logs": False, "operation_spans": False}  # FastAPI's: only requests
 
@@ -72,7 +73,7 @@ def _v1() -> APIRouter:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     server.take_over()
-    log.configure(settings().log_format, settings().log_level)
+    logs.configure(settings().log_format, settings().log_level)
     warn_on_default_passwords(settings())
     await anyio.to_thread.run_sync(end_on_unfit_database)
     tracing.begin("api")

@@ -10,9 +10,9 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from backend.app.access import addresses
+from backend.app.access.api_keys import Key, all_of, check, find, parse
 from backend.app.database import address
 from backend.app.errors import BadSetting
-from backend.app.keys import Key, all_of, check, find, parse
 from events import tls
 
 SECRET = ("_URL", "_KEY", "_KEYS", "_BACKEND", "_ENDPOINT")  # ends of names whose values no message shows

@@ -15,10 +15,10 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from backend.app.embedded import spawn
-from backend.app.embedded.errors import ServerMissing
-from backend.app.embedded.postgres import Postgres
-from backend.app.embedded.rabbitmq import RabbitMQ
+from backend.embedded import spawn
+from backend.embedded.errors import ServerMissing
+from backend.embedded.postgres import Postgres
+from backend.embedded.rabbitmq import RabbitMQ
 from tests.plain import Plain
 from tests.servers import CAREFREE, migrate
 from tests.system import System

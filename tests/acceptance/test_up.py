@@ -16,8 +16,8 @@ from typing import Any
 import psycopg2
 import pytest
 
-from backend.app.embedded import spawn
-from backend.app.embedded.processes import program
+from backend.embedded import spawn
+from backend.embedded.processes import program
 from tests.waiting import until
 
 PARTS = {"api", "relay", "worker", "beat", "postgres", "rabbitmq"}

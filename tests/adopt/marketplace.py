@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from backend.app.embedded.postgres import find_binaries
+from backend.embedded.postgres import find_binaries
 from tests.plain import Plain, dsn
 from tests.servers import ROOT
 

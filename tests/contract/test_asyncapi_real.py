@@ -10,8 +10,8 @@ import jsonschema
 import pytest
 from sqlalchemy import inspect
 
-from backend.app import consumer
 from backend.app.catalog.models import City, Company, Product
+from backend.app.worker import consumer
 from events import contract
 from events.outbox import SQL, Row
 from events.publisher import Outgoing, messages

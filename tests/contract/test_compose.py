@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from backend.app import pulse
-from backend.app.embedded.erlang import find_server
-from backend.app.embedded.postgres import find_binaries
+from backend.app.health import pulse
 from backend.app.settings import DEFAULT_PASSWORDS, Settings
+from backend.embedded.erlang import find_server
+from backend.embedded.postgres import find_binaries
 from tests.contract import compose_image, compose_spec
 from tests.servers import ROOT
 from tests.system import SCRIPTS

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from backend.app import roles
-from backend.app.broker_rights import RIGHTS
+from backend.app.access import database_roles
+from backend.app.access.broker_rights import RIGHTS
 from backend.app.settings import Settings
 from tests.contract import compose_spec
 from tests.contract.test_compose import LEAST_RIGHTS, PRODUCTION
 
-PASSWORDS = {roles.variable(role): f"password-of-{role}" for role in roles.ROLES}
+PASSWORDS = {database_roles.variable(role): f"password-of-{role}" for role in database_roles.ROLES}
 PROCESSES = {
     "backend": "api", "event-relay": "relay", "celery-worker": "worker", "celery-beat": "beat", "observer": "observer",
 }  # fmt: skip
@@ -37,7 +37,7 @@ def test_every_process_has_an_account_of_its_own() -> None:
             assert account in environment[name], (service, name)
             theirs = compose_spec.load(PRODUCTION)["services"]["backend"]["environment"][name]
             assert re.sub("//.*@", "", environment[name]) == re.sub("//.*@", "", theirs)
-    assert set(PROCESSES.values()) == set(RIGHTS) == set(roles.ROLES) - {"migrate"}
+    assert set(PROCESSES.values()) == set(RIGHTS) == set(database_roles.ROLES) - {"migrate"}
 
 
 def test_only_known_services_and_settings_are_named() -> None:

@@ -21,10 +21,10 @@ import psycopg2
 import pytest
 from psycopg2 import sql
 
-from backend.app.embedded import spawn
-from backend.app.embedded.erlang import find_server
-from backend.app.embedded.postgres import Postgres, find_binaries
-from backend.app.embedded.rabbitmq import RabbitMQ
+from backend.embedded import spawn
+from backend.embedded.erlang import find_server
+from backend.embedded.postgres import Postgres, find_binaries
+from backend.embedded.rabbitmq import RabbitMQ
 from events.topology import POLICIES
 from tests.contract import compose_image, compose_spec
 from tests.contract.test_compose import DEVELOPMENT, ONCE, PRODUCTION, SERVERS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from backend.app import metrics
+from backend.app.telemetry import metrics
 from tests.servers import ROOT
 
 UNITS = ("seconds", "rows", "messages", "bytes")
@@ -13,7 +13,7 @@ UNITS = ("seconds", "rows", "messages", "bytes")
 def test_the_table_of_the_docs_equals_the_code() -> None:
     text = (ROOT / "docs" / "metrics.md").read_text()
     assert text[text.index("| metric |") :].strip() == metrics.table(), (
-        "python -m backend.app.metrics prints the table that docs/metrics.md needs"
+        "python -m backend.app.telemetry.metrics prints the table that docs/metrics.md needs"
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from backend.app import metrics
+from backend.app.telemetry import metrics
 from tests.servers import ROOT
 
 PROMETHEUS = ROOT / "deploy" / "prometheus"

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from backend.app.embedded import spawn
+from backend.embedded import spawn
 from tests.servers import ROOT
 
 DOCUMENTED = [

@@ -7,7 +7,7 @@ from contextlib import closing
 from typing import Final
 
 from events.contract import Event
-from events.log import Log, new_marker
+from events.stream import Log, new_marker
 from tests.plain import Plain
 
 TABLE: Final = """

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from kombu import Connection
 
-from backend.app.embedded import spawn
+from backend.embedded import spawn
 from events import topology
 from events.publisher import LOST
 from tests.faults.proxy import Proxy

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from backend.app.embedded import spawn
+from backend.embedded import spawn
 from tests.servers import ROOT
 from tests.system import SCRIPTS
 

@@ -21,8 +21,8 @@ from typing import Any, Final
 
 from kombu import Connection
 
-from backend.app.embedded.postgres import Postgres
-from backend.app.embedded.rabbitmq import RabbitMQ
+from backend.embedded.postgres import Postgres
+from backend.embedded.rabbitmq import RabbitMQ
 from events import topology
 from events.outbox import LEADER_LOCK
 from tests.background import background

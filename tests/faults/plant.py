@@ -15,8 +15,8 @@ from typing import Any, Final
 
 import psycopg2
 
-from backend.app import pipeline
-from backend.app.embedded import spawn
+from backend.app.health import lag as pipeline
+from backend.embedded import spawn
 from tests import oracle
 from tests.background import background
 from tests.faults.proxy import Proxy

@@ -14,7 +14,7 @@ from typing import Final
 
 from celery.app import base
 
-from backend.app import scheduler
+from backend.app.beat import scheduler
 from tests.acceptance.fast_schedule import app
 
 __all__ = ["app"]

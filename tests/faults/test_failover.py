@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from backend.app import db
-from backend.app.embedded.postgres import Postgres, find_binaries
 from backend.app.errors import DatabaseAway
+from backend.embedded.postgres import Postgres, find_binaries
 from tests import oracle
 from tests.faults.plant import QUIET, Plant
 from tests.integration.test_poolers import connected_to

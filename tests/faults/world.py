@@ -18,10 +18,10 @@ from typing import Final
 
 import psycopg2
 
-from backend.app.embedded import spawn
-from backend.app.embedded.errors import EmbeddedError
-from backend.app.embedded.postgres import Postgres
-from backend.app.embedded.rabbitmq import RabbitMQ
+from backend.embedded import spawn
+from backend.embedded.errors import EmbeddedError
+from backend.embedded.postgres import Postgres
+from backend.embedded.rabbitmq import RabbitMQ
 from events import topology
 from tests.faults.captured import note_captured
 from tests.faults.plant import Plant

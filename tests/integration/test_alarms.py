@@ -9,7 +9,7 @@ from threading import Event
 
 import pytest
 
-from backend.app.embedded.rabbitmq import RabbitMQ
+from backend.embedded.rabbitmq import RabbitMQ
 from tests.faults.length import short_or
 from tests.faults.plant import QUIET, Plant, plant_on
 from tests.plain import Plain

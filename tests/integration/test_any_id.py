@@ -18,7 +18,7 @@ from backend.app.caches.apply import WideHooks, drain_wide
 from backend.app.caches.keys import Cause
 from backend.app.observing import auditor
 from backend.app.observing.auditor import Auditor
-from backend.app.tasks.batch import Batch, apply_batch
+from backend.app.worker.batch import Batch, apply_batch
 from events import contract
 from events.contract import Hint
 from events.outbox import SQL as OUTBOX_SQL

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from backend.app.embedded import spawn
-from backend.app.embedded.postgres import Postgres
+from backend.embedded import spawn
+from backend.embedded.postgres import Postgres
 from tests.integration.api import V1, Words, is_problem
 from tests.servers import ROOT
 from tests.system import System

@@ -12,11 +12,11 @@ import pytest
 from kombu import Connection
 
 from backend.app.caches.patch import LOCK_CLASS
-from backend.app.consumer import SUSPECT_DELIVERIES
-from backend.app.embedded import spawn
-from backend.app.embedded.rabbitmq import RabbitMQ
 from backend.app.worker import attempts
 from backend.app.worker.attempts import Suspect
+from backend.app.worker.consumer import SUSPECT_DELIVERIES
+from backend.embedded import spawn
+from backend.embedded.rabbitmq import RabbitMQ
 from events import contract, topology
 from tests.faults.plant import QUIET, Plant, plant_on
 from tests.plain import Plain

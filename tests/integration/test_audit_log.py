@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from backend.app import audit, db
+from backend.app import db
+from backend.app.access import audit_log
 from backend.app.ledger import retention
 from backend.app.settings import settings
 from tests.integration.api import V1, Client, client, is_problem
@@ -167,14 +168,14 @@ def test_without_keys_failures_are_counted_and_each_change_is_written_down(
 def test_nothing_is_lost_while_the_database_is_away(
     locked: Client, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write, away = audit.write, [True]
+    write, away = audit_log.write, [True]
 
     def broken(entries: Any) -> None:
         if away[0]:
             raise db.DatabaseAway
         write(entries)
 
-    monkeypatch.setattr(audit, "write", broken)
+    monkeypatch.setattr(audit_log, "write", broken)
     is_problem(locked.delete(f"{V1}/cities/1", headers=as_("operate")), 404)
     away[0] = False
 
@@ -188,7 +189,7 @@ def test_what_the_table_never_took_is_in_the_log(
         raise db.DatabaseAway
 
     with opened(monkeypatch, API_KEYS=API_KEYS) as api:
-        monkeypatch.setattr(audit, "write", broken)
+        monkeypatch.setattr(audit_log, "write", broken)
         api.delete(f"{V1}/cities/7", headers=as_("operate"))
 
     lost = next(line for line in capsys.readouterr().err.splitlines() if "audit: an entry" in line)

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backend.app import celery_app
-from backend.app.embedded import inprocess
-from backend.app.scheduler import LedgerScheduler, due_instant
-from backend.app.tasks import ledger, refresh
+from backend.app.beat.scheduler import LedgerScheduler, due_instant
+from backend.app.ledger import ledger
+from backend.app.tasks import refresh
+from backend.embedded import inprocess
 from tests.plain import Plain
 
 DOCUMENTED = {
@@ -125,7 +126,7 @@ def test_a_beat_that_was_suspended_does_not_run_again_what_another_one_has(
         def now(cls, tz: Any = None) -> Any:
             return at(10, 20)
 
-    monkeypatch.setattr("backend.app.scheduler.datetime", Late)
+    monkeypatch.setattr("backend.app.beat.scheduler.datetime", Late)
     beat.apply_entry(entry)
 
     assert queued == []

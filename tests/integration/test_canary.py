@@ -11,10 +11,11 @@ from uuid import uuid4
 
 import pytest
 
-from backend.app import broker, db
-from backend.app.embedded import spawn
+from backend.app import db
+from backend.app.health import inspector
 from backend.app.observing import canary
-from backend.app.tasks.batch import Batch, apply_batch
+from backend.app.worker.batch import Batch, apply_batch
+from backend.embedded import spawn
 from events import contract
 from events.contract import Hint
 from tests.background import background
@@ -81,7 +82,9 @@ def test_does_not_fly_while_a_worker_of_an_earlier_release_is_there(plant: Plant
     try:
         plant.started(["relay", "api"])
         with plant.sql() as sql:
-            plant.wait_until(lambda: broker.waiting(plant.broker).knows_canaries is False, 30, "the old worker answers")
+            plant.wait_until(
+                lambda: inspector.waiting(plant.broker).knows_canaries is False, 30, "the old worker answers"
+            )
             seen = sql.one("SELECT count(*) FROM observations")
             plant.wait_until(lambda: sql.one("SELECT count(*) FROM observations") >= seen + 2, 30, "it is observed")
             assert sql.one("SELECT count(*) FROM canaries") == 0

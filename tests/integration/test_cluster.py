@@ -10,9 +10,9 @@ from contextlib import ExitStack, closing, contextmanager
 
 import pytest
 
-from backend.app.embedded import spawn
-from backend.app.embedded.rabbitmq import RabbitMQ
-from events import log, topology
+from backend.embedded import spawn
+from backend.embedded.rabbitmq import RabbitMQ
+from events import stream, topology
 from events.errors import BrokerGone
 from tests.faults.captured import captured, logged, note_captured
 from tests.faults.plant import QUIET, Plant
@@ -101,18 +101,18 @@ def add_replica(node: RabbitMQ, of: RabbitMQ) -> None:
 
 def test_the_log_is_read_from_the_node_that_has_it(plant: Plant, nodes: list[RabbitMQ]):
     with without_replica(nodes[2], of=nodes[0]) as bare:
-        with closing(log.Log(f"{bare.url};{nodes[0].url}")) as source:
+        with closing(stream.Log(f"{bare.url};{nodes[0].url}")) as source:
             assert source.beginning().offset == 0
         with pytest.raises(BrokerGone, match=r"no node of the broker gives the log: .* replica"):
-            log.Log(bare.url)
+            stream.Log(bare.url)
 
 
 def test_the_log_waits_for_a_node_that_has_just_started(
     plant: Plant, nodes: list[RabbitMQ], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(log, "REPLICA_SECONDS", 60)
+    monkeypatch.setattr(stream, "REPLICA_SECONDS", 60)
     with without_replica(nodes[2], of=nodes[0]) as bare, ThreadPoolExecutor() as threads:
-        source = threads.submit(log.Log, bare.url)
+        source = threads.submit(stream.Log, bare.url)
         with pytest.raises(TimeoutError):
             source.result(1)
         add_replica(bare, of=nodes[0])

@@ -14,10 +14,10 @@ from typing import Any
 import httpx2
 import pytest
 
-from backend.app.dashboard import audience, cities, page
-from backend.app.embedded.postgres import Postgres
-from backend.app.latency import BOUNDS
+from backend.app.console import audience, cities, page
 from backend.app.settings import settings
+from backend.app.telemetry.latency import BOUNDS
+from backend.embedded.postgres import Postgres
 from tests.catalogs import small
 from tests.integration.api import V1, Client, is_problem, patch_all
 from tests.integration.test_api_away import NO_BROKER, NO_DATABASE, api_on, stopped
@@ -300,10 +300,10 @@ class TestPage:
         assert said - known == set()
 
     def test_has_words_for_every_reason_and_state(self) -> None:
-        from backend.app.dashboard.state import TASKS
-        from backend.app.dashboard.stations import SENTENCES
-        from backend.app.dead_letters import KINDS
-        from backend.app.tasks.runs import STATES, TRIGGERS
+        from backend.app.console.state import TASKS
+        from backend.app.console.stations import SENTENCES
+        from backend.app.dead_letters.letters import KINDS
+        from backend.app.ledger.tables import STATES, TRIGGERS
 
         words = (STATIC / "words.js").read_text(encoding="utf-8")
         wanted = [

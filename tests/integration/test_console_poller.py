@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from backend.app.dashboard import audience, cities, poller, state
-from backend.app.dashboard.poller import Poller
-from backend.app.dashboard.question import Question
-from backend.app.dashboard.readings import BrokerReader
+from backend.app.console import audience, cities, poller, state
+from backend.app.console.poller import Poller
+from backend.app.console.question import Question
+from backend.app.console.readings import BrokerReader
 from backend.app.errors import DatabaseAway
 from backend.app.settings import settings
 from events import publisher

@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from backend.app.api.probe import Answer
-from backend.app.dashboard.readings import Carried, Stored
-from backend.app.dashboard.state import Canary
-from backend.app.dashboard.stations import SENTENCES, Look, Station, culprit, judge
-from backend.app.dashboard.trend import Rates, Trend
+from backend.app.console.readings import Carried, Stored
+from backend.app.console.state import Canary
+from backend.app.console.stations import SENTENCES, Look, Station, culprit, judge
+from backend.app.console.trend import Rates, Trend
 
 STORED = Stored(
     last_id=100, first_waiting=101, outbox_rows=0, outbox_seconds=None, relay_leads=True, wide_companies=0,

@@ -10,11 +10,10 @@ from typing import Any
 
 import pytest
 
-from backend.app import consumer
 from backend.app import settings as own
 from backend.app.celery_app import app
-from backend.app.consumer import SUSPECT_DELIVERIES, EventConsumer, read
-from backend.app.worker import starting
+from backend.app.worker import consumer, starting
+from backend.app.worker.consumer import SUSPECT_DELIVERIES, EventConsumer, read
 from events import contract
 
 TIME = "2026-11-24T10:00:00.000000Z"

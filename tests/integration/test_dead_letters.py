@@ -13,8 +13,8 @@ import amqp
 import pytest
 from kombu import Connection
 
-from backend.app import broker
-from backend.app.consumer import read_parts
+from backend.app.health import inspector as broker
+from backend.app.worker.consumer import read_parts
 from events import contract, foreign, topology
 from tests.faults.plant import Plant, plant_on
 from tests.plain import Plain

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from backend.app.api.edge import protocol
-from backend.app.embedded import spawn
+from backend.embedded import spawn
 from tests.servers import ROOT
 from tests.system import SCRIPTS
 from tests.waiting import until

@@ -13,11 +13,11 @@ import amqp
 import psycopg2
 import pytest
 
-from backend.app.embedded import spawn
-from backend.app.embedded.errors import StartFailed
-from backend.app.embedded.identity import user_namespaces_work
-from backend.app.embedded.postgres import Postgres
-from backend.app.embedded.rabbitmq import RabbitMQ
+from backend.embedded import spawn
+from backend.embedded.errors import StartFailed
+from backend.embedded.identity import user_namespaces_work
+from backend.embedded.postgres import Postgres
+from backend.embedded.rabbitmq import RabbitMQ
 from events.topology import POLICIES
 from tests.servers import CAREFREE, ROOT, Databases, Vhosts
 from tests.waiting import until
@@ -76,7 +76,7 @@ class TestPostgres:
         pid, *_ = run_and_die(
             tmp_path / "pg",
             """
-            from backend.app.embedded.postgres import Postgres
+            from backend.embedded.postgres import Postgres
             server = Postgres(place); server.start(); print(server.pid)
             """,
         )
@@ -162,8 +162,8 @@ class TestRabbitMQ:
         pids = run_and_die(
             tmp_path / "mq",
             """
-            from backend.app.embedded import spawn
-            from backend.app.embedded.rabbitmq import RabbitMQ
+            from backend.embedded import spawn
+            from backend.embedded.rabbitmq import RabbitMQ
             node = RabbitMQ(place); node.start()
             print(node.pid, node.port_mapper.pid, *spawn.descendants(node.pid))
             """,

@@ -17,9 +17,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from backend.app import db
-from backend.app.catalog.command import import_command
-from backend.app.catalog.feed import BadLine, Imported, Interrupted, import_feed
-from backend.app.embedded.postgres import Postgres
+from backend.app.catalog.feed.importing import BadLine, Imported, Interrupted, import_feed
+from backend.app.commands.importing import import_command
+from backend.embedded.postgres import Postgres
 from tests.plain import Plain
 
 TECHCONF = Path(__file__).parents[1] / "data" / "techconf"

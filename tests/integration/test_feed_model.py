@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backend.app.catalog.feed import BadLine, import_feed
+from backend.app.catalog.feed.importing import BadLine, import_feed
 from tests.plain import Plain
 
 Line = dict[str, Any]

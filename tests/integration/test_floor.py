@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from backend.app import relaying
+from backend.app.relay import process
 from events.outbox import Outbox, Row
 from events.relay import run_once
 from tests.plain import Plain
@@ -50,7 +50,7 @@ def resets() -> list[str]:
 def outbox(plain: Plain, resets: list[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Outbox]:
     """One that raises its floor at each claim, and looks below it as often as it always does."""
     monkeypatch.setattr("events.floor.RAISE_SECONDS", 0.0)
-    outbox = Outbox(relaying.connection(), lambda: resets.append("reset"))
+    outbox = Outbox(process.connection(), lambda: resets.append("reset"))
     yield outbox
     outbox.close()
 

@@ -13,7 +13,7 @@ from urllib.error import HTTPError
 import amqp
 import pytest
 
-from backend.app.embedded.rabbitmq import RabbitMQ
+from backend.embedded.rabbitmq import RabbitMQ
 from events.publisher import connect
 from tests.faults.plant import Plant, plant_on
 from tests.faults.proxy import Proxy

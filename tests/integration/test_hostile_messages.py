@@ -14,7 +14,7 @@ from celery import Celery
 
 from backend.app.worker import questions
 from events import topology
-from events.log import Log, new_marker
+from events.stream import Log, new_marker
 from tests.faults.plant import Plant, plant_on
 from tests.hostile.messages import COMMANDS, CONTROL, QUEUES, Message, is_wrong, messages, publish
 from tests.plain import Plain

@@ -11,8 +11,8 @@ import pytest
 from backend.app import db, settings
 from backend.app.caches.patch import LOCK_CLASS
 from backend.app.errors import EveryKeyFails, LanesHeld
-from backend.app.tasks.batch import Batch, apply_batch
 from backend.app.worker import patching
+from backend.app.worker.batch import Batch, apply_batch
 from backend.app.worker.breaker import breaker
 from events.contract import Hint
 from tests import oracle

@@ -10,8 +10,8 @@ from uuid import uuid4
 import pytest
 
 from backend.app.catalog import removal
+from backend.app.ledger import ledger
 from backend.app.ledger.lifeline import GONE, Lifeline
-from backend.app.tasks import ledger
 from tests import catalogs
 from tests.integration.api import V1, Client
 from tests.plain import Plain

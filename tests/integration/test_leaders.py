@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from backend.app.broker import depths
-from backend.app.embedded import spawn
+from backend.app.health.inspector import depths
+from backend.embedded import spawn
 from events import topology
 from events.outbox import LEADER_LOCK
 from tests.faults.captured import logged

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from backend.app import db
 from backend.app.errors import BeingQueued
-from backend.app.tasks import ledger
-from backend.app.tasks.runs import FINAL, STATES, TRIGGERS
+from backend.app.ledger import ledger
+from backend.app.ledger.tables import FINAL, STATES, TRIGGERS
 from tests.plain import Plain
 
 TASK = "refresh_all_caches"

@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from backend.app import db, dead_letters, requeue, settings
-from backend.app.dead_letters import CUT, DeadLetter, unreadable
+from backend.app import db, settings
+from backend.app.dead_letters import letters as dead_letters
+from backend.app.dead_letters import requeue
+from backend.app.dead_letters.letters import CUT, DeadLetter, unreadable
+from backend.app.dead_letters.requeue import Chosen
 from backend.app.errors import BrokerAway
-from backend.app.requeue import Chosen
 from events.contract import Hint
 from events.errors import Malformed, UnknownType
 from tests import oracle

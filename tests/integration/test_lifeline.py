@@ -15,8 +15,9 @@ from backend.app.caches import reconcile
 from backend.app.caches.keys import Cause, Keys
 from backend.app.caches.patch import LOCK_CLASS, patch
 from backend.app.celery_app import app
+from backend.app.ledger import ledger
 from backend.app.ledger.lifeline import GONE, Lifeline
-from backend.app.tasks import ledger, rescue
+from backend.app.tasks import rescue
 from backend.app.tasks.events import apply_wide_patches
 from events.topology import MAINTENANCE
 from tests import catalogs, oracle

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from backend.app.embedded import spawn
+from backend.embedded import spawn
 from tests.plain import Plain
 from tests.scraping import scrape, value
 from tests.system import System

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from backend.app.embedded import processes, spawn
-from backend.app.embedded.processes import Child, StopRequested, Supervisor, stop_signals
+from backend.embedded import processes, spawn
+from backend.embedded.processes import Child, StopRequested, Supervisor, stop_signals
 from tests.servers import ROOT
 from tests.waiting import until
 
@@ -147,7 +147,7 @@ def test_children_end_when_their_owner_is_killed(tmp_path: Path):
     code = (
         "import os, sys, pathlib\n"
         "from tests.waiting import until\n"
-        "from backend.app.embedded.processes import Child, Supervisor\n"
+        "from backend.embedded.processes import Child, Supervisor\n"
         f"part = Child('part', [sys.executable, '-c', {WAITS!r}], log=pathlib.Path(sys.argv[1]) / 'log')\n"
         "Supervisor().start(part)\n"
         "until(lambda: 'ready' in part.log.read_text())\n"

@@ -14,8 +14,8 @@ from backend.app import settings as own
 from backend.app.caches import diff, reconcile
 from backend.app.caches.keys import Cause, Keys
 from backend.app.caches.patch import patch
-from backend.app.embedded.postgres import Postgres
-from backend.app.tasks import ledger
+from backend.app.ledger import ledger
+from backend.embedded.postgres import Postgres
 from tests import catalogs, oracle
 from tests.plain import Plain
 from tests.waiting import until

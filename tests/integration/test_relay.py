@@ -12,7 +12,7 @@ from typing import Any
 import psycopg2
 import pytest
 
-from backend.app import relaying
+from backend.app.relay import process
 from events.errors import BrokerGone, EventError, LeaderLost
 from events.outbox import SQL, Lag, Outbox, Row
 from events.relay import Pace, Relay, Relayed, Watcher, run_once
@@ -52,7 +52,7 @@ def plain(database: str, configured_database: None) -> Iterator[Plain]:
 
 @pytest.fixture
 def outbox(plain: Plain) -> Iterator[Outbox]:
-    outbox = Outbox(relaying.connection())
+    outbox = Outbox(process.connection())
     yield outbox
     outbox.close()
 
@@ -219,7 +219,7 @@ def test_lag_of_many_rows_follows_from_their_ids_without_counting_them(plain: Pl
 
 
 def test_one_leads_and_the_next_one_only_when_it_is_gone(outbox: Outbox) -> None:
-    second = Outbox(relaying.connection())
+    second = Outbox(process.connection())
 
     assert outbox.lead()
     assert not second.lead()
@@ -260,7 +260,7 @@ class Seen(Watcher):
 class Running:
     """A relay in a thread."""
 
-    def __init__(self, deliverer: Callable[[Outbox], Any], connect: Callable[[], Any] = relaying.connection) -> None:
+    def __init__(self, deliverer: Callable[[Outbox], Any], connect: Callable[[], Any] = process.connection) -> None:
         self.seen = Seen()
         self.relay = Relay(connect, deliverer, PACE, away=(psycopg2.OperationalError,), watcher=self.seen)
         self._thread = threading.Thread(target=self.relay.run)

@@ -18,11 +18,11 @@ import amqp
 import pytest
 from kombu import Connection, Queue
 
-from backend.app.embedded import spawn
-from backend.app.embedded.postgres import find_binaries
 from backend.app.errors import Unprocessable
 from backend.app.settings import settings
 from backend.app.tasks import replay as tasks
+from backend.embedded import spawn
+from backend.embedded.postgres import find_binaries
 from events import contract, topology
 from events.errors import LogTooShort
 from events.outbox import Row
@@ -193,7 +193,7 @@ def fill_log(plant: Plant, sql: Plain) -> None:
 def slow_replay(log: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
     """`citycache replay`, less than 100 messages a second."""
     code = (
-        "import time; from events.log import Log; wait = Log._await\n"
+        "import time; from events.stream import Log; wait = Log._await\n"
         "def slowly(*given): time.sleep(0.01); wait(*given)\n"
         "Log._await = slowly\n"
         "from backend.app.cli import main; main(['replay', '--json'])"

@@ -18,9 +18,9 @@ import psycopg2
 import psycopg2.errors
 import pytest
 
-from backend.app import roles
-from backend.app.broker_rights import RIGHTS
-from backend.app.embedded.postgres import Postgres
+from backend.app.access import database_roles
+from backend.app.access.broker_rights import RIGHTS
+from backend.embedded.postgres import Postgres
 from events import topology
 from events.publisher import connect
 from tests import oracle
@@ -29,7 +29,7 @@ from tests.servers import ROOT, Vhosts, migrate
 from tests.system import SCRIPTS, System
 from tests.waiting import until
 
-PASSWORDS = {role: f"{role}-Pa55word/with@signs" for role in roles.ROLES}
+PASSWORDS = {role: f"{role}-Pa55word/with@signs" for role in database_roles.ROLES}
 ALL = ("api", "relay", "worker", "beat", "observer")
 
 
@@ -37,7 +37,8 @@ def with_roles(url: str) -> str:
     """Run the command as an operator would; what it printed."""
     done = subprocess.run(
         [str(SCRIPTS / "citycache"), "migrate", "--roles"],
-        env={**os.environ, "DATABASE_URL": url} | {roles.variable(role): PASSWORDS[role] for role in roles.ROLES},
+        env={**os.environ, "DATABASE_URL": url}
+        | {database_roles.variable(role): PASSWORDS[role] for role in database_roles.ROLES},
         cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -51,7 +52,7 @@ def with_users(broker: str, vhosts: Vhosts) -> None:
         [sys.executable, "deploy/broker_policies.py"],
         env={**os.environ, "PYTHONPATH": str(ROOT), "CELERY_BROKER_URL": broker}
         | {"RABBITMQ_MANAGEMENT_URL": f"http://127.0.0.1:{vhosts.node.management_port}"}
-        | {roles.variable(role): PASSWORDS[role] for role in roles.ROLES},
+        | {database_roles.variable(role): PASSWORDS[role] for role in database_roles.ROLES},
         cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -273,7 +274,7 @@ def test_a_search_path_of_the_writers_own_redirects_no_event(url: str) -> None:
 
 
 def test_every_table_is_named_among_the_rights(url: str) -> None:
-    text = Path(roles.__file__).with_suffix(".sql").read_text()
+    text = Path(database_roles.__file__).with_suffix(".sql").read_text()
     with Plain(url) as plain:
         names = plain.column(
             "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'v')"

@@ -15,7 +15,7 @@ from urllib.parse import quote
 import psycopg2.extensions
 import pytest
 
-from backend.app.embedded import spawn
+from backend.embedded import spawn
 from tests.plain import Plain, dsn
 from tests.servers import ROOT, Databases, Vhosts
 from tests.system import EVERYTHING, SCRIPTS, System

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from backend.app.catalog.feed import import_feed
+from backend.app.catalog.feed.importing import import_feed
 from tests.integration.api import V1, Client
 from tests.plain import Plain
 

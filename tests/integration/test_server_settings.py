@@ -15,8 +15,8 @@ from backend.app import db
 from backend.app.caches import reconcile
 from backend.app.caches.keys import Cause, Keys
 from backend.app.caches.patch import CacheType, patch
+from backend.app.commands.verify import verify
 from backend.app.errors import DatabaseUnfit
-from backend.app.verify import verify
 from tests import catalogs, oracle
 from tests.faults.plant import QUIET, Plant
 from tests.integration.test_poolers import connected_to, runs_everything

@@ -12,11 +12,11 @@ from urllib.error import HTTPError
 
 import pytest
 
-from backend.app import broker
-from backend.app.embedded import spawn
-from backend.app.embedded.postgres import Postgres
-from backend.app.embedded.rabbitmq import RabbitMQ
+from backend.app.health import inspector as broker
 from backend.app.health.judge import Stage
+from backend.embedded import spawn
+from backend.embedded.postgres import Postgres
+from backend.embedded.rabbitmq import RabbitMQ
 from events import topology
 from events.publisher import connect
 from tests.faults.plant import QUIET, ZERO, Plant, plant_on

@@ -12,10 +12,10 @@ import psycopg2
 import pytest
 
 from backend.app import db
-from backend.app.embedded import spawn
-from backend.app.embedded.rabbitmq import RabbitMQ
 from backend.app.errors import DatabaseAway
 from backend.app.settings import settings
+from backend.embedded import spawn
+from backend.embedded.rabbitmq import RabbitMQ
 from events.errors import BrokerGone
 from events.publisher import connect
 from tests import oracle

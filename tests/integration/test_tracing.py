@@ -171,7 +171,7 @@ def test_a_collector_that_is_away_holds_nothing_up(database: str, broker: str, t
         assert took < 12
 
 
-@pytest.mark.parametrize("module", ["backend.app.main", "backend.app.celery_app", "backend.app.relaying"])
+@pytest.mark.parametrize("module", ["backend.app.main", "backend.app.celery_app", "backend.app.relay.process"])
 def test_without_an_endpoint_the_sdk_is_not_even_imported(module: str) -> None:
     program = f"""
 import sys, {module}

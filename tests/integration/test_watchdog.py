@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from celery import Celery
 
-from backend.app.embedded import spawn
-from backend.app.embedded.processes import Child, Supervisor
 from backend.app.health import watchdog
+from backend.embedded import spawn
+from backend.embedded.processes import Child, Supervisor
 from events import topology
 from tests.faults.plant import QUIET, Plant
 from tests.faults.proxy import Proxy

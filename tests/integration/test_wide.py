@@ -12,7 +12,7 @@ from backend.app import settings
 from backend.app.caches import reconcile
 from backend.app.caches.apply import WideHooks, drain_wide
 from backend.app.caches.keys import Cause
-from backend.app.tasks.batch import Batch, apply_batch
+from backend.app.worker.batch import Batch, apply_batch
 from events.contract import Hint
 from tests import catalogs, oracle
 from tests.plain import Plain

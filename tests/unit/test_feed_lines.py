@@ -7,7 +7,7 @@ import io
 
 import pytest
 
-from backend.app.catalog.feed_lines import Bad, decode, numbered, unpacked
+from backend.app.catalog.feed.lines import Bad, decode, numbered, unpacked
 
 GOOD = b'"op":"create","kind":"city","id":"a"'
 

@@ -12,13 +12,13 @@ from typing import Any, Final
 
 import pytest
 
-from backend.app import log
+from backend.app.access.api_keys import parse
 from backend.app.api import problems
 from backend.app.api.paging import key_of
-from backend.app.catalog.feed_lines import Bad, decode
+from backend.app.catalog.feed.lines import Bad, decode
 from backend.app.errors import Unprocessable
-from backend.app.keys import parse
 from backend.app.settings import settings
+from backend.app.telemetry import logs
 from events import contract
 from events.errors import EventError
 from tests.hostile_patterns import hostile, patterns
@@ -84,7 +84,7 @@ def test_no_pattern_of_the_code_takes_more_than_linear_time(place: str, pattern:
 def test_the_patterns_of_the_code_are_found() -> None:
     found = dict(patterns())
     assert len(found) >= 10
-    assert any(place.startswith("backend/app/log.py") for place in found)
+    assert any(place.startswith("backend/app/telemetry/logs.py") for place in found)
 
 
 def test_a_careless_pattern_would_be_noticed() -> None:
@@ -105,9 +105,9 @@ def of_event(text: str) -> contract.Hint:
 
 
 FUNCTIONS: Final[dict[str, Callable[[str], Any]]] = {
-    "masked": log.masked,
-    "text line": lambda text: log.TextLines().format(record(text)),
-    "json line": lambda text: log.JsonLines().format(record(text)),
+    "masked": logs.masked,
+    "text line": lambda text: logs.TextLines().format(record(text)),
+    "json line": lambda text: logs.JsonLines().format(record(text)),
     "problem": lambda text: problems.problem(404, text, text),
     "hint": of_event,
     "feed line": lambda text: decode(text.encode("utf-8", "replace")),
@@ -128,12 +128,12 @@ def test_no_function_that_sees_foreign_text_takes_more_than_linear_time(name: st
         assert not grows_too_fast(lambda: run(short), lambda: run(long)), word  # noqa: B023
 
 
-@pytest.mark.parametrize("form", [log.TextLines(), log.JsonLines()])
+@pytest.mark.parametrize("form", [logs.TextLines(), logs.JsonLines()])
 def test_a_line_is_cut_and_shows_no_part_of_a_secret(form: logging.Formatter) -> None:
     secret = settings().api_key
-    for before in range(log.LONGEST - len(secret) - 100, log.LONGEST + 10, 7):
+    for before in range(logs.LONGEST - len(secret) - 100, logs.LONGEST + 10, 7):
         told = form.format(record("." * before + secret + "." * 5_000))
-        assert len(told) < 2 * (log.LONGEST + 200)
+        assert len(told) < 2 * (logs.LONGEST + 200)
         assert secret[:8] not in told
     assert "cut: " in told
 
@@ -141,7 +141,7 @@ def test_a_line_is_cut_and_shows_no_part_of_a_secret(form: logging.Formatter) ->
 @pytest.mark.parametrize("end", ["\n", "\r", "\r\n", "\x1b[2J", "\x9b2J", "\ud800"])
 def test_foreign_text_begins_no_line_of_its_own(end: str) -> None:
     text = f"a{end}2026-11-24T08:00:00.123Z ERROR relay: all is lost"
-    for form in (log.TextLines(), log.JsonLines()):
+    for form in (logs.TextLines(), logs.JsonLines()):
         told = form.format(record(text))
         assert not any(line.startswith("2026-11-24T08") for line in told.splitlines())
         assert not any(sign in told for sign in "\r\x1b\x9b")

@@ -6,7 +6,7 @@ import hmac
 
 import pytest
 
-from backend.app import keys
+from backend.app.access import api_keys
 from backend.app.errors import BadSetting
 from backend.app.settings import Settings, settings
 
@@ -19,37 +19,37 @@ THREE = f"grafana:read:{READER}, ci.bot:operate:{OPERATOR},root-1:admin:{ADMIN}"
 
 
 def test_reads_names_roles_and_keys() -> None:
-    found = keys.parse(THREE)
+    found = api_keys.parse(THREE)
 
     assert [(key.name, key.role) for key in found] == [("grafana", "read"), ("ci.bot", "operate"), ("root-1", "admin")]
     for shown, key in zip((READER, OPERATOR, ADMIN), found, strict=True):
-        assert keys.find(shown.encode(), found) is key
-    assert keys.find(b"", found) is None
-    assert keys.find(READER[:-1].encode(), found) is None
+        assert api_keys.find(shown.encode(), found) is key
+    assert api_keys.find(b"", found) is None
+    assert api_keys.find(READER[:-1].encode(), found) is None
 
 
 def test_a_role_may_what_the_lower_ones_may() -> None:
-    reader, operator, admin = keys.parse(THREE)
+    reader, operator, admin = api_keys.parse(THREE)
 
-    assert [admin.allows(role) for role in keys.ROLES] == [True, True, True]
-    assert [operator.allows(role) for role in keys.ROLES] == [True, True, False]
-    assert [reader.allows(role) for role in keys.ROLES] == [True, False, False]
+    assert [admin.allows(role) for role in api_keys.ROLES] == [True, True, True]
+    assert [operator.allows(role) for role in api_keys.ROLES] == [True, True, False]
+    assert [reader.allows(role) for role in api_keys.ROLES] == [True, False, False]
 
 
 def test_api_key_is_an_admin_beside_the_others() -> None:
-    first, *others = keys.all_of("any", THREE)
+    first, *others = api_keys.all_of("any", THREE)
 
     assert (first.name, first.role, len(others)) == ("default", "admin", 3)
 
 
 def test_every_key_is_compared_whichever_fits(monkeypatch: pytest.MonkeyPatch) -> None:
-    found, compared = keys.parse(THREE), []
+    found, compared = api_keys.parse(THREE), []
     compare = hmac.compare_digest
     monkeypatch.setattr(hmac, "compare_digest", lambda one, other: compared.append(len(one)) or compare(one, other))
 
     for shown in (READER, ADMIN, "no key at all"):
         compared.clear()
-        keys.find(shown.encode(), found)
+        api_keys.find(shown.encode(), found)
         assert compared == [32, 32, 32]
 
 

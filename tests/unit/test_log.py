@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from backend.app import log
 from backend.app.settings import settings
+from backend.app.telemetry import logs
 
 
 @pytest.fixture
@@ -38,15 +38,15 @@ def secrets(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     ],
 )
 def test_masks_secrets(secrets: None, text: str, secret: str) -> None:
-    assert secret not in log.masked(text)
-    assert log.MASK in log.masked(text)
+    assert secret not in logs.masked(text)
+    assert logs.MASK in logs.masked(text)
 
 
 @pytest.mark.parametrize(
     "text", ["12 keys patched", "http://localhost:8000/docs", "moved from a@b to c", "postgresql://db/x"]
 )
 def test_leaves_other_text_alone(secrets: None, text: str) -> None:
-    assert log.masked(text) == text
+    assert logs.masked(text) == text
 
 
 def record(message: str, failure: Exception | None = None, **fields: object) -> logging.LogRecord:
@@ -57,13 +57,13 @@ def record(message: str, failure: Exception | None = None, **fields: object) -> 
 
 
 def test_writes_a_sentence_and_its_fields(secrets: None) -> None:
-    line = log.TextLines().format(record("published", rows=3, url="amqp://a:b@c"))
+    line = logs.TextLines().format(record("published", rows=3, url="amqp://a:b@c"))
     assert line.endswith("INFO relay: published rows=3 url=amqp://a:***@c")
 
 
 def test_writes_one_json_object_a_line(secrets: None) -> None:
     failure = ValueError("line one\nline two with k3y-of-the-api")
-    line = log.JsonLines().format(record("published", failure, rows=3, subject="ü"))
+    line = logs.JsonLines().format(record("published", failure, rows=3, subject="ü"))
     entry = json.loads(line)
     assert "\n" not in line
     assert (entry["level"], entry["logger"], entry["message"], entry["rows"]) == ("INFO", "relay", "published", 3)

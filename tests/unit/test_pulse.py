@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from backend.app import pulse
+from backend.app.health import pulse
 from tests.servers import ROOT
 
 
@@ -24,7 +24,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def check(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "backend.app.pulse", *arguments],
+        [sys.executable, "-m", "backend.app.health.pulse", *arguments],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -87,7 +87,10 @@ def test_a_sign_that_cannot_be_given_does_not_end_the_work(file: Path, monkeypat
 
 
 def test_the_check_imports_nothing_heavy() -> None:
-    code = "import sys, backend.app.pulse; print(*(sys.modules.keys() & {'celery', 'pydantic', 'sqlalchemy', 'kombu'}))"
+    code = (
+        "import sys, backend.app.health.pulse;"
+        " print(*(sys.modules.keys() & {'celery', 'pydantic', 'sqlalchemy', 'kombu'}))"
+    )
 
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=30, check=True

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from backend.app.access.audit_log import Entry
 from backend.app.api.sampling import HOUR_SECONDS, MOST_OF_ALL, MOST_OF_ONE, WINDOW_SECONDS, Sampling
-from backend.app.audit import Entry
 
 
 def refusal(address: str, detail: str = "the API key is wrong") -> Entry:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import Query, Request, Response
 from pydantic import BaseModel, Field
 
-from backend.app import audit
+from backend.app.access import audit_log
 from backend.app.api import database
 from backend.app.api.paging import BIGINT_MAX
 from backend.app.api.problems import documented
@@ -52,7 +52,7 @@ def list_audit_log(
 ) -> Any:
     """Who did what, newest first; `name` is that of a key. Needs the role admin."""
     database.prepare()
-    found = audit.listed(limit + 1, before, name)
+    found = audit_log.listed(limit + 1, before, name)
     following = None
     if len(found) > limit:
         url = request.url.include_query_params(before=found[limit - 1]["id"], limit=limit)

@@ -13,13 +13,13 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
-from backend.app import dead_letters
 from backend.app.api import database
 from backend.app.api.problems import documented, problem
 from backend.app.api.security import GUARDED, caller_of, needs
 from backend.app.api.security import router as guarded_router
-from backend.app.dashboard import audience, cities, state
-from backend.app.dashboard.poller import Poller
+from backend.app.console import audience, cities, state
+from backend.app.console.poller import Poller
+from backend.app.dead_letters import letters as dead_letters
 
 router = APIRouter(responses=documented(503))
 console = APIRouter(prefix="/console", tags=["console"])

@@ -10,8 +10,9 @@ from typing import Annotated, Final
 from fastapi import Depends, Request
 from sqlalchemy import Connection
 
-from backend.app import db, tracing
+from backend.app import db
 from backend.app.api import deadline
+from backend.app.telemetry import tracing
 
 STATEMENT_MS: Final = 1_500  # the server gives up before the deadline of the request
 THREADS: Final = 20  # at most as many requests in threads as connections

@@ -9,14 +9,14 @@ from uuid import UUID
 from fastapi import Query, Request, Response
 from pydantic import BaseModel, Field, model_validator
 
-from backend.app import dead_letters
 from backend.app.api import database
 from backend.app.api.paging import BIGINT_MAX
 from backend.app.api.problems import documented
 from backend.app.api.security import GUARDED, needs
 from backend.app.api.security import router as guarded_router
 from backend.app.api.values import Body, Reference
-from backend.app.requeue import Chosen, requeue
+from backend.app.dead_letters import letters
+from backend.app.dead_letters.requeue import Chosen, requeue
 
 router = guarded_router(
     prefix="/events/dead-letters",
@@ -93,7 +93,7 @@ def list_dead_letters(
 ) -> Any:
     """Dead letters with payload, reason, key and time, newest first."""
     database.prepare()
-    found = dead_letters.listed(state, kind, reason, group, limit + 1, before)
+    found = letters.listed(state, kind, reason, group, limit + 1, before)
     following = None
     if len(found) > limit:
         url = request.url.include_query_params(before=found[limit - 1]["id"], limit=limit)

@@ -16,11 +16,12 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import Final
 
-from backend.app import audit, metrics
+from backend.app.access import audit_log
+from backend.app.access.audit_log import Entry
 from backend.app.api import database, deadline
 from backend.app.api.sampling import Sampling
-from backend.app.audit import Entry
-from backend.app.log import masked
+from backend.app.telemetry import metrics
+from backend.app.telemetry.logs import masked
 
 log = logging.getLogger(__name__)
 PATIENCE_SECONDS: Final = 0.4  # of one request
@@ -99,7 +100,7 @@ class Journal:
     def _written(self, entries: list[Entry]) -> bool:
         try:
             database.prepare()
-            audit.write(entries)
+            audit_log.write(entries)
         except Exception as failure:  # whatever a driver raises: the entries must not be lost with this thread
             log.warning("the audit log waits: %s", failure)
             time.sleep(PAUSE_SECONDS)

@@ -12,10 +12,10 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from backend.app import metrics
 from backend.app.api.problems import documented, problem
 from backend.app.api.security import caller_of
 from backend.app.settings import settings
+from backend.app.telemetry import metrics
 
 LARGEST_BODY: Final = 2**20  # bytes
 BURST_SECONDS: Final = 2.0  # of the rate may come at once

@@ -10,11 +10,12 @@ from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, 
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from backend.app import broker, metrics
 from backend.app.api import database, stats
 from backend.app.api.probe import Answer, Shared, ask_all
+from backend.app.health import inspector
 from backend.app.observing import readings
 from backend.app.settings import settings
+from backend.app.telemetry import metrics
 
 SECONDS: Final = 1.0  # that an answer is kept for whoever asks next
 Number = readings.Number
@@ -25,7 +26,7 @@ ALL_IN_ONE: Final = (*EVERY_PROCESS, metrics.RELAY, metrics.WORKER)
 async def _exposition() -> tuple[bytes, int, None, str]:
     """Body, status, headers and media type."""
     answers: dict[str, Any] = await ask_all(
-        outbox=stats.outbox, runs=stats.counts, queues=broker.depths, database=_readings, answers=_database_answers
+        outbox=stats.outbox, runs=stats.counts, queues=inspector.depths, database=_readings, answers=_database_answers
     )
     pipeline = CollectorRegistry()
     pipeline.register(Pipeline([*_up(answers), *_flow(answers), *(answers["database"].value or [])]))

@@ -27,7 +27,7 @@ from backend.app import db
 from backend.app.api.edge import methods
 from backend.app.catalog.rows import UnknownParent
 from backend.app.errors import Away, BadSetting, CitycacheError, Conflict, NotFound, Refused, Unprocessable
-from backend.app.log import masked
+from backend.app.telemetry.logs import masked
 from events.errors import EventError
 
 log = logging.getLogger(__name__)

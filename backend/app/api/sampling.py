@@ -8,8 +8,8 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Final
 
+from backend.app.access.audit_log import Entry
 from backend.app.api.edge.shares import network
-from backend.app.audit import Entry
 
 WINDOW_SECONDS: Final = 60.0  # in which entries of one kind are one entry, and its count
 HOUR_SECONDS: Final = 3600.0

@@ -20,15 +20,16 @@ from fastapi.security import APIKeyHeader, HTTPBearer
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import Message, Receive, Scope, Send
 
-from backend.app import keys, metrics
+from backend.app.access import api_keys
+from backend.app.access.api_keys import Role
+from backend.app.access.audit_log import Entry
 from backend.app.api.edge.shares import network
 from backend.app.api.journal import Journal
 from backend.app.api.problems import documented, problem
-from backend.app.audit import Entry
 from backend.app.catalog import definition
 from backend.app.errors import Refused
-from backend.app.keys import Role
 from backend.app.settings import settings
+from backend.app.telemetry import metrics
 
 READING: Final = frozenset({"GET", "HEAD"})
 CHALLENGE: Final = {"WWW-Authenticate": 'Bearer realm="citycache"'}
@@ -86,7 +87,7 @@ def caller_of(scope: Scope) -> Caller:
     if "citycache.caller" not in scope:
         headers = Headers(scope=scope)
         shown, origin = _shown(headers), headers.get("origin")
-        key = keys.find(shown, settings().keys) if shown else None
+        key = api_keys.find(shown, settings().keys) if shown else None
         address = scope["client"][0] if scope.get("client") else None
         scope["citycache.caller"] = Caller(
             key.name if key else None, key.role if key else None, address, bool(shown),
@@ -136,7 +137,7 @@ def router(**options: Any) -> APIRouter:
 
 def _role_of(dependencies: Sequence[Any]) -> Role | None:
     named = [name for one in dependencies if isinstance(one, SecurityParameter) for name in one.scopes or ()]
-    return max((role for role in keys.ROLES if role in named), key=keys.ROLES.index, default=None)
+    return max((role for role in api_keys.ROLES if role in named), key=api_keys.ROLES.index, default=None)
 
 
 def refused(caller: Caller, role: Role) -> Refusal | None:
@@ -150,7 +151,7 @@ def refused(caller: Caller, role: Role) -> Refusal | None:
         return Refusal(401, "key", "this needs an API key, as X-API-Key or as Authorization: Bearer")
     if caller.role is None:
         return Refusal(401, "key", "the API key is wrong")
-    if keys.ROLES.index(caller.role) < keys.ROLES.index(role):
+    if api_keys.ROLES.index(caller.role) < api_keys.ROLES.index(role):
         return Refusal(403, "role", f"this needs the role {role}; the key {caller.name!r} has the role {caller.role}")
     return None
 

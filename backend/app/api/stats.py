@@ -7,11 +7,12 @@ from typing import Any, Final
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from backend.app import broker, pipeline
 from backend.app.api import database
 from backend.app.api.probe import Remembered, ask_all
 from backend.app.errors import Away
-from backend.app.tasks import ledger
+from backend.app.health import inspector
+from backend.app.health import lag as pipeline
+from backend.app.ledger import ledger
 from events.outbox import SQL as OUTBOX_SQL
 
 router = APIRouter(prefix="/celery", tags=["tasks"])
@@ -76,7 +77,7 @@ _workers: Final = Remembered(workers, REMEMBER_SECONDS)
 async def get_stats() -> Any:
     """Workers, queues with their depths, counts per task, lag; always 200, and within 2 s."""
     answers: dict[str, Any] = await ask_all(
-        workers=_workers, queues=broker.depths, tasks=counts, lag=lag, outbox=outbox
+        workers=_workers, queues=inspector.depths, tasks=counts, lag=lag, outbox=outbox
     )
     partly = answers.pop("outbox").value or pipeline.Lag(None, None, None)
     return {

@@ -17,7 +17,7 @@ from backend.app.api.security import GUARDED, needs
 from backend.app.api.security import router as guarded_router
 from backend.app.api.values import Body, FilterText
 from backend.app.errors import NotFound
-from backend.app.tasks import ledger
+from backend.app.ledger import ledger
 
 router = guarded_router(prefix="/celery/tasks", tags=["tasks"], responses=documented(422, 503))
 

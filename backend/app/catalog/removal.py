@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Table
 from backend.app import db
 from backend.app.catalog.rows import CITIES, COMPANIES, NOUNS, find
 from backend.app.errors import Away
-from backend.app.tasks import ledger
+from backend.app.ledger import ledger
 from events.sql_files import statements
 
 log = logging.getLogger(__name__)

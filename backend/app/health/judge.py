@@ -14,11 +14,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 
 from backend.app.beat.schedule import ENTRIES
-from backend.app.broker import Waiting
+from backend.app.beat.scheduler import due_instant
+from backend.app.health.inspector import Waiting
 from backend.app.health.kinds import KINDS, PARTS
 from backend.app.health.schema import needed
 from backend.app.health.signs import Signs, Stored
-from backend.app.scheduler import due_instant
 from backend.app.settings import settings
 
 State = Literal["well", "bad", "unknown"]

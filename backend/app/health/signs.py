@@ -10,12 +10,14 @@ from typing import Any, Final, Generic, TypeVar
 
 from sqlalchemy import Connection
 
-from backend.app import broker, db, latency
+from backend.app import db
 from backend.app.beat.schedule import ENTRIES
 from backend.app.catalog.completeness import Gaps, gaps
 from backend.app.errors import Away, CitycacheError
+from backend.app.health import inspector
 from backend.app.health.schema import needed
 from backend.app.settings import settings
+from backend.app.telemetry import latency
 from events.outbox import LEADER_LOCK
 from events.sql_files import statements
 
@@ -70,7 +72,7 @@ class Signs:
     """One look; `carried` has neither value nor failure where there is no broker."""
 
     stored: Told[Stored]
-    carried: Told[broker.Waiting]
+    carried: Told[inspector.Waiting]
 
 
 class Looker:
@@ -82,7 +84,7 @@ class Looker:
     def look(self) -> Signs:
         """One look, in about LOOK_SECONDS at most; never raises because a server is away."""
         asked = self._threads.submit(stored)
-        answers = Told[broker.Waiting]() if settings().in_process else _told(self._threads.submit(carried))
+        answers = Told[inspector.Waiting]() if settings().in_process else _told(self._threads.submit(carried))
         return Signs(_told(asked), answers)
 
 
@@ -113,9 +115,9 @@ def stored() -> Stored:
     return Stored(version=version, p99_ms=latency.percentile(counts, 0.99), scheduled=runs, gaps=found, **row)
 
 
-def carried() -> broker.Waiting:
+def carried() -> inspector.Waiting:
     """Ask the broker and the workers behind it. Raises BrokerAway."""
-    return broker.waiting(reply_seconds=REPLY_SECONDS, connected=_connected_workers)
+    return inspector.waiting(reply_seconds=REPLY_SECONDS, connected=_connected_workers)
 
 
 def schema_version(connection: Connection) -> str | None:
@@ -129,6 +131,6 @@ def schema_version(connection: Connection) -> str | None:
 def _connected_workers() -> Any:
     try:
         with db.transaction() as connection:
-            return connection.exec_driver_sql(broker.CONNECTED_WORKERS).scalar_one()
+            return connection.exec_driver_sql(inspector.CONNECTED_WORKERS).scalar_one()
     except Away:
         return None

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from backend.app import db
 from backend.app.errors import CitycacheError
-from backend.app.tasks import ledger
+from backend.app.ledger import ledger
 from events.sql_files import statements
 
 log = logging.getLogger(__name__)

@@ -8,9 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from backend.app import broker, db, latency
+from backend.app import db
 from backend.app.caches.patch import as_array
 from backend.app.errors import BrokerAway
+from backend.app.health import inspector
+from backend.app.telemetry import latency
 from events.outbox import SQL as OUTBOX
 from events.sql_files import statements
 
@@ -26,7 +28,7 @@ class History:
     _since: datetime = field(default_factory=lambda: datetime.now(UTC))
     _last_id: int | None = None
     _last_rows: int = 0
-    waiting: broker.Waiting | None = None  # at the last observation; None: the broker did not answer
+    waiting: inspector.Waiting | None = None  # at the last observation; None: the broker did not answer
 
     def observe(self, canary_ms: float | None) -> dict[str, Any]:
         """Write one row. Raises DatabaseAway."""
@@ -57,9 +59,9 @@ class History:
         return row
 
 
-def _waiting() -> broker.Waiting | None:
+def _waiting() -> inspector.Waiting | None:
     try:
-        return broker.waiting()
+        return inspector.waiting()
     except BrokerAway:
         return None
 

@@ -10,10 +10,10 @@ from typing import Final
 
 import psycopg2
 
-from backend.app import db, pulse
+from backend.app import db
 from backend.app.adopting import attaching
 from backend.app.errors import Away
-from backend.app.health import incidents, signs
+from backend.app.health import incidents, pulse, signs
 from backend.app.health.judge import Judge
 from backend.app.ledger import retention
 from backend.app.observing import canary, history

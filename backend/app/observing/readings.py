@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from backend.app import db, latency
-from backend.app.dead_letters import KINDS as LETTERS
+from backend.app import db
+from backend.app.dead_letters.letters import KINDS as LETTERS
 from backend.app.health import incidents
 from backend.app.health.kinds import KINDS
+from backend.app.ledger import ledger
 from backend.app.observing import nines
-from backend.app.tasks import ledger
+from backend.app.telemetry import latency
 from events.sql_files import statements
 
 SQL: Final = statements(Path(__file__).with_name("readings.sql"))

@@ -13,15 +13,15 @@ from celery.exceptions import Reject
 from msgspec import Meta
 from tenacity import RetryCallState, retry, retry_if_exception_type, wait_exponential_jitter
 
-from backend.app import metrics, tracing
 from backend.app.caches.apply import WideHooks, drain_wide
 from backend.app.celery_app import app
-from backend.app.dead_letters import DeadLetter
+from backend.app.dead_letters.letters import DeadLetter
 from backend.app.errors import Away
 from backend.app.health import watchdog
-from backend.app.tasks import batch, refresh
+from backend.app.tasks import refresh
 from backend.app.tasks.task import LedgerTask, flight
-from backend.app.worker import attempts, holding
+from backend.app.telemetry import metrics, tracing
+from backend.app.worker import attempts, batch, holding
 from backend.app.worker.attempts import Suspect
 from events import contract
 from events.contract import Hint

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from backend.app import metrics
 from backend.app.caches import reconcile
 from backend.app.caches.keys import Cause
 from backend.app.caches.patch import CacheType
@@ -14,6 +13,7 @@ from backend.app.celery_app import app
 from backend.app.ledger import retention
 from backend.app.tasks.settle import settle
 from backend.app.tasks.task import LedgerTask, Skipped, flight
+from backend.app.telemetry import metrics
 
 SUMMED = ("checked", "missing", "extra", "different", "patched", "drift", "delayed")
 

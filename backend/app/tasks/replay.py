@@ -32,8 +32,8 @@ from backend.app.tasks.task import PATIENCE_SECONDS, LedgerTask, flight
 from events import contract, times
 from events.contract import Event
 from events.errors import BrokerGone, LogTooShort, Malformed
-from events.log import Log, Logged, new_marker
 from events.sql_files import statements
+from events.stream import Log, Logged, new_marker
 
 log = logging.getLogger(__name__)
 SQL: Final = statements(Path(__file__).with_name("replay.sql"))

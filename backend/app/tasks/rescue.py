@@ -9,9 +9,10 @@ from typing import Any, Final
 from celery.signals import worker_ready
 from kombu.exceptions import KombuError
 
-from backend.app import broker, db
+from backend.app import db
 from backend.app.celery_app import app
 from backend.app.errors import BrokerAway
+from backend.app.health import inspector
 from backend.app.ledger.lifeline import Lifeline, Lost
 from backend.app.settings import settings
 from backend.app.tasks.events import apply_wide_patches
@@ -49,7 +50,7 @@ def held(task_ids: Sequence[str]) -> set[str] | None:
 
     Raises Away.
     """
-    if settings().in_process or broker.depths(MAINTENANCE)[MAINTENANCE]:
+    if settings().in_process or inspector.depths(MAINTENANCE)[MAINTENANCE]:
         return None
     try:
         answers = app.control.inspect(timeout=REPLY_SECONDS).query_task(*task_ids) or {}
@@ -62,4 +63,4 @@ def held(task_ids: Sequence[str]) -> set[str] | None:
 
 def _connected_workers() -> int:
     with db.transaction() as connection:
-        return int(connection.exec_driver_sql(broker.CONNECTED_WORKERS).scalar_one())
+        return int(connection.exec_driver_sql(inspector.CONNECTED_WORKERS).scalar_one())

@@ -11,8 +11,9 @@ import time
 from datetime import datetime
 from typing import Final
 
-from backend.app import broker, db
+from backend.app import db
 from backend.app.errors import BrokerAway
+from backend.app.health import inspector
 from backend.app.settings import settings
 from events import times
 
@@ -45,7 +46,7 @@ def passed(instant: datetime) -> bool:
     """Whether all that was committed before the instant has been applied. May raise Away."""
     if _in_outbox(instant):
         return False
-    waiting = broker.waiting(connected=_connected_workers)
+    waiting = inspector.waiting(connected=_connected_workers)
     if not waiting.is_known:
         return False
     if waiting.held and (waiting.oldest_held is None or _is_before(waiting.oldest_held, instant)):
@@ -61,7 +62,7 @@ def _in_outbox(instant: datetime) -> bool:
 
 def _connected_workers() -> int:
     with db.transaction() as connection:
-        return int(connection.exec_driver_sql(broker.CONNECTED_WORKERS).scalar_one())
+        return int(connection.exec_driver_sql(inspector.CONNECTED_WORKERS).scalar_one())
 
 
 def _is_before(event_time: str, instant: datetime) -> bool:

@@ -18,9 +18,10 @@ from kombu.exceptions import OperationalError as BrokerError
 from psycopg2.errors import LockNotAvailable
 from tenacity import retry, retry_if_exception, stop_after_delay, wait_exponential_jitter
 
-from backend.app import db, metrics, tracing
+from backend.app import db
 from backend.app.errors import BrokerAway, CitycacheError, DatabaseAway, NotFound
-from backend.app.tasks import ledger
+from backend.app.ledger import ledger
+from backend.app.telemetry import metrics, tracing
 from events.publisher import LOST
 
 log = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from celery import bootsteps
 
-from backend.app import stopping
+from backend.app.worker import stopping
 
 LAST_SECONDS: Final = 5.0  # for tasks under way; nobody can acknowledge them any more
 

@@ -13,8 +13,8 @@ import time
 from contextlib import suppress
 from typing import Any, Final
 
-from backend.app import metrics
 from backend.app.errors import Away, BrokerAway, DatabaseAway, EveryKeyFails, LanesHeld, TooLong
+from backend.app.telemetry import metrics
 
 SLOTS: Final = 513  # the most children that a worker may have, and its main process
 SLOT_BYTES: Final = 512

@@ -17,15 +17,17 @@ from typing import Final, cast
 from sqlalchemy import Connection
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from backend.app import db, dead_letters, metrics
+from backend.app import db
 from backend.app.caches import rehearsal
 from backend.app.caches.apply import Plan, request_wide
 from backend.app.caches.keys import Cause, Keys
 from backend.app.caches.patch import patch
 from backend.app.caches.rehearsal import Noun
-from backend.app.dead_letters import DeadLetter
+from backend.app.dead_letters import letters
+from backend.app.dead_letters.letters import DeadLetter
 from backend.app.errors import Away, EveryKeyFails, TooLong, sentence
-from backend.app.tasks import ledger
+from backend.app.ledger import ledger
+from backend.app.telemetry import metrics
 from backend.app.worker.breaker import SHRINK, breaker
 from events.contract import Hint
 
@@ -85,7 +87,7 @@ class Patching:
             if not self._is_requested:
                 request_wide(connection, self._plan, self._cause)
             rows = patch(connection, part, self._cause).rows if part else 0
-            dead_letters.close_patched(connection, part, self._task_id)
+            letters.close_patched(connection, part, self._task_id)
             done = replace(self._done, keys=self._done.keys + len(part), patched=self._done.patched + rows)
             if finish:
                 finish(connection, done)
@@ -121,7 +123,7 @@ class Patching:
 
     def _bury(self, noun: str, key: int, failure: Exception) -> None:
         hint = self._hints.get((noun, key)) or Hint(noun, key, "", "", None)
-        letter = dead_letters.failed(hint, failure, self._tries)
+        letter = letters.failed(hint, failure, self._tries)
         self._done, self._tries = replace(self._done, buried=[*self._done.buried, letter]), 0
         if isinstance(failure, TooLong):
             breaker.forgive()
@@ -135,5 +137,5 @@ class Patching:
 
     def _record_trial(self, connection: Connection) -> None:
         """What finishing writes as well."""
-        dead_letters.bury(connection, [DeadLetter("failed", "a rehearsal")], self._task_id)
+        letters.bury(connection, [DeadLetter("failed", "a rehearsal")], self._task_id)
         ledger.insert_finished(connection, self._task_id, "rehearsal", "event", {}, time.time(), time.time())

@@ -13,9 +13,9 @@ from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from backend.app import metrics
 from backend.app.api.problems import problem
 from backend.app.settings import settings
+from backend.app.telemetry import metrics
 
 LONGEST: Final = 300  # characters; names have 253 at most
 PROBED: Final = ("/health/", "/metrics")  # asked by machines, under addresses and names of a private network

@@ -11,11 +11,11 @@ from typing import Any, Final, Literal
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from backend.app import metrics
 from backend.app.api.edge.forwarding import PEER
 from backend.app.api.edge.shares import Pool, network
 from backend.app.api.limits import HEADERS
 from backend.app.api.problems import problem
+from backend.app.telemetry import metrics
 
 LONGEST_TARGET: Final = 8_192  # bytes of path and query
 LARGEST_HEAD: Final = 32_768  # bytes of a request's line and headers

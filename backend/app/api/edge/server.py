@@ -14,9 +14,9 @@ from typing import Final
 import uvicorn
 from uvicorn.logging import DefaultFormatter
 
-from backend.app import log
 from backend.app.api.edge.protocol import BoundedProtocol
 from backend.app.settings import settings
+from backend.app.telemetry import logs
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 _serving: list[uvicorn.Server] = []
@@ -26,7 +26,7 @@ def take_log() -> None:
     """Where uvicorn has set up a log of its own, set up ours instead, before its first line."""
     handlers = logging.getLogger("uvicorn").handlers
     if any(isinstance(handler.formatter, DefaultFormatter) for handler in handlers):
-        log.configure(settings().log_format, settings().log_level)
+        logs.configure(settings().log_format, settings().log_level)
 
 
 def take_over() -> None:

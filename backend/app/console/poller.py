@@ -1,0 +1,149 @@
+"""One poller for all who look at the console in this process: it asks once, and tells each of them what changed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from typing import Any, Final
+
+from backend.app.api.probe import Answer
+from backend.app.console import cities, state
+from backend.app.console.audience import Audience, event
+from backend.app.console.question import Question
+from backend.app.console.readings import BrokerReader, Carried, Stored, stored
+from backend.app.console.stations import Look
+from backend.app.console.trend import Trend
+from backend.app.settings import settings
+
+log = logging.getLogger(__name__)
+STATE_SECONDS: Final = 1.0
+CITIES_SECONDS: Final = 0.4
+SLOW_SECONDS: Final = 3.0  # between two looks at what changes slowly
+ASK_SECONDS: Final = 0.8  # with the pause before it: a server that is away is told within 2 s
+LINGER_SECONDS: Final = 15.0  # the poller goes on for, after the last one looked
+BORN: Final = time.monotonic()
+RETRY: Final = "retry: 2000\n\n"  # milliseconds until a browser comes back
+HELLO: Final = event("hello", {})
+
+
+class Poller:
+    """Of one event loop; asks only while somebody looks."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._audience = Audience()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._wanted_until = 0.0
+        self._state: dict[str, Any] = {}
+        self._told = asyncio.Event()
+        self._watching = False  # whether changes of cities are known from now on
+        self._broker = BrokerReader()
+        self._trend, self._watch = Trend(), cities.Watch()
+        self._ask_stored: Question[Stored] = Question(stored)
+        self._ask_carried: Question[Carried] = Question(self._broker)
+        self._ask_runs = Question(state.runs)
+        self._ask_slow = Question(state.slow_sections)
+        self._ask_cities = Question(lambda: self._watch.look())
+        self._sections = state.Sections()
+        self._slow_at = 0.0  # monotonic seconds, when to look again
+        self._canary: tuple[float, float] | None = None  # (its ms, monotonic seconds when it came through)
+
+    def belongs_here(self) -> bool:
+        """Whether this is the poller of the running event loop."""
+        return self._loop is asyncio.get_running_loop()
+
+    async def current(self) -> dict[str, Any]:
+        """The state, a second old at most."""
+        self._want()
+        await self._told.wait()  # each look has its deadlines
+        return self._state
+
+    def stream(self, caller: str) -> AsyncIterator[str]:
+        """Server-sent events for one client of a caller. Raises audience.Full.
+
+        `hello` says that from here on no change of a city is missed: then is the time to read all of them.
+        """
+        self._want()
+        greeting = [RETRY, HELLO] if self._watching else [RETRY]
+        known = [event("state", self._state)] if self._told.is_set() else []
+        return self._audience.join(caller, *greeting, *known)
+
+    def stop(self) -> None:
+        """End all streams and the poller."""
+        self._audience.close()
+        for task in self._tasks:
+            task.cancel()
+
+    def _want(self) -> None:
+        """Have it run, in a context of its own: free of the deadline of the request that asks for it."""
+        self._wanted_until = time.monotonic() + LINGER_SECONDS
+        if any(not task.done() for task in self._tasks):
+            return
+        self._told.clear()
+        self._watching = False
+        self._state, self._slow_at = {}, 0.0
+        self._trend, self._watch = Trend(), cities.Watch()  # what happened while nobody looked is nobody's news
+        self._tasks = [
+            self._loop.create_task(self._repeat(seconds, turn), context=contextvars.Context())
+            for seconds, turn in ((STATE_SECONDS, self._turn_state), (CITIES_SECONDS, self._turn_cities))
+        ]
+
+    async def _repeat(self, seconds: float, turn: Callable[[], Awaitable[None]]) -> None:
+        while len(self._audience) or time.monotonic() < self._wanted_until:
+            began = time.monotonic()
+            try:
+                await turn()
+            except Exception:
+                log.exception("the console's poller failed and goes on")
+            await asyncio.sleep(max(0.05, seconds - (time.monotonic() - began)))
+
+    async def _turn_cities(self) -> None:
+        if (delta := (await self._ask_cities(ASK_SECONDS)).value) is None:
+            return
+        if not self._watching:
+            self._watching = True
+            self._audience.send(HELLO)
+        if delta.rows or delta.removed:
+            self._audience.send(event("cities", vars(delta)))
+
+    async def _turn_state(self) -> None:
+        fresh = await self._look()
+        changed = {name: value for name, value in fresh.items() if self._state.get(name) != value}
+        self._state = fresh
+        self._told.set()
+        self._audience.send(event("state", changed))
+
+    async def _look(self) -> dict[str, Any]:
+        stored_, carried, _, _ = await asyncio.gather(
+            self._ask_stored(ASK_SECONDS), self._ask_broker(), self._look_at_runs(), self._look_slowly()
+        )
+        canary = self._canary_of(stored_.value)
+        rates = self._trend.take(time.monotonic(), stored_.value, carried.value)
+        look = Look(stored_, carried, rates, canary.late_seconds)
+        return state.assemble(look, canary, self._sections)
+
+    async def _ask_broker(self) -> Answer[Carried]:
+        return Answer() if settings().in_process else await self._ask_carried(ASK_SECONDS)
+
+    async def _look_at_runs(self) -> None:
+        if found := (await self._ask_runs(ASK_SECONDS)).value:
+            self._sections = replace(self._sections, runs=found)
+
+    async def _look_slowly(self) -> None:
+        """While the database is away, what was known of it stays."""
+        if time.monotonic() < self._slow_at:
+            return
+        if found := (await self._ask_slow(ASK_SECONDS)).value:
+            self._slow_at = time.monotonic() + SLOW_SECONDS
+            self._sections = replace(found, runs=self._sections.runs)
+
+    def _canary_of(self, found: Stored | None) -> state.Canary:
+        now = time.monotonic()
+        if found is not None and found.canary_ms is not None and found.canary_seconds is not None:
+            self._canary = (found.canary_ms, now - found.canary_seconds)
+        ms, at = self._canary or (None, None)
+        return state.Canary.told(ms, None if at is None else now - at, now - BORN)

@@ -1,0 +1,167 @@
+"""Everything that the console shows besides the map, assembled from the readings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from backend.app import db, observing
+from backend.app.console.schedule import schedule
+from backend.app.console.stations import Look, Station, culprit, judge
+from backend.app.ledger import ledger
+from backend.app.observing import nines
+from backend.app.observing.history import EVERY_SECONDS
+from backend.app.settings import settings
+from backend.app.telemetry import latency
+from events.sql_files import statements
+
+SQL: Final = statements(Path(__file__).with_suffix(".sql"))
+OBSERVING: Final = statements(Path(observing.__file__).with_name("observing.sql"))
+LISTED: Final = 20  # runs and findings
+SECTIONS: Final = ("runs", "consistency", "schedule", "dead_letters", "findings", "findings_total")
+TASKS: Final = (
+    "update_product_city_cache", "update_company_city_cache", "update_cities_product_count", "refresh_all_caches",
+    "clear_all_caches", "replay_events", "apply_wide_patches",
+)  # fmt: skip
+SLOW_CANARY_MS: Final = 1_000.0  # hundreds of times what it takes at rest
+CANARY_GRACE_SECONDS: Final = 3.0  # beyond the rounds of canary and history; a slower way is late indeed
+POINTS: Final = 240  # of a plot
+
+
+@dataclass(frozen=True)
+class Sections:
+    """What is asked of the database besides the stations; an empty one was not answered."""
+
+    runs: dict[str, Any] = field(default_factory=dict)
+    consistency: dict[str, Any] = field(default_factory=dict)
+    schedule: list[dict[str, Any]] = field(default_factory=list)
+    dead_letters: dict[str, Any] = field(default_factory=dict)
+    findings: list[dict[str, Any]] = field(default_factory=list)
+    findings_total: dict[str, int] = field(default_factory=dict)
+
+
+def runs() -> dict[str, Any]:
+    """Active runs, and the newest of those that no event caused. Raises DatabaseAway."""
+    with db.transaction() as connection:
+        found = connection.exec_driver_sql(SQL["recent_runs"], {"tasks": list(TASKS), "limit": LISTED})
+        recent = [ledger.Run(*row).as_dict() for row in found]
+    return {"active": [run.as_dict() for run in ledger.active(LISTED)], "recent": recent}
+
+
+def slow_sections() -> Sections:
+    """What changes slowly or costs more. Raises DatabaseAway."""
+    return Sections(consistency=nines.levels(), schedule=schedule(), dead_letters=_dead_letters(), **_findings())
+
+
+def history(hours: float) -> list[dict[str, Any]]:
+    """Buckets over the last hours, oldest first: rates a second, depths, freshness in ms. Raises DatabaseAway."""
+    step = max(5.0, hours * 3600 / POINTS)
+    with db.transaction() as connection:
+        return [_point(*row) for row in connection.exec_driver_sql(SQL["past"], {"step": step, "hours": hours})]
+
+
+@dataclass(frozen=True)
+class Canary:
+    """The last canary that came through, as far as anybody knows."""
+
+    ms: float | None = None
+    age_seconds: float | None = None
+    late_seconds: float | None = None  # how long none has come, once that is longer than it may be
+
+    @classmethod
+    def told(cls, ms: float | None, age_seconds: float | None, up_seconds: float) -> Canary:
+        """Late once a canary and its observation are overdue; a process that has just started gives it time to come."""
+        every = settings().canary_seconds if settings().observer else 0.0
+        absent = up_seconds if age_seconds is None else min(up_seconds, age_seconds)
+        late = every and absent > every + EVERY_SECONDS + CANARY_GRACE_SECONDS
+        return cls(ms, age_seconds, absent if late else None)
+
+    def state(self, blocked: bool) -> str:
+        """ok, slow, absent or unknown. `blocked`: a station stands, so there is none to wait for."""
+        if self.late_seconds is not None:
+            return "absent"
+        if self.ms is None or self.age_seconds is None:
+            return "unknown"
+        if blocked and self.age_seconds > settings().canary_seconds:
+            return "absent"
+        return "slow" if self.ms > SLOW_CANARY_MS else "ok"
+
+
+def assemble(look: Look, canary: Canary, sections: Sections) -> dict[str, Any]:
+    """The whole state."""
+    stations = judge(look)
+    stored, carried = look.stored.value, look.carried.value
+    return {
+        "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "pipeline": _pipeline(stations),
+        "freshness": {
+            "p50_ms": stored.p50_ms if stored else None,
+            "p99_ms": stored.p99_ms if stored else None,
+            "events": stored.events if stored else None,
+            "canary_ms": canary.ms and round(canary.ms, 2),
+            "canary_age_seconds": canary.age_seconds and round(canary.age_seconds, 1),
+            "canary": canary.state(blocked=culprit(stations) is not None),
+        },
+        "stations": [station.as_dict() for station in stations],
+        "workers": list(carried.workers) if carried else [],
+        "changed_seconds": stored.changed_seconds if stored else None,
+        **{name: getattr(sections, name) for name in SECTIONS},
+        "setup": _setup(),
+    }
+
+
+def _pipeline(stations: list[Station]) -> dict[str, Any]:
+    guilty = culprit(stations)
+    if guilty is None:
+        guilty = next((station for station in stations if station.state == "slow"), None)
+    if guilty is None:
+        return {"state": "ok", "station": None, "code": "ok", "values": {}, "why": "Every change comes through."}
+    told = guilty.as_dict()
+    names = ("state", "code", "values", "why")
+    return {name: told[name] for name in names} | {"station": guilty.name}
+
+
+def _setup() -> dict[str, Any]:
+    return {
+        "replay": not settings().in_process,
+        "guarded": bool(settings().keys),
+        "closed": settings().app_env == "production" and not settings().keys,
+        "canary_seconds": settings().canary_seconds if settings().observer else 0,
+    }
+
+
+def _dead_letters() -> dict[str, Any]:
+    with db.transaction() as connection:
+        found = list(connection.exec_driver_sql(SQL["buried"]))
+    kinds = {kind: {"letters": letters, "last": last.isoformat()} for kind, letters, last in found}
+    return {"open": sum(kind["letters"] for kind in kinds.values()), "kinds": kinds}
+
+
+def _findings() -> dict[str, Any]:
+    with db.transaction() as connection:
+        rows = connection.exec_driver_sql(OBSERVING["findings"], {"limit": LISTED}).mappings()
+        newest = [{name: _plain(value) for name, value in row.items()} for row in rows]
+        total = dict(connection.exec_driver_sql(OBSERVING["findings_total"]).mappings().one())
+        return {"findings": newest, "findings_total": total}
+
+
+def _plain(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, datetime) else value
+
+
+def _point(
+    at: datetime, seconds: float, captured: int, applied: int, outbox: int | None, queue: int | None,
+    canary_ms: float | None, counts: list[int],
+) -> dict[str, Any]:  # fmt: skip
+    return {
+        "at": at.isoformat(),
+        "captured_per_second": round(captured / seconds, 2),
+        "applied_per_second": round(applied / seconds, 2),
+        "outbox_rows": outbox,
+        "queue_messages": queue,
+        "canary_ms": canary_ms and round(canary_ms, 2),
+        "p50_ms": latency.percentile(counts, 0.5),
+        "p99_ms": latency.percentile(counts, 0.99),
+    }

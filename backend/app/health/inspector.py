@@ -1,0 +1,172 @@
+"""Questions to the broker and to the workers behind it, each with deadlines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+import amqp
+from amqp.exceptions import NotFound
+from kombu.exceptions import KombuError
+
+from backend.app.errors import BrokerAway
+from backend.app.settings import settings
+from events import times, tls, topology
+from events.errors import BrokerGone
+from events.publisher import LOST, connect
+
+QUEUES: Final = (topology.UPDATER.name, topology.DEAD_LETTERS.name, topology.PATCHES, topology.MAINTENANCE)
+CONNECTED_WORKERS: Final = (
+    "SELECT count(DISTINCT split_part(application_name, ' of ', 2)) FROM pg_stat_activity"
+    " WHERE datname = current_database() AND starts_with(application_name, 'citycache worker child')"
+)
+"""Workers whose children have connections to the database: also those that are suspended, and none that ended."""
+REPLY_SECONDS: Final = 1.0  # a worker's main loop answers within milliseconds
+CONFIRM_SECONDS: Final = 1.0  # for a message to nobody
+CLOSE_SECONDS: Final = 0.2
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Event messages between the exchange and the caches."""
+
+    ready: int  # in the queue
+    held: int  # taken by workers, not yet applied
+    oldest_held: str | None  # time of the oldest event that a worker holds; None: of one of them it is unknown
+    newest_held: str | None
+    silent: int = 0  # workers that did not say what they hold: suspended, or lost and not yet noticed by the broker
+    consumers: int = 0  # workers that take from the queue
+    exists: bool = True  # whether there is a queue
+    is_blocked: bool = False  # whether the broker takes no messages, being short of memory or disk
+    is_known: bool = True  # False: there may be more
+    because: Sequence[Mapping[str, Any]] = ()  # why workers hold events: {reason, since, sentence}
+    knows_canaries: bool | None = None  # whether all workers take canaries; those of an earlier release would bury them
+
+    @property
+    def messages(self) -> int:
+        """All of them."""
+        return self.ready + self.held
+
+
+def depths(*queues: str, url: str | None = None) -> dict[str, int | None]:
+    """Messages that wait in each queue (not those that a worker holds); None for a queue that does not exist."""
+    return {queue: found[0] if found else None for queue, found in _declared(queues or QUEUES, url).items()}
+
+
+def waiting(
+    url: str | None = None, reply_seconds: float = REPLY_SECONDS, connected: Callable[[], Any] = lambda: None
+) -> Waiting:
+    """What waits for the updater. The queue is asked before its workers, so nothing on its way is missed.
+
+    `connected` answers CONNECTED_WORKERS. It is asked when some consumers answer and some do not: where a node of a
+    cluster is down, the broker goes on counting the consumers whose connections ended with it.
+    """
+    if (url or settings().celery_broker_url).startswith("memory://"):
+        return Waiting(0, 0, None, None, knows_canaries=True)
+    found = _declared((topology.UPDATER.name,), url)[topology.UPDATER.name]
+    if not found:
+        return Waiting(0, 0, None, None, exists=False)
+    ready, consumers = found
+    held, is_blocked = _held(consumers, url, reply_seconds)
+    oldest = times.earliest(worker["oldest"] for worker in held if worker["messages"])
+    newest = times.latest(worker["newest"] for worker in held)
+    messages = sum(worker["messages"] for worker in held)
+    silent = max(0, consumers - len(held))
+    if held and silent and (workers := connected()) is not None:
+        silent = min(silent, max(0, workers - len(held)))
+    # A queue whose leader is being elected, as after a restart of the broker, says that it has neither.
+    knows_canaries = all(worker.get("canaries", False) for worker in held) if held and not silent else None
+    return Waiting(
+        ready, messages, oldest, newest, silent, consumers, is_blocked=is_blocked,
+        is_known=not silent and not is_blocked and (consumers > 0 or ready > 0),
+        because=[reason for worker in held for reason in worker.get("because", ())],
+        knows_canaries=knows_canaries,
+    )  # fmt: skip
+
+
+class _Enough(Exception):
+    """All workers that consume events have answered; no need to wait for others."""
+
+
+def _held(consumers: int, url: str | None, seconds: float) -> tuple[list[dict[str, Any]], bool]:
+    """What each worker holds, and whether the broker takes no messages, which is why nobody can be asked then."""
+    from celery import Celery
+
+    plain, encryption = tls.split(url or settings().celery_broker_url)
+    app = Celery(broker=plain, set_as_current=False, control="backend.app.worker.connection:FreshControl")
+    app.conf.update(
+        broker_read_url=plain,  # else the environment's CELERY_BROKER_URL counts
+        broker_write_url=plain,
+        broker_use_ssl=encryption,
+        broker_connection_timeout=2,
+        control_queue_exclusive=True,
+    )
+    answers: list[dict[str, Any]] = []
+
+    def take(reply: dict[str, Any]) -> None:
+        answers.extend(answer for answer in reply.values() if "messages" in answer)
+        if len(answers) >= consumers:
+            raise _Enough
+
+    connection = app.connection_for_write()
+    try:
+        if _blocks(app, connection):
+            return [], True
+        with suppress(_Enough):
+            if consumers:
+                app.control.broadcast("held_events", reply=True, callback=take, timeout=seconds, connection=connection)
+    except (*LOST, KombuError) as failure:
+        raise BrokerAway(f"the broker is away: {failure!r}") from failure
+    finally:
+        connection.collect(socket_timeout=CLOSE_SECONDS)  # a broker that blocks does not answer a farewell
+        app.close()
+    return answers, False
+
+
+def _blocks(app: Any, connection: Any) -> bool:
+    """Whether the broker is short of memory or disk. It says so only to who publishes: here, a message to nobody."""
+    reasons: list[str] = []
+
+    def on_blocked(reason: str) -> None:
+        reasons.append(reason)
+        raise _Enough
+
+    connection.connect()
+    connection.connection.on_blocked = on_blocked
+    channel = connection.channel()
+    exchange = app.control.mailbox.reply_exchange
+    exchange.bind(channel).declare()
+    channel.confirm_select()
+    with suppress(_Enough, TimeoutError):
+        channel.basic_publish_confirm(amqp.Message(b""), exchange.name, "nobody", confirm_timeout=CONFIRM_SECONDS)
+    return bool(reasons)
+
+
+def _declared(queues: tuple[str, ...], url: str | None) -> dict[str, tuple[int, int] | None]:
+    """(ready messages, consumers) of each queue."""
+    if (url or settings().celery_broker_url).startswith("memory://"):
+        return {}
+    try:
+        connection = connect(url or settings().celery_broker_url, "depths", read_timeout=2, write_timeout=2)
+    except BrokerGone as failure:
+        raise BrokerAway(str(failure)) from failure
+    try:
+        return {queue: _declared_one(connection, queue) for queue in queues}
+    except LOST as failure:
+        raise BrokerAway(f"the broker is away: {failure!r}") from failure
+    finally:
+        connection.release()
+
+
+def _declared_one(connection: Any, queue: str) -> tuple[int, int] | None:
+    channel = connection.channel()
+    try:
+        declared = channel.queue_declare(queue, passive=True)
+        return int(declared.message_count), int(declared.consumer_count)
+    except NotFound:
+        return None
+    finally:
+        if channel.is_open:
+            channel.close()

@@ -1,0 +1,401 @@
+"""The worker's step from deliveries to batches of distinct keys.
+
+Deliveries gather until a batch slot is free and the linger is over, or until the batch is full; so batches grow with
+the backlog. A batch becomes a request of the Celery task `apply_catalog_events` right here, without a second trip
+through the broker: its events stay unacknowledged until their patch is committed, so the prefetch bounds what a
+worker holds, and a lost worker's events return by themselves.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Final
+from uuid import uuid4
+
+from celery import bootsteps
+from celery.worker.control import inspect_command
+from kombu import Consumer, serialization
+from kombu.common import ignore_errors
+from kombu.message import Message
+from msgspec import structs
+
+from backend.app.caches.keys import lane_halves
+from backend.app.dead_letters.letters import DeadLetter, beginning, unreadable
+from backend.app.settings import settings
+from backend.app.telemetry import metrics, tracing
+from backend.app.worker import holding, starting
+from backend.app.worker.attempts import MOST_DEATHS, Suspect
+from backend.app.worker.starting import InFlight
+from events import contract, foreign, times, topology
+from events.contract import Hint
+from events.errors import Malformed
+
+log = logging.getLogger(__name__)
+TASK: Final = "apply_catalog_events"
+SUSPECT_DELIVERIES: Final = 3  # a message that came back this often is applied alone: it may be what kills workers
+MOST_LETTER_BYTES: Final = 4 * 1024 * 1024  # of the bodies in one batch's dead letters
+MOST_KEPT_BYTES: Final = 16 * 1024 * 1024  # of all that this worker holds; of further bodies only the beginning
+BEGINNING: Final = 1024  # characters
+MOST_INTERRUPTED: Final = 100  # attempts that ended with their connection, remembered until one says so in the ledger
+APPLICABLE: Final = ("delivery_limit", "expired", "maxlen")  # the broker's reasons that say nothing of the message
+
+
+@dataclass
+class Gathered:
+    """Deliveries on their way into one batch."""
+
+    tags: list[int] = field(default_factory=list)
+    hints: list[Hint] = field(default_factory=list)
+    letters: list[DeadLetter] = field(default_factory=list)
+    since: float = field(default_factory=time.time)
+    started: float = 0.0  # monotonic
+    under_way: int = 0  # requests of it that have not ended
+    refused: bool = False  # by one of them
+    requeue: bool = False
+    oldest: str | None = None  # time of the oldest event, RFC 3339; None: not known of all of them
+    newest: str | None = None
+    parent: str | None = None  # trace context of the first recorded message
+    suspect: Suspect | None = None  # its only message, one that came back often
+    task_ids: list[str] = field(default_factory=list)  # of its requests
+
+    letter_bytes: int = 0  # of the bodies in its dead letters, about
+
+    def bury(self, letter: DeadLetter) -> None:
+        """One more message, or part of one, that cannot be read."""
+        self.letters.append(letter)
+        self.letter_bytes += len(letter.payload or "")
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it takes no more: it has as many keys as are patched in two halves, or as many bytes as one bears."""
+        return len(self.hints) >= 2 * settings().batch_keys or self.letter_bytes >= MOST_LETTER_BYTES
+
+    def take_times(self, texts: list[str]) -> None:
+        """The times of one more message's events."""
+        is_first = len(self.tags) == 1
+        self.oldest = times.earliest(texts if is_first else [self.oldest, *texts])
+        self.newest = times.latest([self.newest, *texts])
+
+
+class EventConsumer(bootsteps.StartStopStep):
+    """Consumes `city-cache.events` and what the broker dead-lettered, on a channel of its own."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def __init__(self, worker: Any, **options: Any) -> None:
+        super().__init__(worker, **options)
+        self._worker: Any = None
+        self._channel: Any = None
+        self._timer: Any = None
+        self._due = 0.0  # when it fires, monotonic
+        self._consumers: list[Any] = []
+        self._open = Gathered()  # takes deliveries
+        self._closed: deque[Gathered] = deque()  # full, wait for a slot
+        self._in_flight: deque[Gathered] = deque()  # with the pool
+        self._batches = self._events = 0
+        self._interrupted: deque[str] = deque(maxlen=MOST_INTERRUPTED)
+
+    def include_if(self, worker: Any) -> bool:
+        """Only a worker that serves the patches queue consumes events."""
+        return topology.PATCHES in worker.app.amqp.queues.consume_from
+
+    def start(self, worker: Any) -> None:
+        """Begin to consume; called anew after every reconnection, with all deliveries of before returned."""
+        foreign.tolerate()
+        self._reset()
+        _running[:] = [self]
+        self._worker = worker
+        self._channel = worker.connection.channel()
+        topology.declare(self._channel)
+        self._consumers = [
+            self._consume(topology.UPDATER, self._on_event),
+            self._consume(topology.DEAD_LETTERS, self._on_dead_letter),
+        ]
+
+    def stop(self, worker: Any) -> None:
+        """Take no more deliveries; batches under way may still be acknowledged."""
+        for consumer in self._consumers:
+            ignore_errors(worker.connection, consumer.cancel)
+        self._consumers = []
+        self._open, self._closed = Gathered(), deque()
+
+    def shutdown(self, worker: Any) -> None:
+        """Close the channel; what was not acknowledged returns to the queue."""
+        if self._channel is not None:
+            ignore_errors(worker.connection, self._channel.close)
+        self._channel = None
+
+    def held(self) -> dict[str, Any]:
+        """What this worker has taken from the queue and not yet acknowledged."""
+        batches = [*self._in_flight, *self._closed, self._open]
+        messages = sum(len(batch.tags) for batch in batches)
+        oldest = times.earliest(batch.oldest for batch in batches if batch.tags)
+        newest = times.latest(batch.newest for batch in batches)
+        return {"messages": messages, "oldest": oldest, "newest": newest, "because": holding.reasons()}
+
+    def info(self, worker: Any) -> dict[str, Any]:  # type: ignore[override]
+        """Shown by `celery inspect stats`."""
+        return {"events": {"batches": self._batches, "events": self._events, "in_flight": len(self._in_flight)}}
+
+    def _reset(self) -> None:
+        self._worker = self._channel = self._timer = None
+        self._consumers = []
+        self._interrupted += (task_id for batch in self._in_flight if batch.suspect for task_id in batch.task_ids)
+        self._open = Gathered()
+        self._closed = deque()
+        self._in_flight = deque()
+        metrics.WORKER_HELD.set(0)
+
+    def _consume(self, queue: Any, on_message: Callable[[Any], None]) -> Any:
+        consumer = Consumer(
+            self._channel, [queue], on_message=on_message, no_ack=False, prefetch_count=settings().event_prefetch,
+            auto_declare=False, tag_prefix=f"{queue.name}.", on_decode_error=self._on_damaged,
+        )  # fmt: skip
+        consumer.consume()
+        return consumer
+
+    def _on_event(self, message: Any) -> None:
+        hints, letters = read(message)
+        is_suspect = _deliveries(message.headers or {}) >= SUSPECT_DELIVERIES
+        self._gather(message, hints, letters, _suspect(message) if is_suspect else None)
+        if tracing.enabled():
+            self._trace(message)
+
+    def _on_dead_letter(self, message: Any) -> None:
+        """What the broker gave up on without a look at it can still be applied."""
+        queue, reason = _death(message.headers or {})
+        if reason in APPLICABLE:
+            self._gather(message, *read(message), _suspect(message))
+        else:
+            self._gather(message, [], [_given_up(message, f"the broker gave up on it in {queue}: {reason}")])
+
+    def _on_damaged(self, message: Any, failure: Exception) -> None:
+        """Kombu was told to unpack it."""
+        self._gather(message, *read(message))
+
+    def _gather(
+        self, message: Any, hints: list[Hint], letters: list[DeadLetter], suspect: Suspect | None = None
+    ) -> None:
+        if suspect:
+            self._close_batch()
+        batch = self._open
+        batch.tags.append(message.delivery_tag)
+        batch.hints += hints
+        for letter in letters:
+            batch.bury(self._affordable(letter))
+        batch.suspect = suspect
+        batch.take_times([hint.time for hint in hints])
+        if batch.is_full or suspect:
+            self._close_batch()
+        self._dispatch_in(0 if batch.is_full else settings().batch_linger_ms / 1000)
+
+    def _affordable(self, letter: DeadLetter) -> DeadLetter:
+        """The letter, without most of its body where this worker holds too many bytes of others already."""
+        if len(letter.payload or "") <= BEGINNING:
+            return letter
+        kept = sum(batch.letter_bytes for batch in (*self._in_flight, *self._closed, self._open))
+        return letter if kept < MOST_KEPT_BYTES else beginning(letter, BEGINNING)
+
+    def _trace(self, message: Any) -> None:
+        """A batch goes on in the trace of its first message that is recorded."""
+        batch = self._open if self._open.tags else self._closed[-1]
+        if batch.parent is None or not tracing.is_sampled(batch.parent):
+            header = (message.headers or {}).get("traceparent")
+            traced = (hint.traceparent for hint in batch.hints if hint.traceparent)
+            batch.parent = header if isinstance(header, str) else next(traced, batch.parent)
+
+    def _close_batch(self) -> None:
+        if self._open.tags:
+            self._closed.append(self._open)
+            self._open = Gathered()
+
+    def _dispatch_in(self, seconds: float) -> None:
+        """Only the hub's timers dispatch: deliveries may come while the worker still starts and has no pool."""
+        due = time.monotonic() + seconds
+        if self._timer is not None:
+            if self._due <= due:
+                return
+            self._timer.cancel()
+        self._timer, self._due = self._worker.timer.call_after(seconds, self._dispatch), due
+
+    def _dispatch(self) -> None:
+        """Start batches while slots are free; what is left waits for one and grows."""
+        self._timer = None
+        while self._closed or self._open.tags:
+            if (seconds := self._pause()) is None:
+                return
+            if seconds > 0:
+                self._dispatch_in(seconds)
+                return
+            if not self._closed:
+                self._close_batch()
+            self._start(self._closed.popleft())
+
+    def _pause(self) -> float | None:
+        in_flight = (InFlight(len(batch.hints), batch.started, batch.under_way > 0) for batch in self._in_flight)
+        return starting.pause(in_flight, settings().batches_in_flight, settings().patch_lanes, time.monotonic())
+
+    def _start(self, gathered: Gathered) -> None:
+        gathered.started = time.monotonic()
+        self._in_flight.append(gathered)
+        self._batches += 1
+        self._events += len(gathered.hints)
+        metrics.WORKER_BATCHES.inc()
+        metrics.WORKER_EVENTS.inc(len(gathered.hints))
+        self._show_held()
+        channel, parts = self._channel, _parts(gathered)
+        gathered.under_way = len(parts)
+        for part in parts:
+            request(
+                self._worker,
+                self._with_interrupted(part),
+                lambda *_: self._on_end(channel, gathered),
+                lambda _log, _errors, requeue=False: self._on_reject(channel, gathered, requeue),
+            )
+
+    def _with_interrupted(self, part: Gathered) -> Gathered:
+        if part.suspect is None or not self._interrupted:
+            return part
+        suspect = structs.replace(part.suspect, interrupted=list(self._interrupted))
+        self._interrupted.clear()
+        return replace(part, suspect=suspect)
+
+    def _on_reject(self, channel: Any, gathered: Gathered, requeue: bool) -> None:
+        gathered.refused, gathered.requeue = True, requeue or gathered.requeue
+        self._on_end(channel, gathered)
+
+    def _on_end(self, channel: Any, gathered: Gathered) -> None:
+        """A message may have keys in both halves: it is acknowledged when both are done, or comes back for both."""
+        gathered.under_way -= 1
+        if gathered.under_way or channel is not self._channel:  # with a lost connection the broker delivers again
+            return
+        if gathered.refused:
+            for tag in gathered.tags:
+                channel.basic_reject(tag, requeue=gathered.requeue)
+            self._in_flight.remove(gathered)
+        self._release(channel)
+
+    def _release(self, channel: Any) -> None:
+        """Acknowledge what is done, as far as nothing before it is under way, and use the free slots."""
+        while self._in_flight and not self._in_flight[0].under_way:
+            channel.basic_ack(max(self._in_flight.popleft().tags), multiple=True)
+        self._show_held()
+        self._dispatch_in(0)
+
+    def _show_held(self) -> None:
+        batches = [*self._in_flight, *self._closed, self._open]
+        metrics.WORKER_HELD.set(sum(len(batch.tags) for batch in batches))
+
+
+_running: list[EventConsumer] = []  # the one of this worker
+KNOWN: Final = {"canaries": True}  # what a worker of this release takes, and an earlier one would bury
+
+
+@inspect_command()
+def held_events(state: Any) -> dict[str, Any]:
+    """Asked by whoever wants to know how far the caches lag: passive declarations don't count what workers hold."""
+    return _running[0].held() | KNOWN if _running else {}  # this worker does not consume events
+
+
+def read(message: Any) -> tuple[list[Hint], list[DeadLetter]]:
+    """The hints of a message, and what cannot be read of it."""
+    body = message.body if isinstance(message.body, (bytes, str)) else bytes(message.body)
+    return read_parts(body, message.content_type or "", message.headers or {})
+
+
+def read_parts(body: bytes | str, content_type: str, headers: dict[str, Any]) -> tuple[list[Hint], list[DeadLetter]]:
+    """The same from a message's parts. What is no event at all becomes one letter, however much there is of it."""
+    hints: list[Hint] = []
+    letters: list[DeadLetter] = []
+    malformed: list[Malformed] = []
+    for event in contract.decode(body, content_type, headers):
+        if isinstance(event, Malformed):
+            malformed.append(event)
+            continue
+        try:
+            hints.append(contract.hint(event))
+        except Malformed as failure:
+            letters.append(unreadable(failure, contract.encode_one(event), contract.STRUCTURED, {}))
+    if len(letters) > contract.MOST_EVENTS:
+        letters = [unreadable(_summary(letters), body, content_type, headers)]
+    if malformed:
+        letters.append(unreadable(_summary(malformed), body, content_type, headers))
+    return hints, letters
+
+
+def _summary(failures: Sequence[Malformed | DeadLetter]) -> Malformed:
+    first = failures[0]
+    reason = first.reason if isinstance(first, DeadLetter) else str(first)
+    return Malformed(reason if len(failures) == 1 else f"{reason}, and {len(failures) - 1:,} more parts of it")
+
+
+def _parts(gathered: Gathered) -> list[Gathered]:
+    """A large batch as two that share no lane, so that neither waits for the other."""
+    if len(gathered.hints) <= settings().batch_keys:
+        return [gathered]
+    halves = lane_halves(gathered.hints, lambda hint: hint.id or 0, settings().patch_lanes)
+    if not all(halves):
+        return [gathered]
+    return [replace(gathered, hints=halves[0]), replace(gathered, hints=halves[1], letters=[])]
+
+
+def _suspect(message: Any) -> Suspect:
+    """Its id names a message through all deliveries, or its bytes where its publisher gave it none."""
+    named = (getattr(message, "properties", None) or {}).get("message_id")
+    name = named.encode(errors="replace") if isinstance(named, str) and named else _bytes(message)
+    letter = _given_up(message, f"the process that applied it died {MOST_DEATHS} times")
+    return Suspect(hashlib.sha256(name).hexdigest(), asdict(letter))
+
+
+def request(worker: Any, gathered: Gathered, on_ack: Callable[..., None], on_reject: Callable[..., None]) -> None:
+    """Hand a batch to the pool as a request of the Celery task, as if its message had come from a queue."""
+    kwargs = {
+        "hints": [[hint.noun, hint.id, hint.event_id, hint.time, hint.traceparent] for hint in gathered.hints],
+        "unreadable": [asdict(letter) for letter in gathered.letters],
+        "received_at": gathered.since,
+        "parent": gathered.parent,
+    }
+    if gathered.suspect:
+        kwargs["suspect"] = structs.asdict(gathered.suspect)
+    task_id = str(uuid4())
+    gathered.task_ids.append(task_id)
+    task = worker.app.amqp.as_task_v2(
+        task_id, TASK, (), kwargs, argsrepr="", kwargsrepr=f"{len(gathered.hints)} events"
+    )
+    content_type, encoding, body = serialization.dumps(task.body, "json")
+    message = Message(
+        body=body, content_type=content_type, content_encoding=encoding, headers=task.headers,
+        properties=task.properties, delivery_info={"routing_key": topology.UPDATER.name}, accept={content_type},
+    )  # fmt: skip
+    worker.strategies[TASK](message, None, on_ack, on_reject, [])
+
+
+def _deliveries(headers: dict[str, Any]) -> int:
+    """How often the message has come back; its publisher may have set this header to anything."""
+    count = headers.get("x-delivery-count")
+    return count if isinstance(count, int) else 0
+
+
+def _bytes(message: Any) -> bytes:
+    return message.body.encode(errors="replace") if isinstance(message.body, str) else bytes(message.body)
+
+
+def _letter(message: Any, reason: Malformed) -> DeadLetter:
+    return unreadable(reason, _bytes(message), message.content_type or "", message.headers or {})
+
+
+def _given_up(message: Any, reason: str) -> DeadLetter:
+    return DeadLetter(**(asdict(_letter(message, Malformed(reason))) | {"kind": "undeliverable"}))
+
+
+def _death(headers: dict[str, Any]) -> tuple[str, str]:
+    """The queue in which the broker gave up on a message, and its reason."""
+    deaths = headers.get("x-death") or [{}]
+    first = deaths[0] if isinstance(deaths, list) and isinstance(deaths[0], dict) else {}
+    queue, reason = (str(first.get(name, "unknown"))[: contract.SHOWN] for name in ("queue", "reason"))
+    return queue, reason

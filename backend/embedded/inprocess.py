@@ -1,0 +1,82 @@
+"""Everything in one process, where there is no RabbitMQ: API, relay, worker and beat as threads.
+
+The relay hands outbox rows straight to the patch and deletes them when it is committed, so no event is lost whatever
+happens to the process. Only refreshes and wide patches are Celery tasks, on Celery's in-memory transport; those under
+way when the process dies are marked as failed at the next start, and wide patches go on, since they are rows.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Sequence
+from uuid import uuid4
+
+import uvicorn
+from celery.beat import Service
+from celery.worker import WorkController
+
+from backend.app import db
+from backend.app.celery_app import app
+from backend.app.errors import Away
+from backend.app.ledger import ledger
+from backend.app.relay.metrics import Counted
+from backend.app.relay.process import connection, pace
+from backend.app.settings import settings
+from backend.app.telemetry import logs
+from backend.app.worker import batch
+from events import contract
+from events.outbox import Row
+from events.relay import Relay
+
+log = logging.getLogger(__name__)
+
+
+class ToPatch:
+    """Delivers outbox rows by applying them."""
+
+    def deliver(self, rows: Sequence[Row]) -> list[int]:
+        """Apply a batch; all of its ids."""
+        from backend.app.tasks.events import apply_events
+
+        hints = [contract.hint(contract.event(*row[1:])) for row in rows]
+        apply_events(batch.Batch(hints), str(uuid4()))
+        return [row.id for row in rows]
+
+    def heartbeat(self) -> None:
+        """Nothing to keep alive."""
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+def serve(host: str, port: int) -> None:
+    """Run until SIGTERM or SIGINT."""
+    logs.configure(settings().log_format, settings().log_level)
+    db.engine("in-process", size=30)
+    ledger.abandon("its process ended before it did")
+    relay = Relay(connection, lambda outbox: ToPatch(), pace(), (Away,), Counted())
+    worker = WorkController(
+        app=app, pool_cls="threads", concurrency=settings().worker_concurrency,
+        without_gossip=True, without_mingle=True, without_heartbeat=True, hostname=f"in-process-{os.getpid()}",
+    )  # fmt: skip
+    for name, run in {"relay": relay.run, "worker": worker.start, "beat": beat().start}.items():
+        threading.Thread(target=_fatal, args=(name, run), name=name, daemon=True).start()
+    uvicorn.run("backend.app.main:app", host=host, port=port, log_config=None, timeout_graceful_shutdown=5)
+    relay.stop()
+
+
+def beat() -> Service:
+    """Beat with the configured scheduler; by itself the service takes Celery's own, which keeps a file."""
+    app.loader.import_default_modules()  # a task that is not there yet would be queued past the ledger
+    return Service(app, scheduler_cls=app.conf.beat_scheduler)
+
+
+def _fatal(name: str, run: Callable[[], object]) -> None:
+    """A part that ends takes the process with it: whoever supervises starts all of it anew."""
+    try:
+        run()
+    except BaseException:
+        log.exception("%s failed, the process ends", name)
+        os._exit(1)
