@@ -38,6 +38,3 @@ SELECT id, kind, subject, began_at, ended_at, values
    AND (%(before)s::bigint IS NULL OR id < %(before)s)
  ORDER BY id DESC
  LIMIT %(limit)s
-
--- name: prune
-DELETE FROM incidents WHERE ended_at < now() - %(days)s * interval '1 day'

@@ -46,6 +46,7 @@ KEPT: Final = (
     Kept("observations", "observer", lambda chosen: OBSERVED_DAYS * DAY),
     Kept("audit_minutes", "observer", lambda chosen: OBSERVED_DAYS * DAY),
     Kept("audit_findings", "observer", lambda chosen: OBSERVED_DAYS * DAY),
+    Kept("incidents", "observer", lambda chosen: chosen.audit_log_days * DAY),
 )
 
 

@@ -54,3 +54,10 @@ DELETE FROM audit_minutes WHERE (minute, cache) IN (
 DELETE FROM audit_findings WHERE id IN (
     SELECT id FROM audit_findings WHERE found_at < now() - %(seconds)s * interval '1 second'
      AND repaired_at IS NOT NULL LIMIT %(rows)s)
+
+-- name: incidents
+-- Those that are over; by their index on their beginning, which lies before their end.
+DELETE FROM incidents WHERE id IN (
+    SELECT id FROM incidents
+     WHERE began_at < now() - %(seconds)s * interval '1 second' AND ended_at < now() - %(seconds)s * interval '1 second'
+     LIMIT %(rows)s)
