@@ -150,7 +150,8 @@ def test_the_truth_is_the_same_under_every_switch_that_the_server_has(server: Pl
         SELECT name, CASE vartype WHEN 'bool' THEN ARRAY[CASE setting WHEN 'on' THEN 'off' ELSE 'on' END]
                                   ELSE array_remove(enumvals, setting) END
           FROM pg_settings WHERE vartype IN ('bool', 'enum') AND context IN ('user', 'superuser')
-           AND category !~ 'Reporting and Logging' AND name NOT LIKE 'debug%' AND name <> 'zero_damaged_pages'
+           AND category !~ 'Reporting and Logging' AND name !~ '^debug|^transaction_(d|i|r)'
+           AND name NOT IN ('zero_damaged_pages', 'client_min_messages')
          ORDER BY name""")
     for setting, values in found:
         for value in values:
