@@ -23,7 +23,7 @@ NONSENSE: Final[dict[str, tuple[str, ...]]] = {
         "amqp://[::1//", "amqps://h//?unknown=1", *TEXTS,
     ),
     "CELERY_RESULT_BACKEND": ("rpc", ":", "//", *TEXTS),
-    "API_KEY": (" ", "a b", "schlüssel", "x" * 10_000, "\t", "a\nb", "\udcff"),
+    "API_KEY": (" ", " a", "a ", "schlüssel", "x" * 10_000, "\t", "a\nb", "\udcff"),
     "API_KEYS": (
         ",", ",,", " ", ":", "::", f"a:read:{KEY},", f",a:read:{KEY}", f"a:read:{KEY},a:read:{OTHER}", f"a:root:{KEY}",
         f"a:read:{KEY},b:admin:{KEY}", "a:read:short", f"default:read:{KEY}", f"a b:read:{KEY}", *TEXTS,

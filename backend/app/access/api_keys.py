@@ -44,7 +44,7 @@ def parse(text: str) -> tuple[Key, ...]:
         known = next((known for known in ROLES if known == role), None)
         if known is None:
             raise ValueError(f"entry {number} needs a role: {', '.join(ROLES)}")
-        if len(key) < SHORTEST:
+        if len(key) < SHORTEST or " " in key:
             raise ValueError(f"entry {number} needs a key of at least {SHORTEST} visible ASCII characters")
         check(key, f"entry {number}")
         if find(key.encode(), tuple(found.values())):
@@ -55,8 +55,8 @@ def parse(text: str) -> tuple[Key, ...]:
 
 def check(key: str, whose: str = "the key") -> None:
     """ValueError unless a header can carry the key as it is."""
-    if not key.isascii() or not key.isprintable() or " " in key:
-        raise ValueError(f"{whose} may have visible ASCII characters only, and no blanks")
+    if not key.isascii() or not key.isprintable() or key != key.strip():
+        raise ValueError(f"{whose} may have visible ASCII characters only, and no blanks at its ends")
     if len(key) > LONGEST:
         raise ValueError(f"{whose} has more than {LONGEST} characters")
 
