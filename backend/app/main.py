@@ -56,8 +56,8 @@ def create_app() -> FastAPI:
     app.include_router(_v1())
     app.include_router(health.router)
     app.include_router(page.router)
-    app.state.journal = Journal()
-    for middleware in (problems.CatchAll, Turns, Limits, Hosts, Measured, Deadline, Heads, SafeHeaders, Forwarded):
+    app.state.journal, app.state.turns = Journal(), Turns()
+    for middleware in (problems.CatchAll, Limits, Hosts, Measured, Deadline, Heads, SafeHeaders, Forwarded):
         app.add_middleware(middleware)  # the last one is the outermost
     app.openapi = lambda: _described(app)  # type: ignore[method-assign]
     return app

@@ -139,4 +139,5 @@ def _is_documented(case: Case, checks: list[Any]) -> None:
     answer = case.call(headers={"X-API-Key": KEY})
     if answer.status_code == 503:
         answer = case.call(headers={"X-API-Key": KEY})
-    case.validate_response(answer, checks=checks)
+    too_long = answer.status_code in (414, 431)  # whatever its values are
+    case.validate_response(answer, checks=CHECKS if too_long else checks)

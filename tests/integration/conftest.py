@@ -15,6 +15,7 @@ from tests.plain import Plain
 def api(configured_database: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
     """A client of the API on the test's database; nobody else changes anything."""
     monkeypatch.setenv("OBSERVER", "false")
+    monkeypatch.setenv("ALLOWED_HOSTS", "testserver")  # as tools call an application in their own process
     settings.cache_clear()
     with client() as open_client:
         yield open_client

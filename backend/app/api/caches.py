@@ -6,17 +6,18 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Literal
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from pydantic import BaseModel, Field
 
 from backend.app.api import database
 from backend.app.api.conditional import Validated, answer
 from backend.app.api.paging import RowId
 from backend.app.api.problems import documented
+from backend.app.api.security import router as guarded_router
 from backend.app.caches import reads
 from backend.app.caches.explain import Noun, explain
 
-router = APIRouter(prefix="/caches", tags=["caches"], responses={**documented(404, 422, 503), **Validated})
+router = guarded_router(prefix="/caches", tags=["caches"], responses={**documented(404, 422, 503), **Validated})
 
 
 class ActiveCities(BaseModel):

@@ -22,7 +22,7 @@ from backend.app.console.poller import Poller
 from backend.app.dead_letters import letters as dead_letters
 
 router = APIRouter(responses=documented(503))
-console = APIRouter(prefix="/console", tags=["console"])
+console = guarded_router(prefix="/console", tags=["console"])
 letters = guarded_router(
     prefix="/events/dead-letters", tags=["dead letters"], dependencies=needs("read"), responses=GUARDED
 )

@@ -5,17 +5,18 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 from pydantic import AwareDatetime, BaseModel, Field
 
 from backend.app.api import database
 from backend.app.api.paging import BIGINT_MAX
 from backend.app.api.problems import documented
+from backend.app.api.security import router as guarded_router
 from backend.app.api.values import FilterText
 from backend.app.health import incidents
 from backend.app.health.kinds import KINDS
 
-router = APIRouter(prefix="/incidents", tags=["health"], responses=documented(503))
+router = guarded_router(prefix="/incidents", tags=["health"], responses=documented(503))
 
 
 class Incident(BaseModel):

@@ -133,5 +133,6 @@ def describe(paths: dict[str, Any]) -> None:
         if path.startswith(UNLIMITED):
             continue
         for method, operation in operations.items():
-            for status, answer in documented(*((429, 503) if method == "get" else (413, 429, 503))).items():
+            refusals = (414, 429, 431, 503) if method == "get" else (413, 414, 429, 431, 503)
+            for status, answer in documented(*refusals).items():
                 operation["responses"].setdefault(str(status), answer)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from inspect import iscoroutinefunction
 from typing import Any, Final
 
 from fastapi import APIRouter, Depends, Security
@@ -24,6 +25,7 @@ from backend.app.access import api_keys
 from backend.app.access.api_keys import Role
 from backend.app.access.audit_log import Entry
 from backend.app.api.edge.shares import network
+from backend.app.api.edge.turns import Turns
 from backend.app.api.journal import Journal
 from backend.app.api.problems import documented, problem
 from backend.app.catalog import definition
@@ -109,7 +111,7 @@ class GuardedRoute(APIRoute):
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let one request pass that this route has been chosen for, or answer 401 or 403."""
         if self.role is None or scope["method"] not in (self.methods or ()):
-            return await super().handle(scope, receive, send)
+            return await self._in_turn(scope, receive, send)
         journal: Journal = scope["app"].state.journal
         refusal = refused(caller_of(scope), self.role)
         detail = refusal.sentence if refusal else None
@@ -124,10 +126,18 @@ class GuardedRoute(APIRoute):
             await send(message)
 
         if refusal is None:
-            return await super().handle(scope, receive, watched)
+            return await self._in_turn(scope, receive, watched)
         metrics.HTTP_REFUSED.labels(refusal.reason).inc()
         headers = CHALLENGE if refusal.status == 401 else None
         await problem(refusal.status, refusal.sentence, scope["path"], headers=headers)(scope, receive, watched)
+
+    async def _in_turn(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """What needs a thread waits for the caller's turn."""
+        if iscoroutinefunction(self.endpoint):
+            return await super().handle(scope, receive, send)
+        turns: Turns = scope["app"].state.turns
+        async with turns.of(caller_of(scope).share):
+            await super().handle(scope, receive, send)
 
 
 def router(**options: Any) -> APIRouter:

@@ -1,0 +1,29 @@
+"""One caller's part of the threads."""
+
+from __future__ import annotations
+
+import asyncio
+
+from backend.app.api.edge.turns import AT_ONCE, Turns
+
+
+def test_one_caller_waits_for_itself_and_not_for_others() -> None:
+    async def scene() -> None:
+        turns, gate, inside = Turns(), asyncio.Event(), list[str]()
+
+        async def request(caller: str) -> None:
+            async with turns.of(caller):
+                inside.append(caller)
+                await gate.wait()
+
+        crowd = [asyncio.create_task(request("one")) for _ in range(3 * AT_ONCE)]
+        crowd.append(asyncio.create_task(request("another")))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert (inside.count("one"), inside.count("another")) == (AT_ONCE, 1)
+        gate.set()
+        await asyncio.gather(*crowd)
+        assert inside.count("one") == 3 * AT_ONCE
+        assert not turns._turns, "callers are forgotten"
+
+    asyncio.run(scene())
