@@ -6,12 +6,13 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import Query, Request, Response
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import BaseModel, Field
 
 from backend.app.api import database
 from backend.app.api.paging import BIGINT_MAX
 from backend.app.api.problems import documented
 from backend.app.api.security import router as guarded_router
+from backend.app.api.tasks import Instant
 from backend.app.api.values import FilterText
 from backend.app.health import incidents
 from backend.app.health.kinds import KINDS
@@ -46,7 +47,7 @@ def list_incidents(
     response: Response,
     open: Annotated[bool, Query(description="Only those that are open.")] = False,
     kind: FilterText = None,
-    since: Annotated[AwareDatetime | None, Query(description="Only those that had not ended before.")] = None,
+    since: Annotated[Instant | None, Query(description="Only those that had not ended before.")] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
     before: Annotated[int | None, Query(ge=0, le=BIGINT_MAX, description="An incident's id: older ones.")] = None,
 ) -> Any:
