@@ -17,6 +17,7 @@ from psycopg2 import sql
 from psycopg2.extensions import encrypt_password
 
 from backend.app import db
+from backend.app.catalog import definition
 from backend.app.errors import Refused
 from events.sql_files import statements
 
@@ -44,6 +45,8 @@ def grant(given: Mapping[str, str]) -> None:
 
     Raises DatabaseAway, and Refused where the user may not do it.
     """
+    if definition.current().is_adopted:
+        raise Refused("the roles are those of the built-in catalog: beside an adopted one its owner gives the rights")
     try:
         with closing(db.direct("roles", STATEMENT_MS)) as connection, db.translated():
             connection.autocommit = False

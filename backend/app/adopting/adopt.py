@@ -20,7 +20,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from backend.app import db
-from backend.app.adopting import rights, triggers
+from backend.app.adopting import triggers
 from backend.app.adopting.triggers import Progress
 from backend.app.caches import reconcile
 from backend.app.caches.keys import Cause
@@ -80,7 +80,6 @@ def adopt(definition: Definition, progress: Progress) -> dict[str, Any]:
         with db.transaction() as connection:
             left_over = triggers.needless(connection, catalog)
         triggers.remove(left_over, progress)
-        rights.grant(catalog)
         filled = fill(progress)
         _finish(definition)
     return filled

@@ -50,7 +50,3 @@ SELECT EXISTS (SELECT FROM pg_class JOIN pg_namespace AS namespace ON namespace.
 -- name: type_exists
 SELECT EXISTS (SELECT FROM pg_type JOIN pg_namespace AS namespace ON namespace.oid = typnamespace
                 WHERE nspname = %(schema)s AND typname = %(name)s)
-
--- name: roles
--- Those of our roles that this server has.
-SELECT rolname FROM pg_roles WHERE rolname IN ('citycache_api', 'citycache_worker', 'citycache_observer')

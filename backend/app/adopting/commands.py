@@ -50,7 +50,7 @@ def adopt_command(file: Path | None, apply_it: bool, as_json: bool) -> None:
 @click.option("--apply", "apply_it", is_flag=True, help="Do it. Safe to kill, and to run again.")
 @click.option("--json", "as_json", is_flag=True, help="For scripts.")
 def release_command(file: Path | None, apply_it: bool, as_json: bool) -> None:
-    """Show what would be taken away, or take it away: triggers, rights and the schema with all caches and history."""
+    """Show what would be taken away, or take it away: triggers and the schema with all caches and history."""
     chosen = _chosen(file)
     found = releasing.planned(chosen)
     if apply_it:

@@ -1,16 +1,16 @@
-"""Letting go: triggers, rights and schema go, and the database is as it was before it was adopted."""
+"""Letting go: triggers and schema go, and the database is as it was before it was adopted."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from backend.app import db
-from backend.app.adopting import rights, triggers
-from backend.app.adopting.adopt import is_there, one_at_a_time, resolved
+from backend.app.adopting import triggers
+from backend.app.adopting.adopt import is_there, one_at_a_time
 from backend.app.adopting.triggers import Progress
 from backend.app.catalog.definition import Definition
 from backend.app.catalog.sources import quoted
-from backend.app.errors import BadDefinition, Refused
+from backend.app.errors import Refused
 
 
 def planned(definition: Definition) -> dict[str, Any]:
@@ -28,7 +28,6 @@ def release(definition: Definition, progress: Progress) -> None:
         with db.transaction() as connection:
             there = triggers.present(connection, definition.schema)
         triggers.remove(there, progress)
-        _revoke(definition)
         progress(f"dropping schema {definition.schema}")
         with db.transaction() as connection:
             connection.exec_driver_sql(f"DROP SCHEMA {quoted(definition.schema)} CASCADE")
@@ -40,12 +39,3 @@ def _refuse_unadopted(definition: Definition) -> None:
     with db.transaction() as connection:
         if not is_there(connection, definition.schema):
             raise Refused(f"nothing is adopted into schema {definition.schema!r}")
-
-
-def _revoke(definition: Definition) -> None:
-    """Tables that have changed since cannot be asked for their columns; then there are none of these rights either."""
-    try:
-        catalog = resolved(definition)
-    except BadDefinition:
-        return
-    rights.revoke(catalog)

@@ -22,12 +22,14 @@ WITH RECURSIVE beneath AS (
 )
 SELECT attname, quote_ident(attname), format_type(type, NULL), attgenerated,
        ARRAY(SELECT base.attname::text
-               FROM pg_attrdef AS made
-               JOIN pg_depend AS needed ON needed.classid = 'pg_attrdef'::regclass AND needed.objid = made.oid
+               FROM pg_attrdef AS expression
+               JOIN pg_depend AS needed
+                 ON (needed.classid, needed.objid) = ('pg_attrdef'::regclass, expression.oid)
+                 OR (needed.classid, needed.objid, needed.objsubid) = ('pg_class'::regclass, adrelid, adnum)
                JOIN pg_attribute AS base ON base.attrelid = needed.refobjid AND base.attnum = needed.refobjsubid
-              WHERE made.adrelid = attrelid AND made.adnum = attnum AND needed.refclassid = 'pg_class'::regclass
-                AND needed.refobjid = attrelid AND base.attnum <> attnum AND attgenerated <> '')
-  FROM pg_attribute JOIN beneath USING (attnum) JOIN pg_type ON pg_type.oid = type
+              WHERE (adrelid, adnum) = (made.attrelid, made.attnum) AND needed.refclassid = 'pg_class'::regclass
+                AND needed.refobjid = made.attrelid AND base.attnum <> made.attnum AND made.attgenerated <> '')
+  FROM pg_attribute AS made JOIN beneath USING (attnum) JOIN pg_type ON pg_type.oid = type
  WHERE attrelid = %(oid)s AND typtype <> 'd'
  ORDER BY attnum
 

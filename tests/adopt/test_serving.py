@@ -1,0 +1,71 @@
+"""The API, the doctor and the observer beside an adopted catalog."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from fastapi.testclient import TestClient
+
+from backend.app.adopting.attaching import attach
+from backend.app.main import create_app
+from tests.adopt import marketplace
+from tests.adopt.following import beside, follow
+from tests.adopt.marketplace import KUFAR, Marketplace
+from tests.plain import Plain
+
+
+@pytest.fixture
+def market(empty_database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Marketplace]:
+    marketplace.kufar(empty_database)
+    market = Marketplace(empty_database, KUFAR / "catalog.toml")
+    market.adopt()
+    monkeypatch.setenv("OBSERVER", "false")
+    with beside(market, monkeypatch):
+        yield market
+
+
+def test_reads_work_and_writes_are_left_to_the_catalogs_owner(market: Marketplace) -> None:
+    with TestClient(create_app(), base_url="http://localhost") as api, Plain(market.url) as plain:
+        tree = api.get("/api/v1/cities/tree?count=products")
+        assert tree.status_code == 200
+        assert {place["level"] for place in tree.json()} == {"country"}
+        counted = plain.one("SELECT sum(products_count) FROM citycache.city_counts")
+        assert sum(place["count"] for place in tree.json()) == counted
+        again = api.get("/api/v1/cities/tree?count=products", headers={"If-None-Match": tree.headers["etag"]})
+        assert again.status_code == 304
+        for path in ("/cities?limit=2", "/companies/3", "/products/3", "/caches/explain/product/3"):
+            assert api.get(f"/api/v1{path}").status_code == 200, path
+        assert api.post("/api/v1/cities", json={"name": "x"}).status_code == 409
+        assert api.patch("/api/v1/products/3", json={"name": "x"}).status_code == 409
+        assert api.delete("/api/v1/companies/3").status_code == 409
+    imported = market.run("import", "-")
+    assert imported.code == 2
+
+
+def test_events_alone_follow_what_the_marketplace_does_all_day(market: Marketplace) -> None:
+    with Plain(market.url) as plain:
+        for statement in marketplace.writes():
+            plain.run(statement)
+            follow()
+            assert marketplace.counted(plain) == marketplace.wanted(plain), statement
+
+
+def test_what_breaks_silently_is_named_and_what_came_later_is_captured(market: Marketplace) -> None:
+    with Plain(market.url) as plain:
+        assert market.run("doctor").code == 0
+        plain.run("ALTER TABLE companies DISABLE TRIGGER citycache_company_updated")
+        plain.run("CREATE TABLE public.more_products () INHERITS (public.products)")
+
+        told = json.loads(market.run("doctor", "--json").out)
+        sentences = [finding["found"] for finding in told["findings"] if not finding["is_well"]]
+        assert any("companies has triggers that are switched off" in sentence for sentence in sentences)
+        assert any("more_products lacks triggers" in sentence for sentence in sentences)
+
+        assert [name.partition(" on ")[2] for name in attach()] == ["public.more_products"] * 4
+        plain.run("""
+            INSERT INTO more_products (name, slug, article, type, price, company_id)
+            SELECT 'n', 'more', 'm', 'GOOD', 1, id FROM companies WHERE is_active AND city_id IS NOT NULL LIMIT 1""")
+        follow()
+        assert marketplace.counted(plain) == marketplace.wanted(plain)
