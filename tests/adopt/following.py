@@ -14,7 +14,7 @@ from backend.app.caches.apply import WideHooks, drain_wide
 from backend.app.caches.keys import Cause
 from backend.app.catalog import definition
 from backend.app.settings import settings
-from backend.app.tasks import batch
+from backend.app.worker import batch
 from events import contract
 from tests.adopt.marketplace import Marketplace
 
