@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from events import foreign
+from events import foreign, json_text
 from events.errors import Malformed, UnknownType
 
 SOURCE: Final = "/citycache/catalog"
@@ -37,11 +37,18 @@ TYPES: Final = (
     *(f"catalog.watched.{what}" for what in ("created", "updated", "deleted", "truncated")),
 )
 CANARY: Final = "citycache.canary.updated"  # between our own parts; outside of catalog.#, so nobody else hears it
-_NOUN_OF: Final = {name: name.split(".")[1] for name in (*TYPES, CANARY)}
+KNOWN: Final = (*TYPES, CANARY)
+_NOUN_OF: Final = {name: name.split(".")[1] for name in KNOWN}
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # what decoding foreign bytes may raise
+MOST_NESTED: Final = 200  # levels of arrays and objects; many readers give up somewhere above
+MOST_REASON: Final = 500  # characters of the reason why an event travels slim
+TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _KEY: Final = re.compile(r"-?[0-9]{1,19}")
 LEAST_BIGINT: Final = -(2**63)
 LARGEST_BIGINT: Final = 2**63 - 1
+
+
+Image = str | bytes | None  # JSON text of a row, as PostgreSQL wrote it
 
 
 class Change(msgspec.Struct, frozen=True, gc=False):
@@ -60,10 +67,12 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
     source: str
     subject: str  # 'product/123'; the noun alone when truncated
     time: str  # RFC 3339, UTC, when the row was written
-    data: Change
+    data: Change | None  # null when the event travels slim
     specversion: str = msgspec.field(default="")
     datacontenttype: str = msgspec.field(default="")
     traceparent: str | None = None  # W3C trace context of the writer
+    slim: bool = False  # without its data, which was too large or not readable
+    slimreason: str | None = None  # why, for a person
 
 
 class Hint(msgspec.Struct, frozen=True, gc=False):
@@ -86,32 +95,66 @@ _encoder = msgspec.json.Encoder()
 
 
 def event(
-    event_id: str, kind: str, subject: str, time: str, before: str | None, after: str | None, traceparent: str | None
+    event_id: str, kind: str, subject: str, time: str, before: Image, after: Image, traceparent: str | None
 ) -> Event:
-    """An event from the outbox's columns; `before` and `after` are JSON texts of the row."""
+    """An event from the outbox's columns; raises one of UNREADABLE when an image is no row that readers could read."""
+    data = Change(_raw(before), _raw(after), changed_columns(before, after))
+    return _enveloped(event_id, kind, subject, time, data, traceparent)
+
+
+def slim_event(event_id: str, kind: str, subject: str, time: str, traceparent: str | None, reason: str) -> Event:
+    """The same event without its data, and why."""
+    bare = _enveloped(event_id, kind, subject, time, None, traceparent)
+    return msgspec.structs.replace(bare, slim=True, slimreason=reason[:MOST_REASON])
+
+
+def _enveloped(
+    event_id: str, kind: str, subject: str, time: str, data: Change | None, traceparent: str | None
+) -> Event:
     return Event(
         id=event_id,
         type=kind,
         source=SOURCE,
         subject=subject,
         time=time,
-        data=Change(_raw(before), _raw(after), changed_columns(before, after)),
+        data=data,
         specversion="1.0",
         datacontenttype="application/json",
-        traceparent=traceparent,
+        traceparent=traceparent if traceparent and TRACEPARENT.fullmatch(traceparent) else None,
     )
 
 
-def _raw(text: str | None) -> msgspec.Raw:
-    return msgspec.Raw(b"null" if text is None else text.encode())
+def _raw(image: Image) -> msgspec.Raw:
+    return msgspec.Raw(b"null" if image is None else _bytes(image))
 
 
-def changed_columns(before: str | None, after: str | None) -> list[str]:
-    """Names of the columns whose JSON text differs between the two rows; [] if either is missing."""
-    if before is None or after is None:
+def _bytes(image: str | bytes) -> bytes:
+    return image if isinstance(image, bytes) else image.encode()
+
+
+def changed_columns(before: Image, after: Image) -> list[str]:
+    """Names of the columns whose JSON text differs between the two rows; [] if either is missing.
+
+    Raises one of UNREADABLE when a row is nested too deeply or not UTF-8.
+    """
+    old, new = _columns(before), _columns(after)
+    if old is None or new is None:
         return []
-    old, new = _row.decode(before), _row.decode(after)
     return [name for name, value in new.items() if old.get(name) != value]
+
+
+def _columns(image: Image) -> dict[str, msgspec.Raw] | None:
+    if image is None:
+        return None
+    text = _bytes(image)
+    if not text.isascii():
+        text.decode()  # readers take it for UTF-8, and the decoder looks only at what it decodes
+    if text.count(b"[") + text.count(b"{") > MOST_NESTED and json_text.depth(text) > MOST_NESTED:
+        raise RecursionError(f"its row is nested more than {MOST_NESTED} levels deep")
+    try:
+        return _row.decode(text)
+    except msgspec.DecodeError:
+        return _row.decode(json_text.legible(text))
 
 
 def encode_one(happened: Event) -> bytes:
@@ -149,25 +192,42 @@ def _decode_batch(body: bytes | str) -> Iterator[Event | Malformed]:
     is_large = len(body) > LONE_BYTES
     try:
         decoded = _lone_event.decode(body) if is_large else _events.decode(body)
-    except UNREADABLE:
-        try:
-            raws = _lone_raw.decode(body) if is_large else _raws.decode(body)
-        except UNREADABLE as failure:
-            yield Malformed(f"the body is not a JSON array of events: {failure}")
-            return
-        for raw in raws:
-            yield _decode_one(bytes(raw))
+    except UNREADABLE as failure:
+        if legible := _legible(body, failure):
+            yield from _decode_batch(legible)
+        else:
+            yield from _decode_apart(body)
         return
     if not decoded:
         yield Malformed("the batch is empty")
     yield from decoded
 
 
+def _legible(body: bytes | str, failure: Exception) -> bytes | None:
+    """The body with halves of surrogate pairs spelt out, where that is what stands in the way."""
+    if isinstance(failure, (msgspec.ValidationError, RecursionError)):
+        return None
+    text = _bytes(body)
+    legible = json_text.legible(text)
+    return legible if legible != text else None
+
+
+def _decode_apart(body: bytes | str) -> Iterator[Event | Malformed]:
+    try:
+        raws = _lone_raw.decode(body) if len(body) > LONE_BYTES else _raws.decode(body)
+    except UNREADABLE as failure:
+        yield Malformed(f"the body is not a JSON array of events: {failure}")
+        return
+    for raw in raws:
+        yield _decode_one(bytes(raw))
+
+
 def _decode_one(body: bytes | str) -> Event | Malformed:
     try:
         return _event.decode(body)
     except UNREADABLE as failure:
-        return Malformed(f"not a CloudEvent: {failure}")
+        legible = _legible(body, failure)
+        return _decode_one(legible) if legible else Malformed(f"not a CloudEvent: {failure}")
 
 
 def _binary_attributes(headers: Mapping[str, Any]) -> dict[str, Any]:
@@ -180,7 +240,7 @@ def _binary_attributes(headers: Mapping[str, Any]) -> dict[str, Any]:
 
 def _decode_binary(body: bytes | str, attributes: dict[str, Any]) -> Event | Malformed:
     try:
-        data = msgspec.json.decode(body, type=Change)
+        data = msgspec.json.decode(body, type=Change | None)
         return msgspec.convert({**attributes, "data": data}, Event)
     except UNREADABLE as failure:
         return Malformed(f"not a CloudEvent in binary mode: {failure}")

@@ -20,6 +20,10 @@ SQL: Final = statements(SQL_FOLDER / "relay.sql")
 CAPTURE_FUNCTIONS: Final = ("capture_inserted", "capture_updated", "capture_deleted", "capture_truncated")
 LEADER_LOCK: Final = 0x6369_7479  # 'city'; the key of the leader's advisory lock
 PING_SECONDS: Final = 2.0  # between two pings, well below IDLE_SESSION
+CLAIM_LIMITS: Final = {
+    "bytes": 8 * 2**20,  # of one claim's images; compressed ones are estimated, up to four times as much may come
+    "whole": 2**20,  # of one row's images; above that it travels slim. Every broker takes messages of that size
+}
 IDLE_SESSION: Final = "10s"  # a leader that is suspended loses its session, and with it the lock, after this
 
 
@@ -29,16 +33,17 @@ def capture_sql() -> str:
 
 
 class Row(NamedTuple):
-    """One outbox row; `before` and `after` are JSON texts of the catalog row."""
+    """One outbox row; `before` and `after` are JSON texts of the catalog row, as PostgreSQL wrote them."""
 
     id: int
     event_id: str
     type: str
     subject: str
     time: str
-    before: str | None
-    after: str | None
+    before: str | bytes | None
+    after: str | bytes | None
     traceparent: str | None
+    slim: str | None = None  # why it travels without its images
 
 
 @dataclass(frozen=True)
@@ -71,13 +76,18 @@ class Outbox:
         return True
 
     def claim(self, rows: int) -> list[Row]:
-        """Up to `rows` oldest rows. They stay in the table until deleted."""
+        """Up to `rows` oldest rows, of about CLAIM_BYTES in all. They stay in the table until deleted."""
         self.floor.tend()
-        return [Row(*row) for row in self._ask("claim", floor=self.floor.id, rows=rows)]
+        limits = {"floor": self.floor.id, "rows": rows, **CLAIM_LIMITS}
+        return [_row(*row) for row in self._run(SQL["claim"], limits, as_bytes=True)]
 
     def delete(self, ids: list[int]) -> None:
         """Delete delivered rows."""
         self._ask("delete", ids=ids)
+
+    def bury(self, row_id: int, reason: str, content_type: str, payload: str) -> None:
+        """Move a row that the broker refuses to the dead letters, with what can be sent of it."""
+        self._ask("bury", id=row_id, reason=reason, content_type=content_type, payload=payload)
 
     def lag(self) -> Lag:
         """How many rows wait and for how long."""
@@ -96,11 +106,26 @@ class Outbox:
     def _ask(self, name: str, **parameters: Any) -> list[Any]:
         return self._run(SQL[name], parameters)
 
-    def _run(self, sql: str, parameters: dict[str, Any]) -> list[Any]:
+    def _run(self, sql: str, parameters: dict[str, Any], as_bytes: bool = False) -> list[Any]:
         self._spoke = time.monotonic()
         try:
             with self._connection.cursor() as cursor:
+                if as_bytes:
+                    psycopg2.extensions.register_type(psycopg2.extensions.BYTES, cursor)
                 cursor.execute(sql, parameters)
                 return cursor.fetchall() if cursor.description else []
         except (psycopg2.OperationalError, psycopg2.InterfaceError) as failure:
             raise LeaderLost(f"the relay's database connection is gone: {str(failure).strip()}") from failure
+
+
+def _row(row_id: int, *columns: bytes | None) -> Row:
+    """The images stay bytes: no row is so odd that it could not be claimed."""
+    event_id, kind, subject, time, before, after, traceparent, slim = columns
+    return Row(
+        row_id, _text(event_id), _text(kind), _text(subject), _text(time), before, after,
+        None if traceparent is None else _text(traceparent), None if slim is None else _text(slim),
+    )  # fmt: skip
+
+
+def _text(column: bytes | None) -> str:
+    return (column or b"").decode("utf-8", "replace")

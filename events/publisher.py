@@ -1,46 +1,42 @@
-"""Publishing with confirms: many messages under way at once, each one accounted for.
+"""Publishing outbox rows: whatever one of them is, all others arrive.
 
-Of one `deliver`: rows of one type that follow each other share a message, all messages are sent, then their
-confirms are awaited together. A row counts as delivered only when the broker confirmed its message and had a queue
-for it. A broker that is short of memory or disk blocks its publishers: then nothing is sent, for any time, and the
-connection is kept.
+Of one `deliver`: rows of one type that follow each other share a message, all messages are sent, then their confirms
+are awaited together. A row counts as delivered only when the broker confirmed its message and had a queue for it.
+
+A broker that refuses a message closes the channel and does not say which one it was. Where it names the size that it
+takes, all that is left is packed anew below that; else it is sent in halves until the culprit stands alone. Alone it
+goes once more without its data (slim), and what is refused even then is buried. That is done only by a broker that has
+taken others: one that refuses everything holds the events, as one that is away does.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, Final
-from uuid import uuid4
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol, TypeVar
 
-import amqp
 from amqp.exceptions import AMQPError
 from kombu import Connection
-from kombu.exceptions import KombuError
 
-from events import contract, foreign, tls, topology
-from events.errors import BrokerGone, Unconfirmed, Unroutable
+from events import contract
+from events.channel import REFUSED, Channel
+from events.connection import LOST
+from events.errors import BrokerGone, Refused, Unroutable
 from events.outbox import Row
+from events.packing import Outgoing, encoded_slim, messages, slimmed
 
 log = logging.getLogger(__name__)
-CONNECT_SECONDS: Final = 3  # for one address
-CONFIRM_SECONDS: Final = 10.0  # the longest wait for the broker's word on a batch
-HEARTBEAT_SECONDS: Final = 20
-PERSISTENT: Final = 2
-LOST: Final = (AMQPError, OSError, EOFError)  # what a lost or closed connection looks like
+_MOST_BYTES: Final = re.compile(r"max size (\d{1,12})")  # in what the broker says of a message that is too large
+Thing = TypeVar("Thing")
 
 
-@dataclass(frozen=True)
-class Outgoing:
-    """One message: an encoded batch and the outbox ids that it carries."""
+class Bury(Protocol):
+    """Makes a dead letter of an outbox row."""
 
-    ids: list[int]
-    type: str
-    body: bytes
-    traceparents: list[str]  # of the traced events, in their order
+    def __call__(self, row_id: int, reason: str, content_type: str, payload: str) -> None: ...
 
 
 class Watcher:
@@ -53,198 +49,152 @@ class Watcher:
     def confirmed(self, messages: int, seconds: float) -> None:
         """The broker has so many messages, after so long."""
 
+    def slimmed(self, events: int) -> None:
+        """So many events went without their data."""
+
+    def buried(self) -> None:
+        """An event that the broker refuses in any form has become a dead letter."""
+
     def ended(self) -> None:
         """A delivery has ended, well or not."""
 
 
-def messages(rows: Sequence[Row]) -> Iterator[Outgoing]:
-    """Pack rows that follow each other and have one type, up to the contract's limits, never reordered."""
-    ids: list[int] = []
-    parts: list[bytes] = []
-    traced: list[str] = []
-    size, kind = 2, ""
-    for row in rows:
-        part = contract.encode_one(contract.event(*row[1:]))
-        full = len(ids) == contract.MOST_EVENTS or size + len(part) + 1 > contract.MOST_BYTES
-        if ids and (row.type != kind or full):
-            yield Outgoing(ids, kind, contract.join(parts), traced)
-            ids, parts, traced, size = [], [], [], 2
-        kind = row.type
-        ids.append(row.id)
-        if row.traceparent:
-            traced.append(row.traceparent)
-        parts.append(part)
-        size += len(part) + 1
-    if ids:
-        yield Outgoing(ids, kind, contract.join(parts), traced)
+@dataclass
+class Fate:
+    """What became of the rows of one delivery."""
 
-
-def connect(url: str, name: str, **options: Any) -> Connection:
-    """An open connection with deadlines on connecting, reading and writing, to the first address that answers.
-
-    Raises BrokerGone when none does.
-    """
-    foreign.tolerate()
-    plain, encryption = tls.split(url)
-    connection = Connection(
-        plain,
-        ssl=encryption,
-        heartbeat=HEARTBEAT_SECONDS,
-        connect_timeout=CONNECT_SECONDS,
-        transport_options={
-            "read_timeout": 15,
-            "write_timeout": 15,
-            "client_properties": {"connection_name": f"citycache {name}"},
-            **options,
-        },
-    )
-    _open(connection)
-    return connection
-
-
-def move_on(connection: Connection) -> None:
-    """Connect to the next address that answers, which is the same where there is only one; raises BrokerGone."""
-    connection.maybe_switch_next()
-    _open(connection)
-
-
-def _open(connection: Connection) -> None:
-    attempts = max(2, len(connection.alt))
-    try:
-        connection.ensure_connection(max_retries=attempts - 1, interval_start=0, timeout=CONNECT_SECONDS * attempts)
-    except (*LOST, KombuError) as failure:
-        connection.close()
-        raise BrokerGone(f"the broker at {connection.as_uri()} does not answer: {failure}") from failure
+    taken: list[Outgoing] = field(default_factory=list)
+    held: dict[Outgoing, str] = field(default_factory=dict)  # wait for a queue or for room, and why
+    hopeless: list[tuple[Row, str]] = field(default_factory=list)  # refused in any form, and why
 
 
 class Publisher:
-    """One connection and one channel in confirm mode; after any doubt both are closed and must be made anew."""
+    """One channel in confirm mode; after any doubt it is made anew."""
 
     def __init__(
-        self, url: str, while_waiting: Callable[[], None] = lambda: None, watcher: Watcher | None = None
+        self,
+        url: str,
+        while_waiting: Callable[[], None] = lambda: None,
+        watcher: Watcher | None = None,
+        bury: Bury | None = None,
     ) -> None:
-        """`while_waiting` is called while the broker keeps us waiting."""
-        self.connection = connect(url, "relay")
-        self._while_waiting, self._watcher = while_waiting, watcher or Watcher()
-        try:
-            self._channel = self._open_channel()
-        except LOST as failure:
-            self.close()
-            raise BrokerGone(f"the broker closed the connection: {failure!r}") from failure
-        self._is_blocked = False
-        self.connection.connection.on_blocked = self._on_blocked
-        self.connection.connection.on_unblocked = self._on_unblocked
-        self._last_tag = 0
-        self._waiting: dict[int, str] = {}  # delivery tag → message id
-        self._refused: dict[str, str] = {}  # message id → why
+        """`while_waiting` is called while the broker keeps us waiting; without `bury` nothing is given up."""
+        self._url, self._while_waiting, self._bury = url, while_waiting, bury
+        self._watcher = watcher or Watcher()
+        self._channel = Channel(url, while_waiting)
+        self._most_bytes: int | None = None  # of a message, once the broker has said so
+        self._has_delivered = False
+
+    @property
+    def connection(self) -> Connection:
+        """The one in use."""
+        return self._channel.connection
 
     def deliver(self, rows: Sequence[Row]) -> list[int]:
-        """Publish; the ids of the rows that the broker has. Raises BrokerGone, Unconfirmed or Unroutable."""
-        sent: dict[str, list[int]] = {}
-        began = time.monotonic()
-        self._refused.clear()
+        """Publish; the ids of the rows that the broker has. Raises BrokerGone, Unconfirmed, Unroutable or Refused."""
+        began, fate = time.monotonic(), Fate()
         try:
-            for message in messages(rows):
-                self._await_unblocked()
-                sent[self._publish(message)] = message.ids
-            self._await_confirms()
+            self._send(messages(rows, self._most_bytes), fate)
         except LOST as failure:
             raise BrokerGone(f"the connection to the broker is lost: {failure!r}") from failure
         finally:
             self._watcher.ended()
-        delivered = [row for name, ids in sent.items() if name not in self._refused for row in ids]
-        if self._refused and not delivered:
-            raise Unroutable("; ".join(sorted(set(self._refused.values()))))
-        self._watcher.confirmed(len(sent) - len(self._refused), time.monotonic() - began)
-        return delivered
+        return self._settle(fate, time.monotonic() - began)
 
     def heartbeat(self) -> None:
-        """Send and check heartbeats, and take in what the broker says; call it when idle. Raises BrokerGone."""
+        """Keep the connection alive; call it when idle. Raises BrokerGone."""
         try:
-            self.connection.heartbeat_check()
-            self._drain(0)
+            self._channel.listen()
         except LOST as failure:
             raise BrokerGone(f"the connection to the broker is lost: {failure!r}") from failure
 
     def close(self) -> None:
-        """Drop the socket without asking a broker that may not answer."""
-        with suppress(*LOST):
-            self.connection.collect(socket_timeout=1)
+        """Give up the connection."""
+        self._channel.close()
 
-    def _open_channel(self) -> Any:
-        channel: Any = self.connection.channel()
-        topology.declare(channel)
-        channel.confirm_select()
-        channel.events["basic_ack"].add(self._on_ack)
-        channel.events["basic_nack"].add(self._on_nack)
-        channel.events["basic_return"].add(self._on_return)
-        return channel
+    # One message is refused
 
-    def _publish(self, message: Outgoing) -> str:
-        name = str(uuid4())
-        trace = self._watcher.sending(message)
-        properties = {
-            "content_type": contract.BATCH,
-            "delivery_mode": PERSISTENT,
-            "message_id": name,
-            "timestamp": int(time.time()),  # for replays since an instant
-            "application_headers": {
-                "cloudEvents:type": message.type,
-                "cloudEvents:count": len(message.ids),
-                **({"traceparent": trace} if trace else {}),
-            },
-        }
-        self._channel.basic_publish(
-            amqp.Message(message.body, **properties),
-            exchange=topology.EVENTS.name,
-            routing_key=message.type,
-            mandatory=True,
-        )
-        self._last_tag += 1
-        self._waiting[self._last_tag] = name
-        return name
-
-    def _await_confirms(self) -> None:
-        deadline = time.monotonic() + CONFIRM_SECONDS
-        while self._waiting:
-            if time.monotonic() > deadline:
-                raise Unconfirmed(f"the broker left {len(self._waiting)} messages unconfirmed for {CONFIRM_SECONDS} s")
-            if self._is_blocked:
-                self._await_unblocked()
-                deadline = time.monotonic() + CONFIRM_SECONDS
-            self._drain(1.0)
-            self._while_waiting()
-
-    def _await_unblocked(self) -> None:
-        while self._is_blocked:
-            self._drain(1.0)
-            self._while_waiting()
-
-    def _drain(self, seconds: float) -> None:
+    def _send(self, batch: Iterable[Outgoing], fate: Fate) -> None:
+        coming = iter(batch)
         try:
-            self.connection.drain_events(timeout=seconds or 0.0001)
-        except TimeoutError:
-            self.connection.heartbeat_check()
+            for message in coming:
+                self._channel.send(message, self._watcher.sending(message))
+            self._channel.await_confirms()
+        except REFUSED as refusal:
+            left = [*self._account(fate), *coming]
+            self._channel.close()
+            self._channel = Channel(self._url, self._while_waiting)
+            self._send_apart(left, refusal, fate)
+        else:
+            self._account(fate)
 
-    def _on_blocked(self, reason: str) -> None:
-        log.warning("the broker blocks publishers: it is short of memory or disk; events wait in the outbox")
-        self._is_blocked = True
+    def _account(self, fate: Fate) -> list[Outgoing]:
+        """Note what became of the messages; those of which nobody knows."""
+        fate.taken += self._channel.taken
+        fate.held.update(self._channel.held)
+        return self._channel.forget()
 
-    def _on_unblocked(self) -> None:
-        log.info("the broker takes messages again")
-        self._is_blocked = False
+    def _send_apart(self, left: Sequence[Outgoing], refusal: AMQPError, fate: Fate) -> None:
+        rows = [row for message in left for row in message.rows]
+        reason = f"the broker refused it: {refusal.reply_text}"
+        if self._learn(refusal):
+            self._send(messages(rows, self._most_bytes), fate)
+        elif len(rows) > 1:
+            for half in _halves(rows):
+                self._send(messages(half, self._most_bytes), fate)
+        elif rows and rows[0].slim is None:
+            self._send(messages([slimmed(rows[0], reason)]), fate)
+        elif rows:
+            fate.hopeless.append((rows[0], reason))
 
-    def _on_ack(self, tag: int, multiple: bool) -> None:
-        for done in self._covered(tag, multiple):
-            self._waiting.pop(done, None)
+    def _learn(self, refusal: AMQPError) -> bool:
+        """Whether the refusal names a size below which everything can be packed anew."""
+        said = _MOST_BYTES.search(str(refusal.reply_text))
+        if said is None or (self._most_bytes and int(said[1]) >= self._most_bytes):
+            return False
+        self._most_bytes = int(said[1])
+        log.warning("the broker takes messages of at most %s bytes; larger events travel slim", self._most_bytes)
+        return True
 
-    def _on_nack(self, tag: int, multiple: bool) -> None:
-        for refused in self._covered(tag, multiple):
-            if name := self._waiting.pop(refused, None):
-                self._refused[name] = "the broker refused a message"
+    # All are sent
 
-    def _covered(self, tag: int, multiple: bool) -> list[int]:
-        return [waiting for waiting in self._waiting if waiting <= tag] if multiple else [tag]
+    def _settle(self, fate: Fate, seconds: float) -> list[int]:
+        delivered = [row_id for message in fate.taken for row_id in message.ids]
+        self._has_delivered = self._has_delivered or bool(delivered)
+        buried = self._bury_hopeless(fate)
+        if not delivered and not buried:
+            self._tell_held(fate)
+        self._watcher.confirmed(len(fate.taken), seconds)
+        self._tell_slim([row for message in fate.taken for row in message.slim])
+        return delivered
 
-    def _on_return(self, failure: Exception, exchange: str, routing_key: str, message: Any) -> None:
-        self._refused[message.properties["message_id"]] = f"no queue is bound for {routing_key!r}"
+    def _bury_hopeless(self, fate: Fate) -> int:
+        """Also what no queue takes because the contract has no such type: no queue ever will."""
+        strange = [message for message in fate.held if message.type not in contract.KNOWN]
+        hopeless = [*fate.hopeless, *((row, fate.held[message]) for message in strange for row in message.rows)]
+        ready = [(row, why) for row, why in hopeless if self._has_delivered or row.type not in contract.KNOWN]
+        if self._bury is None:
+            return 0
+        for row, reason in ready:
+            log.error("outbox row %s, %s of %s, becomes a dead letter: %s", row.id, row.type, row.subject, reason)
+            self._bury(row.id, reason, contract.STRUCTURED, encoded_slim(slimmed(row, reason)).decode())
+            self._watcher.buried()
+        return len(ready)
+
+    def _tell_held(self, fate: Fate) -> None:
+        if fate.hopeless:
+            raise Refused(
+                f"{fate.hopeless[0][0].subject} cannot be published, nor anything else: {fate.hopeless[0][1]}"
+            )
+        if fate.held:
+            raise Unroutable("; ".join(sorted(set(fate.held.values()))))
+
+    def _tell_slim(self, rows: Sequence[Row]) -> None:
+        if rows:
+            log.warning("%s events travel slim; the first is of %s: %s", len(rows), rows[0].subject, rows[0].slim)
+            self._watcher.slimmed(len(rows))
+
+
+def _halves(things: Sequence[Thing]) -> tuple[Sequence[Thing], Sequence[Thing]]:
+    middle = len(things) // 2
+    return things[:middle], things[middle:]

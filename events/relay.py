@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Final, Protocol
 
 import psycopg2.extensions
@@ -19,6 +21,7 @@ from events.errors import EventError
 from events.outbox import Outbox, Row
 
 log = logging.getLogger(__name__)
+PASSED_SECONDS: Final = 5.0  # after which a row that is passed over is an alarm
 FOLLOW_SECONDS: Final = 1.0  # how often a relay that does not lead asks for the lock
 
 
@@ -53,6 +56,7 @@ class Relayed:
 
     claimed: int
     delivered: int
+    left: tuple[int, ...] = ()  # ids of rows that were offered, and neither taken nor buried
 
 
 class Watcher:
@@ -70,6 +74,9 @@ class Watcher:
     def failed(self, failure: BaseException) -> None:
         """A server is lost; the relay will try again."""
 
+    def waits(self, seconds: float) -> None:
+        """For how long the oldest row has been offered while others were taken; after each round."""
+
     def floor_reset(self) -> None:
         """A row was found below the outbox's floor, where none can be unless somebody set the sequence back."""
 
@@ -82,7 +89,26 @@ def run_once(outbox: Outbox, deliverer: Deliverer, rows: int) -> Relayed:
     delivered = deliverer.deliver(claimed)
     if delivered:
         outbox.delete(delivered)
-    return Relayed(len(claimed), len(delivered))
+    left = {row.id for row in claimed}.difference(delivered) if len(delivered) < len(claimed) else ()
+    return Relayed(len(claimed), len(delivered), tuple(sorted(left)))
+
+
+class Passed:
+    """Rows that the relay offers again and again while others are taken; one that waits for long is an alarm."""
+
+    def __init__(self) -> None:
+        self._since: dict[int, float] = {}  # when each was left first, monotonic
+        self._told: int | None = None  # the row that the log has been told of
+
+    def take(self, relayed: Relayed) -> float:
+        """Note a round; for how long the oldest of its rows has been passed over, in seconds."""
+        now = time.monotonic()
+        self._since = {row_id: self._since.get(row_id, now) for row_id in relayed.left}
+        oldest, since = min(self._since.items(), key=itemgetter(1), default=(0, now))
+        if relayed.delivered and now - since > PASSED_SECONDS and oldest != self._told:
+            self._told = oldest
+            log.error("outbox row %s waits for %.0f s while others are published", oldest, now - since)
+        return now - since
 
 
 class Relay:
@@ -152,7 +178,7 @@ class Relay:
 
     def _rounds(self, outbox: Outbox, deliverer: Deliverer) -> None:
         """Rounds until stopped; a failure after a delivery ends them quietly, so that back-off starts anew."""
-        pause, delivered = self._pace.shortest_seconds, 0
+        pause, delivered, passed = self._pace.shortest_seconds, 0, Passed()
         while not self._stop.is_set():
             try:
                 relayed = run_once(outbox, deliverer, self._pace.rows)
@@ -165,6 +191,7 @@ class Relay:
                 self._watcher.failed(failure)
                 return
             self._watcher.relayed(relayed)
+            self._watcher.waits(passed.take(relayed))
             delivered += relayed.delivered
             if relayed.claimed:
                 pause = self._pace.shortest_seconds

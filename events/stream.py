@@ -19,9 +19,9 @@ import amqp
 from kombu import Connection
 
 from events import contract, times, topology
+from events.connection import LOST, connect, move_on
 from events.contract import Event
 from events.errors import BrokerGone, LogTooShort, Malformed
-from events.publisher import LOST, connect, move_on
 
 CONSUMER: Final = "replay"  # consumer tag, one a channel
 MARKER: Final = "application/x-citycache-marker"  # content type of messages that only mark a place

@@ -19,6 +19,7 @@ from celery.worker import WorkController
 
 from backend.app import db
 from backend.app.celery_app import app
+from backend.app.dead_letters.letters import DeadLetter
 from backend.app.errors import Away
 from backend.app.ledger import ledger
 from backend.app.relay.metrics import Counted
@@ -26,8 +27,11 @@ from backend.app.relay.process import connection, pace
 from backend.app.settings import settings
 from backend.app.telemetry import logs
 from backend.app.worker import batch
+from backend.app.worker.consumer import read_parts
 from events import contract
+from events.contract import Hint
 from events.outbox import Row
+from events.packing import encoded_slim
 from events.relay import Relay
 
 log = logging.getLogger(__name__)
@@ -40,8 +44,14 @@ class ToPatch:
         """Apply a batch; all of its ids."""
         from backend.app.tasks.events import apply_events
 
-        hints = [contract.hint(contract.event(*row[1:])) for row in rows]
-        apply_events(batch.Batch(hints), str(uuid4()))
+        hints: list[Hint] = []
+        letters: list[DeadLetter] = []
+        for row in rows:  # the images are not looked at, whatever is in them
+            event = encoded_slim(row)
+            read, unread = read_parts(event, contract.STRUCTURED, {})
+            hints += read
+            letters += unread
+        apply_events(batch.Batch(hints, letters), str(uuid4()))
         return [row.id for row in rows]
 
     def heartbeat(self) -> None:

@@ -3,16 +3,50 @@
 SELECT pg_try_advisory_lock(%(lock)s)
 
 -- name: claim
--- The oldest rows above the floor, which only spares the scan of dead index entries: see floor.py.
-SELECT id, event_id::text, type, subject, to_char(occurred_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
-       before::text, after::text, traceparent
-  FROM event_outbox
- WHERE id > %(floor)s
+-- The oldest rows above the floor, which only spares the scan of dead index entries: see floor.py. At most so many rows,
+-- and so many bytes of images and one row more; images above `whole` stay here, and the row says why. What is compressed
+-- would have to be unpacked to be measured, so it counts 64 times: it may have been up to 255 times as large.
+WITH oldest AS (
+    SELECT id, event_id, type, subject, occurred_at, traceparent, before, after,
+           coalesce(pg_column_size(before), 0) + coalesce(pg_column_size(after), 0) AS stored,
+           coalesce(pg_column_compression(before), pg_column_compression(after)) IS NOT NULL AS is_packed
+      FROM event_outbox
+     WHERE id > %(floor)s
+     ORDER BY id
+     LIMIT %(rows)s
+), weighed AS (
+    SELECT *, sum(CASE WHEN is_packed THEN 64 * stored ELSE stored END)
+                  OVER (ORDER BY id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS weight_before
+      FROM oldest
+), measured AS (
+    SELECT *, CASE WHEN is_packed
+                   THEN coalesce(octet_length(before::text), 0) + coalesce(octet_length(after::text), 0)
+                   ELSE stored END AS size
+      FROM weighed
+     WHERE coalesce(weight_before, 0) < %(bytes)s
+     ORDER BY id OFFSET 0  -- so that it is measured once
+)
+SELECT id, event_id::text, left(type, 256), left(subject, 256),
+       to_char((CASE WHEN occurred_at BETWEEN '0001-01-02Z' AND '9999-12-31Z' THEN occurred_at ELSE clock_timestamp() END)
+               AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+       CASE WHEN size <= %(whole)s THEN before::text END,
+       CASE WHEN size <= %(whole)s THEN after::text END,
+       left(traceparent, 64),
+       CASE WHEN size > %(whole)s THEN 'its row has ' || size || ' bytes, more than ' || %(whole)s END
+  FROM measured
  ORDER BY id
- LIMIT %(rows)s
 
 -- name: delete
 DELETE FROM event_outbox WHERE id = ANY(%(ids)s::bigint[])
+
+-- name: bury
+-- A row that the broker refuses in any form becomes a dead letter, which can be sent again.
+WITH refused AS (
+    DELETE FROM event_outbox WHERE id = %(id)s RETURNING event_id, type, subject
+)
+INSERT INTO dead_letters (kind, reason, subject, event_id, event_type, content_type, payload)
+SELECT 'undeliverable', %(reason)s, left(subject, 256), event_id, left(type, 256), %(content_type)s, %(payload)s
+  FROM refused
 
 -- name: last_id
 SELECT coalesce(pg_sequence_last_value(pg_get_serial_sequence('event_outbox', 'id')::regclass), 0)

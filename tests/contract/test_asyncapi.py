@@ -12,7 +12,7 @@ import yaml
 
 from events import contract, topology
 from events.outbox import Row
-from events.publisher import messages
+from events.packing import messages
 
 DOCUMENT: dict[str, Any] = yaml.safe_load((Path(contract.__file__).with_name("asyncapi.yaml")).read_text("utf-8"))
 SCHEMAS = DOCUMENT["components"]["schemas"]
@@ -46,6 +46,20 @@ def test_describes_what_the_publisher_sends(kind: str):
     assert [len(message.ids) for message in sent] == [200, 200, 50]
     for message in sent:
         validate(json.loads(message.body))
+
+
+def test_describes_an_event_that_travels_slim():
+    large = row(1, "catalog.product.updated", "product/1", None, None)._replace(slim="too large")
+    deep = row(2, "catalog.product.created", "product/2", None, '{"a": ' + "[" * 999 + "]" * 999 + "}")
+    (sent,) = messages([large])
+    (other,) = messages([deep])
+    for event in (*json.loads(sent.body), *json.loads(other.body)):
+        validate([event])
+        assert (event["data"], event["slim"], bool(event["slimreason"])) == (None, True, True)
+        with pytest.raises(jsonschema.ValidationError):
+            validate([{name: value for name, value in event.items() if name != "slim"}])
+        with pytest.raises(jsonschema.ValidationError):
+            validate([event | {"data": {"before": None, "after": None, "changed": []}}])
 
 
 def test_its_examples_are_valid_and_can_be_read():

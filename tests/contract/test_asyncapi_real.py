@@ -13,8 +13,8 @@ from sqlalchemy import inspect
 from backend.app.catalog.models import City, Company, Product
 from backend.app.worker import consumer
 from events import contract
-from events.outbox import SQL, Row
-from events.publisher import Outgoing, messages
+from events.outbox import CLAIM_LIMITS, SQL, Row
+from events.packing import Outgoing, messages
 from tests.contract.test_asyncapi import DOCUMENT, TRACE, validate
 from tests.plain import Plain
 
@@ -44,7 +44,7 @@ def published(database: str) -> list[Outgoing]:
         plain.run(EVERY_TYPE)
         plain.one("SELECT set_config('citycache.traceparent', %s, false)", (TRACE,))
         plain.run("INSERT INTO cities (id, name) VALUES (9, 'traced')")
-        rows = [Row(*row) for row in plain.all(SQL["claim"], {"floor": 0, "rows": 1000})]
+        rows = [Row(*row) for row in plain.all(SQL["claim"], {"floor": 0, "rows": 1000, **CLAIM_LIMITS})]
     return list(messages(rows))
 
 

@@ -13,7 +13,7 @@ from kombu import Connection
 
 from backend.embedded import spawn
 from events import topology
-from events.publisher import LOST
+from events.connection import LOST
 from tests.faults.proxy import Proxy
 from tests.faults.world import World
 

@@ -19,7 +19,7 @@ import amqp
 from kombu import Connection
 
 from events import contract, topology
-from events.publisher import LOST
+from events.connection import LOST
 
 CONTROL: Final = "celery.pidbox"  # an exchange: it reaches the control queue of every worker
 TASK_QUEUES: Final = (topology.PATCHES, topology.MAINTENANCE)

@@ -17,7 +17,7 @@ from backend.app.console.question import Question
 from backend.app.console.readings import BrokerReader
 from backend.app.errors import DatabaseAway
 from backend.app.settings import settings
-from events import publisher
+from events import connection
 from tests.integration.test_console_stations import CARRIED, STORED
 from tests.waiting import eventually
 
@@ -246,7 +246,7 @@ def test_a_question_answers_in_time_or_says_that_it_did_not() -> None:
 def test_a_connection_that_ended_while_nobody_looked_is_no_fault_of_the_broker(
     configured: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(publisher, "HEARTBEAT_SECONDS", 1)  # the broker ends a connection that is silent for two of it
+    monkeypatch.setattr(connection, "HEARTBEAT_SECONDS", 1)  # the broker ends a connection that is silent for two of it
     reader = BrokerReader()
     assert not reader().queue_exists
     kept = reader._connection

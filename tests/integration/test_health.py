@@ -14,7 +14,7 @@ import amqp
 import pytest
 
 from backend.embedded.rabbitmq import RabbitMQ
-from events.publisher import connect
+from events.connection import connect
 from tests.faults.plant import Plant, plant_on
 from tests.faults.proxy import Proxy
 from tests.plain import Plain

@@ -9,12 +9,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import psycopg2
 import pytest
 
+from backend.app.errors import Away
 from backend.app.relay import process
 from events.errors import BrokerGone, EventError, LeaderLost
-from events.outbox import SQL, Lag, Outbox, Row
+from events.outbox import CLAIM_LIMITS, SQL, Lag, Outbox, Row
 from events.relay import Pace, Relay, Relayed, Watcher, run_once
 from tests.plain import Plain
 from tests.waiting import until
@@ -88,7 +88,9 @@ def test_what_was_not_delivered_stays(plain: Plain, outbox: Outbox) -> None:
     def first_only(rows: Sequence[Row]) -> list[int]:
         return [rows[0].id]
 
-    assert run_once(outbox, Delivered(first_only), rows=10) == Relayed(3, 1)
+    left = plain.column("SELECT id FROM event_outbox ORDER BY id")[1:]
+
+    assert run_once(outbox, Delivered(first_only), rows=10) == Relayed(3, 1, tuple(left))
     assert plain.column("SELECT subject FROM event_outbox ORDER BY id") == ["product/2", "product/3"]
 
 
@@ -191,7 +193,8 @@ def test_the_claim_stays_fast_over_dead_rows_that_an_old_snapshot_keeps(
 
 def _pages_of_a_claim(plain: Plain, outbox: Outbox) -> int:
     answer = plain.one(
-        f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {SQL['claim']}", {"floor": outbox.floor.id, "rows": 4000}
+        f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {SQL['claim']}",
+        {"floor": outbox.floor.id, "rows": 4000, **CLAIM_LIMITS},
     )
     return int(answer[0]["Plan"]["Shared Hit Blocks"]) + int(answer[0]["Plan"]["Shared Read Blocks"])
 
@@ -213,6 +216,23 @@ def test_lag_of_many_rows_follows_from_their_ids_without_counting_them(plain: Pl
     assert "Limit" in plan
     plain.run("DELETE FROM event_outbox WHERE id > (SELECT min(id) FROM event_outbox) + 5")
     assert outbox.lag().rows == 6
+
+
+def test_a_row_that_is_passed_over_while_others_are_taken_is_an_alarm(
+    plain: Plain, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("events.relay.PASSED_SECONDS", 0.3)
+    running = Running(lambda outbox: Delivered(lambda rows: [row.id for row in rows if row.subject != "product/1"]))
+
+    def passes_it_over() -> bool:
+        plain.run("UPDATE companies SET name = name || '.'")
+        return any("waits for" in record.message for record in caplog.records if record.levelname == "ERROR")
+
+    add(plain, 1)
+    until(passes_it_over)
+    running.stop()
+
+    assert max(running.seen.waited) > 0.3
 
 
 # The leader
@@ -249,6 +269,7 @@ class Seen(Watcher):
     def __init__(self) -> None:
         self.leads: list[bool] = []
         self.failures: list[BaseException] = []
+        self.waited: list[float] = []
 
     def led(self, leads: bool) -> None:
         self.leads.append(leads)
@@ -256,13 +277,16 @@ class Seen(Watcher):
     def failed(self, failure: BaseException) -> None:
         self.failures.append(failure)
 
+    def waits(self, seconds: float) -> None:
+        self.waited.append(seconds)
+
 
 class Running:
     """A relay in a thread."""
 
     def __init__(self, deliverer: Callable[[Outbox], Any], connect: Callable[[], Any] = process.connection) -> None:
         self.seen = Seen()
-        self.relay = Relay(connect, deliverer, PACE, away=(psycopg2.OperationalError,), watcher=self.seen)
+        self.relay = Relay(connect, deliverer, PACE, away=(Away,), watcher=self.seen)
         self._thread = threading.Thread(target=self.relay.run)
         self._thread.start()
 

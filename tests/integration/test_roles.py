@@ -22,7 +22,7 @@ from backend.app.access import database_roles
 from backend.app.access.broker_rights import RIGHTS
 from backend.embedded.postgres import Postgres
 from events import topology
-from events.publisher import connect
+from events.connection import connect
 from tests import oracle
 from tests.plain import Plain
 from tests.servers import ROOT, Vhosts, migrate

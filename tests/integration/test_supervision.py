@@ -18,7 +18,7 @@ from backend.embedded import spawn
 from backend.embedded.postgres import Postgres
 from backend.embedded.rabbitmq import RabbitMQ
 from events import topology
-from events.publisher import connect
+from events.connection import connect
 from tests.faults.plant import QUIET, ZERO, Plant, plant_on
 from tests.faults.proxy import Proxy
 from tests.plain import Plain

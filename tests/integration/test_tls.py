@@ -16,8 +16,8 @@ from backend.app.errors import DatabaseAway
 from backend.app.settings import settings
 from backend.embedded import spawn
 from backend.embedded.rabbitmq import RabbitMQ
+from events.connection import connect
 from events.errors import BrokerGone
-from events.publisher import connect
 from tests import oracle
 from tests.certificates import Certificate, authority, certificate
 from tests.plain import Plain, dsn

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from events import contract
 from events.outbox import Row
-from events.publisher import messages
+from events.packing import messages
 
 KINDS = st.sampled_from(contract.TYPES)
 

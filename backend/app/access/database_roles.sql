@@ -3,7 +3,7 @@
 --
 -- citycache_migrate   owns all of it and may change the schema; no process that runs all day logs in as it
 -- citycache_api       writes the catalog, reads the caches, starts runs, requeues dead letters, appends to the audit log
--- citycache_relay     reads the outbox and deletes what the broker has
+-- citycache_relay     reads the outbox, deletes what the broker has, buries what it refuses
 -- citycache_worker    reads the catalog and writes the caches, the ledger and the dead letters; prunes the audit log
 -- citycache_beat      announces runs in the ledger
 -- citycache_observer  the worker's rights on the caches, and the observer's own tables
@@ -78,6 +78,7 @@ GRANT SELECT, INSERT ON audit_log TO citycache_api
 
 -- name: grant_relay
 GRANT SELECT, DELETE ON event_outbox TO citycache_relay;
+GRANT INSERT ON dead_letters TO citycache_relay;
 GRANT SELECT ON SEQUENCE event_outbox_id_seq TO citycache_relay
 
 -- name: grant_writers_of_caches

@@ -20,8 +20,8 @@ from backend.app.catalog.definition import Definition
 from backend.app.catalog.resolved import Catalog
 from backend.app.errors import BadDefinition, BrokerAway, DatabaseAway
 from backend.app.settings import settings
+from events.connection import LOST, connect
 from events.errors import BrokerGone
-from events.publisher import LOST, connect
 from events.sql_files import statements
 
 SQL: Final = statements(Path(__file__).with_suffix(".sql"))

@@ -14,9 +14,9 @@ from backend.app.errors import BrokerAway
 from backend.app.settings import settings
 from backend.app.telemetry import latency
 from events import times, topology
+from events.connection import LOST, connect
 from events.errors import BrokerGone
 from events.outbox import LEADER_LOCK
-from events.publisher import LOST, connect
 from events.sql_files import statements
 
 SQL: Final = statements(Path(__file__).with_suffix(".sql"))

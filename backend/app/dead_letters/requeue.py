@@ -19,8 +19,8 @@ from backend.app.dead_letters.letters import SQL
 from backend.app.errors import BrokerAway
 from backend.app.settings import settings
 from events import contract, topology
+from events.connection import LOST, connect
 from events.errors import BrokerGone
-from events.publisher import LOST, connect
 
 PART: Final = 50  # letters of one claim; each may have 256 kB
 CLAIM_SECONDS: Final = 60.0  # after which a letter that was claimed and never marked may be sent by another

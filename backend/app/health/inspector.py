@@ -14,8 +14,8 @@ from kombu.exceptions import KombuError
 from backend.app.errors import BrokerAway
 from backend.app.settings import settings
 from events import times, tls, topology
+from events.connection import LOST, connect
 from events.errors import BrokerGone
-from events.publisher import LOST, connect
 
 QUEUES: Final = (topology.UPDATER.name, topology.DEAD_LETTERS.name, topology.PATCHES, topology.MAINTENANCE)
 CONNECTED_WORKERS: Final = (

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from backend.app.health import pulse, watchdog
 from backend.app.telemetry import metrics, tracing
 from events import publisher
-from events.publisher import Outgoing
+from events.packing import Outgoing
 from events.relay import Relayed, Watcher
 
 if TYPE_CHECKING:
@@ -39,6 +39,10 @@ class Counted(Watcher):
         watchdog.move("relay")
         metrics.RELAY_FAILURES.labels(type(failure).__name__).inc()
 
+    def waits(self, seconds: float) -> None:
+        """The row that has been offered for longest."""
+        metrics.RELAY_OLDEST_SECONDS.set(seconds)
+
     def floor_reset(self) -> None:
         """A row stood below the floor."""
         metrics.RELAY_FLOOR_RESETS.inc()
@@ -66,6 +70,14 @@ class Published(publisher.Watcher):
         """The broker has these messages."""
         metrics.RELAY_MESSAGES.inc(messages)
         metrics.RELAY_CONFIRM_SECONDS.observe(seconds)
+
+    def slimmed(self, events: int) -> None:
+        """These went without their data."""
+        metrics.RELAY_SLIM.inc(events)
+
+    def buried(self) -> None:
+        """One became a dead letter."""
+        metrics.RELAY_BURIED.inc()
 
     def ended(self) -> None:
         """All spans of the delivery end."""

@@ -47,7 +47,7 @@ def to_broker(outbox: Outbox) -> Publisher:
         watchdog.move("relay")
         outbox.ping()
 
-    return Publisher(settings().celery_broker_url, ping, Published())
+    return Publisher(settings().celery_broker_url, ping, Published(), outbox.bury)
 
 
 def run() -> None:

@@ -17,7 +17,7 @@ from backend.app.ledger.lifeline import Lifeline, Lost
 from backend.app.settings import settings
 from backend.app.tasks.events import apply_wide_patches
 from backend.app.tasks.replay import replay_events
-from events.publisher import LOST
+from events.connection import LOST
 from events.topology import MAINTENANCE
 
 REPLY_SECONDS: Final = 1.0

@@ -22,7 +22,7 @@ from backend.app import db
 from backend.app.errors import BrokerAway, CitycacheError, DatabaseAway, NotFound
 from backend.app.ledger import ledger
 from backend.app.telemetry import metrics, tracing
-from events.publisher import LOST
+from events.connection import LOST
 
 log = logging.getLogger(__name__)
 PATIENCE_SECONDS: Final = 300.0  # how long a task waits for the database before its message goes back to the queue

@@ -67,6 +67,19 @@ RELAY_MESSAGES = Counter(
 RELAY_FAILURES = Counter(
     "citycache_relay_failures", "Rounds that a lost server ended, by the kind of the error", ("error",), registry=RELAY
 )
+RELAY_SLIM = Counter(
+    "citycache_relay_events_slim", "Events published without their data, which was too large or not readable",
+    registry=RELAY,
+)  # fmt: skip
+RELAY_BURIED = Counter(
+    "citycache_relay_events_buried", "Events that the broker refused in any form, and that became dead letters",
+    registry=RELAY,
+)  # fmt: skip
+RELAY_OLDEST_SECONDS = Gauge(
+    "citycache_relay_oldest_row_seconds",
+    "For how long the relay has offered a row that the broker does not take while it takes others",
+    multiprocess_mode="mostrecent", registry=RELAY,
+)  # fmt: skip
 RELAY_FLOOR_RESETS = Counter(
     "citycache_relay_floor_resets",
     "Rows found below the outbox's floor, where none can be unless its sequence was set back", registry=RELAY,
