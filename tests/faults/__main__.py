@@ -53,6 +53,7 @@ def show(report: campaign.Report) -> None:
         f"\nseed {report.seed}, {report.seconds / 60:.1f} minutes,"
         f" {report.faults.total()} faults, {report.kills} of them kills\n"
         f"feed: {report.lines:,} lines applied, its import was interrupted {report.interruptions} times\n"
+        f"transactions that stayed open: {report.open_rows:,} rows committed\n"
         f"API: {dict(sorted(report.answers.items()))}, {len(report.slow_answers)} of them late"
     )
     for late in report.slow_answers:

@@ -13,8 +13,9 @@ from tests.background import background
 from tests.faults.captured import captured, logged
 from tests.faults.faults import Fault
 from tests.faults.feed import Feed
+from tests.faults.open_transactions import OpenTransactions, Standing
 from tests.faults.operator import PATIENCE, Operator
-from tests.faults.world import World
+from tests.faults.world import FLOW_SECONDS, World
 
 TWO_AT_ONCE: Final = 0.2  # of the faults come before the one before has been recovered from
 PAUSE_SECONDS: Final = 1.0  # at most, between a recovery and the next fault
@@ -32,6 +33,8 @@ class Report:
     recoveries: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))  # seconds, by kind
     lines: int = 0  # of the feed, applied
     interruptions: int = 0  # of the import
+    open_rows: int = 0  # committed by transactions that stayed open, with savepoints, prepared or not
+    standing: list[str] = field(default_factory=list)  # events that stood in the outbox while nothing was faulty
     drain_seconds: float = 0.0
     events: int = 0  # captured
     repeated: int = 0  # of them, those that the log holds more than once
@@ -53,6 +56,7 @@ class Report:
     def complaints(self) -> list[str]:
         """Everything that must not be."""
         found = [*self.violations, *self.dead_letters, *self.unfinished]
+        found += [f"{len(self.standing)} events stood in the outbox, such as {self.standing[:3]}"] * bool(self.standing)
         found += [f"{self.lost} events are lost"] * bool(self.lost)
         found += [f"the API answered {status}" for status in self.answers if status >= 500 and status != 503]
         return found
@@ -67,19 +71,27 @@ class Plan:
     kinds: Sequence[Fault]
     tasks: bool = False  # start rebuilds and replays as well; they mend what was lost, so without them it is stricter
     longest: float = 60.0  # seconds that a fault may last
+    longest_open: float = 20.0  # seconds that a transaction stays open
 
 
 def run(world: World, plan: Plan, tell: Callable[[str], None]) -> Report:
     """Play until the time is over, then drain and compare. AssertionError when events do not flow again in time."""
     report, begin = Report(plan.seed), time.monotonic()
     feed, operator = Feed(world.plant.environment, world.place, RATE), Operator(world, plan.seed, plan.tasks)
-    with background(feed.play), background(operator.work, 2 * PATIENCE):
+    writers, standing = OpenTransactions(world, plan.seed, plan.longest_open), Standing(world)
+    with (
+        background(feed.play),
+        background(operator.work, 2 * PATIENCE),
+        background(writers.work, 2 * FLOW_SECONDS),
+        background(standing.work),
+    ):
         try:
             _disturb(world, plan, begin + plan.minutes * 60, report, tell)
         finally:
             world.heal()
     report.seconds = time.monotonic() - begin
     report.lines, report.interruptions = feed.lines, feed.interruptions
+    report.open_rows, report.standing = writers.committed, sorted(standing.found)
     report.answers, report.slow_answers = operator.answers, operator.slow
     _judge(world, report)
     return report
@@ -92,12 +104,14 @@ def _disturb(world: World, plan: Plan, end: float, report: Report, tell: Callabl
         faults = dice.choices(plan.kinds, weights, k=2 if dice.random() < TWO_AT_ONCE else 1)
         lasting = min(plan.longest, max(dice.uniform(*fault.seconds) for fault in faults))
         number += 1
+        world.is_calm = False
         for fault in faults:
             report.faults[fault.name] += 1
             fault.inject(world, dice)
         world.pause(lasting)
         world.heal()
         seconds = world.await_flow(f"probe {report.seed} {number}")
+        world.is_calm = True
         name = faults[0].name if len(faults) == 1 else "two at once"
         report.recoveries[name].append(seconds)
         what = " + ".join(fault.name for fault in faults)

@@ -99,7 +99,7 @@ class Plant(System):
     def begin(self, name: str) -> None:
         """Start a part without waiting for it."""
         self._processes[name] = spawn.spawn(
-            self._commands()[name](name), log=self._log(name), env=self.environment, cwd=ROOT
+            self._commands()[name](name), log=self._log(name), env=self._environment(name), cwd=ROOT
         )
 
     def process(self, name: str) -> subprocess.Popen[bytes]:
@@ -141,6 +141,10 @@ class Plant(System):
 
         with background(write):
             yield
+
+    def _environment(self, name: str) -> dict[str, str]:
+        """Of a part that begins."""
+        return self.environment
 
     def _is_drained(self) -> bool:
         try:

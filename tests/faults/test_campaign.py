@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.faults import campaign, faults
 from tests.faults.world import World
 
-SHORT = campaign.Plan(seed=7, minutes=0.5, kinds=faults.KINDS, longest=2.0)
+SHORT = campaign.Plan(seed=7, minutes=0.5, kinds=faults.KINDS, longest=2.0, longest_open=5.0)
 
 
 def test_nothing_is_lost_or_wrong_whatever_is_killed(tmp_path: Path):
@@ -15,6 +15,7 @@ def test_nothing_is_lost_or_wrong_whatever_is_killed(tmp_path: Path):
         report = campaign.run(world, SHORT, print)
     assert report.complaints == []
     assert report.events > 1_000
+    assert report.open_rows > 50
     assert report.faults.total() > 5
 
 

@@ -2,37 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.faults.plant import QUIET, Plant
+from tests.faults.beats import Beats
+from tests.faults.plant import QUIET
 from tests.faults.proxy import Proxy
 from tests.plain import Plain
 from tests.servers import Databases, Vhosts
-from tests.system import System
 
 QUEUED = """
     SELECT count(DISTINCT task) FROM task_runs
      WHERE scheduled_for > %s AND scheduled_for <= clock_timestamp() AND error IS NULL"""
 TASKS = 4  # in the schedule
 NOW = "SELECT clock_timestamp()"
-
-
-class Beats(Plant):
-    """Its beat runs the fast schedule."""
-
-    module = "tests.acceptance.fast_schedule"
-
-    def _commands(self) -> Mapping[str, Any]:
-        def beat(name: str) -> list[str]:
-            command = System._commands(self)["beat"](name)
-            return [part.replace("backend.app.celery_app", self.module) for part in command]
-
-        return {**super()._commands(), "beat": beat}
 
 
 def proxied(url: str) -> Proxy:

@@ -10,6 +10,7 @@ import os
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -26,6 +27,7 @@ from events import topology
 from tests.faults.captured import note_captured
 from tests.faults.plant import Plant
 from tests.faults.proxy import Proxy
+from tests.plain import Plain
 from tests.servers import migrate
 from tests.system import EVERYTHING
 from tests.waiting import until
@@ -33,7 +35,11 @@ from tests.waiting import until
 RESTART_SECONDS: Final = 0.5  # between an end and the next start
 SETTLE_SECONDS: Final = 2.0  # RabbitMQ 3.10 writes the name of a new queue late; killed before, the queue has no leader
 FLOW_SECONDS: Final = 120.0  # after any fault events must flow again within this
-SURVIVES_KILLS: Final = {"fsync": "off", "full_page_writes": "off"}  # but no power cut, which nobody makes here
+SURVIVES_KILLS: Final = {  # but no power cut, which nobody makes here
+    "fsync": "off",
+    "full_page_writes": "off",
+    "max_prepared_transactions": "100",
+}
 ENVIRONMENT: Final = {
     "WORKER_CONCURRENCY": "3",
     "AUDIT_CORE_SHARE": "0",  # an auditor would mend what was lost, and nobody would hear of it
@@ -52,9 +58,11 @@ class World:
     def __init__(self, place: Path) -> None:
         """Data and logs go below `place`."""
         self.postgres = Postgres(place / "postgres", settings=SURVIVES_KILLS)
-        self.rabbitmq = RabbitMQ(place / "rabbitmq")
+        self.rabbitmq = self._rabbitmq(place / "rabbitmq")
+        self.starts: Counter[str] = Counter()  # of what had ended, by its name
         self.down: set[str] = set()  # servers that must not be started again yet
         self.suspended: set[str] = set()
+        self.is_calm = True  # nothing is faulty, and events flow
         self.place = place
         self._stack = ExitStack()
         self._ended = threading.Event()
@@ -73,8 +81,7 @@ class World:
             self.plant = stack.enter_context(self._plant())
             self.plant.started()
             with self.plant.sql() as sql:
-                note_captured(sql)
-                sql.run(NO_SCHEDULE)
+                self._prepare(sql)
             self._ended.wait(SETTLE_SECONDS)
             keeper = threading.Thread(target=self._keep, name="keeper", daemon=True)
             keeper.start()
@@ -169,7 +176,14 @@ class World:
     def _all_run(self) -> bool:
         return all(self.pid(name) for name in EVERYTHING) and self.plant.is_live()
 
-    # The supervisor
+    # What a campaign may have otherwise
+
+    def _rabbitmq(self, place: Path) -> RabbitMQ:
+        return RabbitMQ(place)
+
+    def _prepare(self, sql: Plain) -> None:
+        note_captured(sql)
+        sql.run(NO_SCHEDULE)
 
     def _plant(self) -> Plant:
         return Plant(
@@ -181,6 +195,8 @@ class World:
             **ENVIRONMENT,
         )
 
+    # The supervisor
+
     def _keep(self) -> None:
         since: dict[str, float] = {}
         while not self._ended.wait(0.05):
@@ -191,6 +207,7 @@ class World:
                     self._begin(name)
 
     def _begin(self, name: str) -> None:
+        self.starts[name] += 1
         if name == "postgres":
             self.postgres.begin()
         elif name == "rabbitmq":

@@ -15,10 +15,12 @@ import psycopg2
 
 from tests.plain import Plain, dsn
 
-COMPANY: Final = "INSERT INTO companies (id, name) VALUES (1, 'open for long')"
-PRODUCTS: Final = "INSERT INTO products (id, company_id, name) SELECT n, 1, 'ready' FROM generate_series(1, %s) AS n"
+COMPANY: Final = "INSERT INTO companies (id, name) VALUES (-1, 'open for long') ON CONFLICT DO NOTHING"
+PRODUCTS: Final = """
+    INSERT INTO products (id, company_id, name) SELECT n, -1, 'ready' FROM generate_series(%s, %s) AS n
+    ON CONFLICT DO NOTHING"""
 VERBS: Final = {
-    "insert": "INSERT INTO products (id, company_id, name) SELECT -n, 1, 'new' FROM generate_series(%s, %s) AS n",
+    "insert": "INSERT INTO products (id, company_id, name) SELECT -n, -1, 'new' FROM generate_series(%s, %s) AS n",
     "update": "UPDATE products SET kind = 'service' WHERE id BETWEEN %s AND %s",
     "delete": "DELETE FROM products WHERE id BETWEEN %s AND %s",
 }
@@ -47,20 +49,27 @@ class Outcome:
 class Writers:
     """Transactions on a database, drawn by a seed."""
 
-    def __init__(self, database: str, seed: int, longest: float, stop: threading.Event | None = None) -> None:
-        """Each is open for up to `longest` seconds; `stop` ends all of them early."""
+    def __init__(
+        self, database: str, seed: int, longest: float, stop: threading.Event | None = None, above: int = 0
+    ) -> None:
+        """Each is open for up to `longest` seconds; `stop` ends all of them early; their products' ids are `above`."""
         self.outcome = Outcome()
         self._database, self._seed, self._longest = database, seed, longest
         self._stop = stop or threading.Event()
-        self._taken, self._lock = 0, threading.Lock()
+        self._above, self._taken, self._lock = above, above, threading.Lock()
         self._dice, self._numbers = random.Random(seed), itertools.count(1)
 
     def prepare(self, rows: int) -> None:
         """Make the rows that they change; nobody hears of that."""
+        self.make(rows)
+        with Plain(self._database) as plain:
+            plain.run("DELETE FROM event_outbox")
+
+    def make(self, rows: int) -> None:
+        """Make the rows that they change."""
         with Plain(self._database) as plain:
             plain.run(COMPANY)
-            plain.run(PRODUCTS, (rows,))
-            plain.run("DELETE FROM event_outbox")
+            plain.run(PRODUCTS, (self._above + 1, self._above + rows))
 
     def run_crowd(self, transactions: int, at_once: int) -> None:
         """Play so many, as one ends the next one begins; returns when all have ended."""
