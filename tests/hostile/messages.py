@@ -29,6 +29,7 @@ JSON: Final = {"content_type": "application/json", "content_encoding": "utf-8"}
 BATCH: Final = {"content_type": contract.BATCH}
 GOOD_TASK: Final = "update_cities_product_count"
 EVENTS_TASK: Final = "apply_catalog_events"
+BOMBS: Final = ("gzip", "bzip2", "lzma")
 BOMB_BYTES: Final = 2**28  # that some kilobytes unpack to
 LARGE_BYTES: Final = 17 * 2**20  # more than RabbitMQ 4 takes
 
@@ -293,7 +294,7 @@ def _events(queue: str, random: randomness.Random) -> Iterator[Message]:
 def _anything(queue: str, random: randomness.Random) -> Iterator[Message]:
     kind = BATCH if queue in EVENT_QUEUES else JSON
     head = {} if queue in EVENT_QUEUES else _head(random)
-    for name in ("gzip", "bzip2", "lzma"):
+    for name in BOMBS:
         yield Message(queue, f"a bomb of {name}", dict(kind), head | {"compression": name}, bomb(name))
     for odd in (5, "none", [1], {"a": 1}, "application/x-brotli"):
         yield Message(queue, f"compression {odd}", dict(kind), head | {"compression": odd}, b"x")
