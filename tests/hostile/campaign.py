@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from events import topology
 from events.contract import Event
-from events.log import Log, new_marker
+from events.stream import Log, new_marker
 from tests.background import background
 from tests.faults.captured import captured
 from tests.faults.feed import Feed

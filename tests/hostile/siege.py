@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, Final
 
-from backend.app.embedded.rabbitmq import RabbitMQ
+from backend.embedded.rabbitmq import RabbitMQ
 from tests.faults.beats import Beats
 from tests.faults.captured import note_captured
 from tests.faults.world import ENVIRONMENT, World
