@@ -14,6 +14,7 @@ import click
 from backend.app import db
 from backend.app.adopting import adopt as adopting
 from backend.app.adopting import release as releasing
+from backend.app.adopting.discover import discover
 from backend.app.adopting.doctor import Finding, look
 from backend.app.adopting.plan import Plan, plan
 from backend.app.catalog import definition
@@ -29,12 +30,16 @@ FILE = click.argument("file", type=click.Path(path_type=Path, dir_okay=False), r
 @click.command("adopt", short_help="Let the caches follow tables that are there already.")
 @FILE
 @click.option("--apply", "apply_it", is_flag=True, help="Do it. Safe to kill, and to run again.")
+@click.option("--discover", "find_it", is_flag=True, help="Print a commented FILE to start from.")
 @click.option("--json", "as_json", is_flag=True, help="For scripts.")
-def adopt_command(file: Path | None, apply_it: bool, as_json: bool) -> None:
+def adopt_command(file: Path | None, apply_it: bool, find_it: bool, as_json: bool) -> None:
     """Show what adopting the tables that FILE defines would do, or do it. FILE is CATALOG_FILE unless it is given.
 
     Exit code 0: it can be applied, or has been; 1: it cannot, and why; 2: the file is wrong.
     """
+    if find_it:
+        click.echo(discover(), nl=False)
+        return
     chosen = _chosen(file)
     found = plan(chosen)
     if not apply_it:
