@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
+from psycopg2.errors import InsufficientPrivilege
+from sqlalchemy.exc import DBAPIError
 
 from backend.app.errors import BadDefinition, BadSetting, CitycacheError, DatabaseUnfit
 from backend.app.settings import settings
@@ -17,6 +19,10 @@ from backend.embedded.errors import EmbeddedError
 from events.errors import EventError
 
 NO, WRONG = 1, 2
+RIGHTS = (
+    "the database role of this process has other duties. Import and writes run where the API does, rebuilds, replays"
+    " and verify where the worker does, migrate in its own container (SECURITY.md says which role may do what)"
+)
 COMMANDS = {  # those that live in a module of their own, loaded when they are asked for
     "import": "backend.app.commands.importing:import_command",
     "replay": "backend.app.commands.replay:replay_command",
@@ -32,16 +38,20 @@ class Commands(click.Group):
     """A group that imports a command's module only when it is used, so that each starts quickly."""
 
     def list_commands(self, context: click.Context) -> list[str]:
-        """All of them."""
-        return sorted({*super().list_commands(context), *COMMANDS})
+        """All that are installed: an image has no benchmarks."""
+        return sorted({*super().list_commands(context), *filter(_is_installed, COMMANDS)})
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         """One of them."""
-        if name not in COMMANDS:
+        if name not in COMMANDS or not _is_installed(name):
             return super().get_command(context, name)
         module, attribute = COMMANDS[name].split(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
+
+
+def _is_installed(name: str) -> bool:
+    return importlib.util.find_spec(COMMANDS[name].partition(".")[0]) is not None
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -87,8 +97,7 @@ def migrate(roles: bool) -> None:
     from backend.app.access import database_roles as rights
     from backend.app.db import migrate as run
 
-    run()
-    click.echo("The schema is up to date.")
+    click.echo(run())
     if roles:
         given = rights.passwords()
         rights.grant(given)
@@ -141,6 +150,11 @@ def main(arguments: list[str] | None = None) -> Any:
         fail(str(failure), WRONG)
     except (CitycacheError, EmbeddedError, EventError) as failure:
         fail(str(failure), NO)
+    except (DBAPIError, InsufficientPrivilege) as failure:
+        lacking = failure.orig if isinstance(failure, DBAPIError) else failure
+        if not isinstance(lacking, InsufficientPrivilege):
+            raise
+        fail(f"{str(lacking).splitlines()[0]}: {RIGHTS}", NO)
     except KeyboardInterrupt:
         fail("interrupted", 130)
 

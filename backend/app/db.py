@@ -16,6 +16,7 @@ import psycopg2
 import psycopg2.errors
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError, OperationalError
@@ -219,8 +220,26 @@ def direct(name: str, statement_ms: int = STATEMENT_MS) -> psycopg2.extensions.c
         return connect(name, statement_ms)
 
 
-def migrate() -> None:
-    """Bring the schema to the newest version; safe to run from several processes at once."""
+def migrate() -> str:
+    """Bring the schema to the newest version that this release knows; what came of it, as a sentence.
+
+    Safe to run from several processes at once. A newer release's schema is left as it is, so that an older one starts.
+    """
     prove()
+    configuration = Config(str(Path(__file__).parents[1] / "alembic.ini"))
+    known = {script.revision for script in ScriptDirectory.from_config(configuration).walk_revisions()}
+    with transaction() as connection:
+        version = schema_version(connection)
+    if version and version not in known:
+        return f"The schema is at version {version}, of a newer release, and is left as it is: this release runs on it."
     with translated():
-        command.upgrade(Config(str(Path(__file__).parents[1] / "alembic.ini")), "head")
+        command.upgrade(configuration, "head")
+    return "The schema is up to date."
+
+
+def schema_version(connection: Connection) -> str | None:
+    """The revision that the database is at; None before the first migration."""
+    if connection.exec_driver_sql("SELECT to_regclass('alembic_version')").scalar_one() is None:
+        return None
+    found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+    return None if found is None else str(found)

@@ -79,10 +79,26 @@ def test_the_example_names_no_variable_that_does_nothing() -> None:
     assert set(example()) == used
 
 
-def test_the_two_files_are_separate_projects() -> None:
-    names = {compose_spec.load(file)["name"] for file in FILES}
+def test_the_two_set_ups_share_no_data() -> None:
+    names = [volume["name"] for file in FILES for volume in compose_spec.load(file)["volumes"].values()]
 
-    assert len(names) == len(FILES)
+    assert len(names) == len(set(names)) == 2 * len(FILES)
+
+
+@each_file
+def test_keys_are_only_where_they_are_asked_for(file: Path) -> None:
+    holders = {
+        name for name, service in services(file).items() if {"API_KEY", "API_KEYS"} & service["environment"].keys()
+    }
+
+    assert holders == {"backend"}
+
+
+def test_a_file_is_read_by_old_and_new_tools() -> None:
+    for file in FILES:
+        content = compose_spec.load(file)
+        assert "name" not in content, "unknown to docker-compose 1.29"
+        assert not any("deploy" in service for service in content["services"].values()), "limits have an older spelling"
 
 
 @each_file
@@ -130,7 +146,8 @@ def test_every_image_is_pinned_or_built_here_once(file: Path) -> None:
     found = services(file)
     built = [service["image"] for service in found.values() if "build" in service]
 
-    assert len(built) == len(set(built)) == 1
+    assert len(set(built)) == 1
+    assert len(built) == len(ours(file)), "a service without it would look for the image in a registry"
     for name, service in found.items():
         if service["image"] not in built:
             assert re.search(r":\d+\.\d+", service["image"]), f"{name}: {service['image']}"
@@ -278,7 +295,7 @@ def test_production_locks_its_containers_up() -> None:
     for name, service in services(PRODUCTION).items():
         assert service["cap_drop"] == ["ALL"], name
         assert "no-new-privileges:true" in service["security_opt"], name
-        assert service["deploy"]["resources"]["limits"].keys() >= {"memory", "pids"}, name
+        assert {"mem_limit", "pids_limit"} <= service.keys(), name
         assert service["logging"]["options"].keys() >= {"max-size", "max-file"}, name
         assert service["stop_grace_period"], name
         assert service["init"] is True, name
@@ -286,5 +303,5 @@ def test_production_locks_its_containers_up() -> None:
             assert service["user"] == "rabbitmq"
         else:
             assert service["read_only"] is True, name
-            assert "/tmp" in service["tmpfs"], name
+            assert all(":size=" in place for place in service["tmpfs"]), name
         assert not any(volume.startswith(("./backend", "./events")) for volume in service.get("volumes", []))

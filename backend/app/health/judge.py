@@ -118,7 +118,9 @@ class Judge:
 
     def _worker(self, signs: Signs, stored: Stored | None, now: float) -> Iterator[Wrong]:
         carried = signs.carried.value
-        if carried is not None:
+        if carried is not None and not carried.exists:
+            yield Wrong("queue_missing")
+        elif carried is not None:
             mark = stored and stored.last_batch
             absent = self._still("worker_absent", not carried.consumers, None, now)
             stands = self._still("worker_stands", carried.messages > 0, mark, now)
@@ -158,8 +160,6 @@ def _broker(signs: Signs) -> Iterator[Wrong]:
         yield Wrong("broker_away", values={"failure": signs.carried.failure})
     elif (carried := signs.carried.value) and carried.is_blocked:
         yield Wrong("broker_alarm")
-    elif carried and not carried.exists:
-        yield Wrong("queue_missing")
 
 
 def _worker_wrong(carried: Waiting, absent: float, stands: float, silent: float) -> Iterator[Wrong]:

@@ -80,7 +80,7 @@ KINDS: Final = {
             serves=True,
         ),
         Kind(
-            "queue_missing", "broker",
+            "queue_missing", "worker",
             "The updater's queue does not exist: no event can be routed.",
             "Start a worker or a relay: each declares it.",
         ),

@@ -8,8 +8,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
-from sqlalchemy import Connection
-
 from backend.app import db
 from backend.app.beat.schedule import ENTRIES
 from backend.app.catalog.completeness import Gaps, gaps
@@ -102,7 +100,7 @@ def _told(asked: Future[Value]) -> Told[Value]:
 def stored() -> Stored:
     """Ask the database. Raises DatabaseAway."""
     with db.transaction() as connection:
-        version = schema_version(connection)
+        version = db.schema_version(connection)
         if needed().is_older(version):
             return Stored(version, is_old=True)
         row: dict[str, Any] = dict(
@@ -118,14 +116,6 @@ def stored() -> Stored:
 def carried() -> inspector.Waiting:
     """Ask the broker and the workers behind it. Raises BrokerAway."""
     return inspector.waiting(reply_seconds=REPLY_SECONDS, connected=_connected_workers)
-
-
-def schema_version(connection: Connection) -> str | None:
-    """The revision that the database is at; None before the first migration."""
-    if not connection.exec_driver_sql(SQL["version"]).scalar_one():
-        return None
-    found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
-    return None if found is None else str(found)
 
 
 def _connected_workers() -> Any:

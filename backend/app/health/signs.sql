@@ -1,8 +1,5 @@
 -- What the database knows of how things are; asked every few seconds, so nothing here counts a history.
 
--- name: version
-SELECT to_regclass('alembic_version') IS NOT NULL
-
 -- name: stored
 WITH outbox AS (
     SELECT id, occurred_at FROM event_outbox ORDER BY id LIMIT 1
