@@ -13,7 +13,7 @@ from typing import Final
 
 import psycopg2
 
-from tests.plain import Plain, dsn
+from tests.plain import Plain
 
 COMPANY: Final = "INSERT INTO companies (id, name) VALUES (-1, 'open for long') ON CONFLICT DO NOTHING"
 PRODUCTS: Final = """
@@ -151,11 +151,7 @@ def _parts(dice: random.Random, whole: float) -> list[float]:
 
 def end_prepared(database: str, dice: random.Random) -> None:
     """Whatever a crash has left prepared is committed or rolled back."""
-    with psycopg2.connect(dsn(database)) as connection:
-        connection.autocommit = True
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT gid FROM pg_prepared_xacts WHERE database = current_database()")
-            for (name,) in cursor.fetchall():
-                with suppress(psycopg2.errors.UndefinedObject):
-                    cursor.execute(dice.choice(["COMMIT", "ROLLBACK"]) + " PREPARED %s", (name,))
-    connection.close()
+    with Plain(database) as plain:
+        for name in plain.column("SELECT gid FROM pg_prepared_xacts WHERE database = current_database()"):
+            with suppress(psycopg2.errors.UndefinedObject):  # its writer lives and has ended it
+                plain.run(dice.choice(["COMMIT", "ROLLBACK"]) + " PREPARED %s", (name,))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 
 from tests.faults.long_transactions import Plan, run
 from tests.faults.plant import Plant, plant_on
+from tests.faults.writers import end_prepared
+from tests.plain import Plain
 from tests.servers import Databases, Vhosts
 
 
@@ -34,3 +37,15 @@ def test_every_committed_event_of_a_few_that_are_open_for_long_on_a_quiet_system
 
     assert report.complaints == []
     assert report.committed > 5
+
+
+def test_whatever_a_crash_has_left_prepared_is_ended(database: str) -> None:
+    with Plain(database, autocommit=False) as writer:
+        for name in ("one", "two"):
+            writer.run("INSERT INTO cities (name) VALUES ('prepared')")
+            writer.run("PREPARE TRANSACTION %s", (name,))
+            writer.commit()
+    end_prepared(database, random.Random(1))
+    with Plain(database) as reader:
+        left = "SELECT count(*) FROM pg_prepared_xacts WHERE database = current_database()"
+        assert reader.one(left) == 0
