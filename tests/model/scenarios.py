@@ -1,0 +1,236 @@
+"""Sessions whose orders are all tried: what may meet in this system, in pairs and in threes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from backend.app.caches.patch import clear, recount
+from events import relay
+from tests.model.interleavings import Scenario
+from tests.model.sessions import Session
+from tests.model.world import Publishing, World, applied, drain, led_outbox, patched, rebuild, relay_all, write
+
+ALWAYS: Final = frozenset({"record", "instant", "lock_totals", "last_id"})  # nothing that others do changes with them
+COUNTS: Final = frozenset(
+    {"move_counts", "drop_counts", "move_active", "move_totals"}
+)  # go with the mappings' statement
+MOVE_COMPANY: Final = "UPDATE companies SET city_id = 2 WHERE id = 10"
+MOVE_PRODUCT: Final = "UPDATE products SET company_id = 10 WHERE id = 200"
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one session does, one after the other."""
+
+    name: str
+    work: Sequence[Callable[[], Any]]
+    may_die: bool = False
+    passes: frozenset[str] = frozenset()
+
+    def session(self, passes: frozenset[str]) -> Session:
+        """A new run of it."""
+        return Session(self.name, self._run, ALWAYS | passes | self.passes, self.may_die)
+
+    def _run(self) -> None:
+        for work in self.work:
+            work()
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """Parts that meet; what stood before is changed by `before` (SQL), whose events are applied by some part."""
+
+    parts: Sequence[Part]
+    before: str = ""
+    passes: frozenset[str] = frozenset()
+    settings: Mapping[str, str] = field(default_factory=dict)
+    is_short: bool = True  # belongs to the tests
+    relays: bool = False  # the question is what is published, not what is cached
+    rebuilds: bool = False  # right only after a rebuild, like after a clearing
+
+    def prepare(self, world: World) -> None:
+        """Make the rows that it begins with."""
+        if self.before:
+            world.plain.run(self.before)
+            world.plain.run("DELETE FROM event_outbox" if not self.relays else "SELECT")
+            world.keep()
+
+    def scenario(self, world: World) -> Scenario:
+        """All orders of it, on this database."""
+        if self.relays:
+            return _relayed(self, world)
+        quiet = _rebuilt(world) if self.rebuilds else world.quiet
+        agreement = (lambda: list[str]()) if world.agreement() else world.agreement  # some begin with a wrong row
+        return Scenario(lambda: [part.session(self.passes) for part in self.parts], world.reset, agreement, quiet)
+
+
+def _rebuilt(world: World) -> Callable[[], list[str]]:
+    def quiet() -> list[str]:
+        wrong = world.agreement()
+        rebuild()
+        return wrong or world.quiet()
+
+    return quiet
+
+
+def _relayed(meeting: Meeting, world: World) -> Scenario:
+    """A relay beside the parts; afterwards another one publishes what is left. All that was committed must be out."""
+    published = Publishing()
+
+    def relaying() -> None:
+        outbox = led_outbox()
+        try:
+            for _ in range(ROUNDS):
+                relay.run_once(outbox, published, 100)
+            outboxes.append(outbox)
+        except BaseException:
+            outbox.close()
+            raise
+
+    outboxes: list[Any] = []
+
+    def sessions() -> Sequence[Session]:
+        published.published.clear()
+        relays = Part("relay", [relaying], may_die=meeting.parts[0].may_die, passes=meeting.passes)
+        writers = [replace(part, may_die=False).session(meeting.passes) for part in meeting.parts]
+        return [*writers, relays.session(meeting.passes)]
+
+    def quiet() -> list[str]:
+        committed = {f"product/{row}" for row in world.plain.column("SELECT id FROM products WHERE kind = 'service'")}
+        outbox = outboxes.pop() if outboxes else led_outbox()  # with the floor that it has proven
+        try:
+            for _ in range(ROUNDS):
+                relay.run_once(outbox, published, 100)
+        finally:
+            outbox.close()
+        lost = committed - set(published.published)
+        return [f"committed and not published: {sorted(lost)}"] if lost else []
+
+    return Scenario(sessions, world.reset, list, quiet)
+
+
+ROUNDS: Final = 2  # of the relay: one to draw a horizon, one to prove a floor
+COMPANY: Final = Part(
+    "company", [lambda: write(MOVE_COMPANY), lambda: applied(companies=[10])]
+)  # a write, and what its event does
+PRODUCT: Final = Part("product", [lambda: write(MOVE_PRODUCT), lambda: applied(products=[200])])
+RECOUNT: Final = Part("recount", [lambda: patched(recount)])
+SERVICE: Final = "UPDATE products SET kind = 'service' WHERE id = {}"
+
+MEETINGS: Final[Mapping[str, Meeting]] = {
+    "a change and its undoing": Meeting(
+        (
+            Part("first", [lambda: applied(products=[100])]),
+            Part(
+                "second",
+                [lambda: write("UPDATE products SET kind = 'product' WHERE id = 100"), lambda: applied(products=[100])],
+            ),
+        ),
+        before="UPDATE products SET kind = 'service' WHERE id = 100",
+    ),
+    "a company moves, a product joins it": Meeting((COMPANY, PRODUCT), passes=COUNTS),
+    "a company moves, a product joins it, its own events are late": Meeting(
+        (
+            Part("company", [lambda: write(MOVE_COMPANY)]),
+            Part("product", [lambda: write(MOVE_PRODUCT), relay_all]),
+        ),
+        passes=COUNTS | {"settled", "next_transaction"},
+    ),
+    "a change that is rolled back": Meeting(
+        (Part("company", [lambda: write(MOVE_COMPANY, commits=False), lambda: applied(companies=[10])]), PRODUCT),
+        passes=COUNTS,
+    ),
+    "two patches bring a city its first row": Meeting(
+        (Part("first", [lambda: applied(products=[100])]), Part("second", [lambda: applied(products=[200])])),
+        before="""INSERT INTO cities (id, name) VALUES (3, 'c'); UPDATE companies SET city_id = 3;
+                  DELETE FROM company_city_mapping; DELETE FROM product_city_mapping; DELETE FROM city_counts;
+                  UPDATE active_cities_cache SET active_city_ids = '{}', total_cities = 0, total_products = 0,
+                         total_companies = 0""",
+        rebuilds=True,
+    ),
+    "two recounts": Meeting(
+        (RECOUNT, replace(RECOUNT, name="recount-2")),
+        before="UPDATE city_counts SET products_count = products_count + 5 WHERE city_id = 1",
+        rebuilds=True,
+    ),
+    "a recount and a patch": Meeting(
+        (RECOUNT, Part("patch", [lambda: applied(products=[100])])),
+        before="""UPDATE city_counts SET products_count = products_count + 5 WHERE city_id = 1;
+                  UPDATE products SET kind = 'service' WHERE id = 100""",
+        rebuilds=True,
+    ),
+    "a recount and a clearing": Meeting(
+        (RECOUNT, Part("clearing", [lambda: patched(clear)])),
+        before="UPDATE city_counts SET companies_count = companies_count + 5 WHERE city_id = 1",
+        rebuilds=True,
+    ),
+    "a clearing and a patch": Meeting(
+        (Part("clearing", [lambda: patched(clear)]), Part("patch", [lambda: applied(products=[100], companies=[10])])),
+        before="UPDATE companies SET city_id = 2 WHERE id = 10",
+        rebuilds=True,
+    ),
+    "a city goes beside a recount": Meeting(
+        (
+            Part("city", [lambda: write("DELETE FROM cities WHERE id = 3"), lambda: applied(cities=[3])]),
+            RECOUNT,
+        ),
+        before="INSERT INTO cities (id, name) VALUES (3, 'c')",
+    ),
+    "a city's last product leaves while the city comes back": Meeting(
+        (
+            Part("city", [lambda: write("INSERT INTO cities (id, name) VALUES (3, 'c')"), lambda: applied(cities=[3])]),
+            Part("company", [lambda: applied(companies=[20])]),
+        ),
+        before="INSERT INTO cities (id, name) VALUES (3, 'c')",
+    ),
+    "a wide patch is asked for again while it is under way": Meeting(
+        (
+            Part("drain", [drain], passes=frozenset({"lock_lanes", "commit", "next_wide"}), may_die=True),
+            COMPANY,
+        ),
+        before="""INSERT INTO products (id, company_id, name) VALUES (101, 10, 'r');
+                  INSERT INTO wide_patches (company_id, of_company) VALUES (10, true);
+                  INSERT INTO product_city_mapping (product_id, city_id, company_id, kind)
+                         VALUES (101, 1, 10, 'product');
+                  UPDATE city_counts SET products_count = products_count + 1 WHERE city_id = 1;
+                  UPDATE active_cities_cache SET total_products = total_products + 1""",
+        passes=COUNTS | {"lock_lanes", "products_of"},
+        settings={"WIDE_PATCH_KEYS": "1"},
+    ),
+    "three patches with two lanes": Meeting(
+        (
+            Part("holder", [lambda: applied(products=[200])]),
+            Part("first", [lambda: applied(products=[100, 200])]),
+            Part("second", [lambda: applied(products=[100, 200])]),
+        ),
+        passes=COUNTS | {"patch_products"},
+        before="UPDATE products SET kind = 'service'",
+    ),
+    "a rebuild and a product's change": Meeting(
+        (Part("rebuild", [rebuild], passes=frozenset({"estimate", "companies", "uncounted"})), PRODUCT),
+        before=MOVE_COMPANY,
+        passes=COUNTS | {"miscounts", "lock_active", "repair_active", "repair_totals"},
+        is_short=False,
+    ),
+    "writers and a relay": Meeting(
+        (
+            Part("one", [lambda: write(SERVICE.format(100))]),
+            Part("two", [lambda: write(SERVICE.format(200))]),
+        ),
+        relays=True,
+    ),
+    "a writer and a relay that dies": Meeting(
+        (Part("one", [lambda: write(SERVICE.format(100))], may_die=True),), relays=True
+    ),
+    "two writers and a patch": Meeting(
+        (
+            Part("company", [lambda: write(MOVE_COMPANY)]),
+            PRODUCT,
+            Part("patch", [lambda: applied(companies=[10])], passes=frozenset({"patch_companies"})),
+        ),
+        passes=COUNTS,
+        is_short=False,
+    ),
+}

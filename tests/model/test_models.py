@@ -1,0 +1,22 @@
+"""The models hold in all of their states, and each mistake that is put into them breaks the promise that it must."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.model import models, spin
+from tests.model.models import Mistake
+from tests.model.spin import Instance
+
+
+@pytest.mark.parametrize("instance", models.SMALL, ids=str)
+def test_every_promise_holds_in_all_states(instance: Instance) -> None:
+    checked = spin.check(instance)
+
+    assert checked.broken == ""
+    assert checked.states > 10_000
+
+
+@pytest.mark.parametrize("mistake", models.MISTAKES, ids=lambda mistake: mistake.instance.macros[-1])
+def test_a_mistake_breaks_its_promise(mistake: Mistake) -> None:
+    assert spin.shortest(mistake.instance).broken == mistake.breaks
