@@ -144,12 +144,14 @@ MISTAKES: Final = {
     "ROW_DECIDED_OUTSIDE_OF_ITS_LANE": Mistake(
         "a city goes beside a recount", _lanes_without("lane >= 128"), "city_counts", "cities have no lanes"
     ),
-    "FLOOR_BY_LAST_SEEN": Mistake("writers and a relay", _floor_by_last_seen, "not published", "last id that was seen"),
+    "FLOOR_BY_LAST_SEEN": Mistake(
+        "two writers and a relay", _floor_by_last_seen, "not published", "last id that was seen"
+    ),
     "FLOOR_BY_XMAX": Mistake(
-        "writers and a relay", _floor_by_xmax, "not published", "pg_snapshot_xmax, before the sequence is read"
+        "a writer and a relay", _floor_by_xmax, "not published", "pg_snapshot_xmax, before the sequence is read"
     ),
     "NUMBER_BEFORE_ID": Mistake(
-        "writers and a relay", _number_before_id, "not published", "the number is drawn before the sequence is read"
+        "a writer and a relay", _number_before_id, "not published", "the number is drawn before the sequence is read"
     ),
     "LANES_DESCENDING": Mistake(
         "three patches with two lanes", _one_takes_lanes_descending, "deadlock", "one patch takes lanes descending"

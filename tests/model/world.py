@@ -104,10 +104,15 @@ def write(sql: str, commits: bool = True) -> None:
             connection.rollback()
 
 
+def applied_once(**keys: Sequence[int]) -> None:
+    """A batch of events of these keys."""
+    apply.apply(Keys(**keys), CAUSE)
+
+
 @again_after_rollback
 def applied(**keys: Sequence[int]) -> None:
-    """A batch of events of these keys; rolled back for another's sake it is tried again, as the worker does."""
-    apply.apply(Keys(**keys), CAUSE)
+    """The same; rolled back for another's sake it is tried again, as the worker does."""
+    applied_once(**keys)
 
 
 def patched(work: Callable[[Any], Any]) -> None:
