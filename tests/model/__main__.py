@@ -8,7 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from backend.app.embedded.postgres import Postgres
+from backend.embedded.postgres import Postgres
 from tests.model import models, spin
 from tests.model.mistakes import MISTAKES
 from tests.model.scenarios import MEETINGS

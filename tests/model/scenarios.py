@@ -9,13 +9,16 @@ from typing import Any, Final
 from backend.app.caches.patch import clear, recount
 from events import relay
 from tests.model.interleavings import Scenario
+from tests.model.naming import name_of
 from tests.model.sessions import Session
 from tests.model.world import (
+    DELIVERED,
     Publishing,
     World,
     applied,
     applied_once,
     drain,
+    followed,
     led_outbox,
     patched,
     rebuild,
@@ -23,7 +26,7 @@ from tests.model.world import (
     write,
 )
 
-ALWAYS: Final = frozenset({"record", "instant", "lock_totals"})  # nothing that others do changes with them
+ALWAYS: Final = frozenset({"record", "instant", "lock_totals", name_of(DELIVERED)})  # nothing for others changes
 COUNTS: Final = frozenset(
     {"move_counts", "drop_counts", "move_active", "move_totals"}
 )  # go with the mappings' statement
@@ -125,10 +128,8 @@ def _relayed(meeting: Meeting, world: World) -> Scenario:
 
 
 ROUNDS: Final = 2  # of the relay: one to draw a horizon, one to prove a floor
-COMPANY: Final = Part(
-    "company", [lambda: write(MOVE_COMPANY), lambda: applied(companies=[10])]
-)  # a write, and what its event does
-PRODUCT: Final = Part("product", [lambda: write(MOVE_PRODUCT), lambda: applied(products=[200])])
+COMPANY: Final = Part("company", [lambda: followed(MOVE_COMPANY, companies=[10])])  # a write, and what its event does
+PRODUCT: Final = Part("product", [lambda: followed(MOVE_PRODUCT, products=[200])])
 RECOUNT: Final = Part("recount", [lambda: patched(recount)])
 SERVICE: Final = "UPDATE products SET kind = 'service' WHERE id = {}"
 
@@ -138,7 +139,7 @@ MEETINGS: Final[Mapping[str, Meeting]] = {
             Part("first", [lambda: applied(products=[100])]),
             Part(
                 "second",
-                [lambda: write("UPDATE products SET kind = 'product' WHERE id = 100"), lambda: applied(products=[100])],
+                [lambda: followed("UPDATE products SET kind = 'product' WHERE id = 100", products=[100])],
             ),
         ),
         before="UPDATE products SET kind = 'service' WHERE id = 100",
@@ -154,6 +155,7 @@ MEETINGS: Final[Mapping[str, Meeting]] = {
     "a change that is rolled back": Meeting(
         (Part("company", [lambda: write(MOVE_COMPANY, commits=False), lambda: applied(companies=[10])]), PRODUCT),
         passes=COUNTS,
+        is_short=False,
     ),
     "two patches bring a city its first row": Meeting(
         (Part("first", [lambda: applied(products=[100])]), Part("second", [lambda: applied(products=[200])])),
@@ -173,6 +175,7 @@ MEETINGS: Final[Mapping[str, Meeting]] = {
         before="""UPDATE city_counts SET products_count = products_count + 5 WHERE city_id = 1;
                   UPDATE products SET kind = 'service' WHERE id = 100""",
         rebuilds=True,
+        is_short=False,
     ),
     "a recount and a clearing": Meeting(
         (RECOUNT, Part("clearing", [lambda: patched(clear)])),
@@ -183,17 +186,18 @@ MEETINGS: Final[Mapping[str, Meeting]] = {
         (Part("clearing", [lambda: patched(clear)]), Part("patch", [lambda: applied(products=[100], companies=[10])])),
         before="UPDATE companies SET city_id = 2 WHERE id = 10",
         rebuilds=True,
+        is_short=False,
     ),
     "a city goes beside a recount": Meeting(
         (
-            Part("city", [lambda: write("DELETE FROM cities WHERE id = 3"), lambda: applied(cities=[3])]),
+            Part("city", [lambda: followed("DELETE FROM cities WHERE id = 3", cities=[3])]),
             RECOUNT,
         ),
         before="INSERT INTO cities (id, name) VALUES (3, 'c')",
     ),
     "a city's last product leaves while the city comes back": Meeting(
         (
-            Part("city", [lambda: write("INSERT INTO cities (id, name) VALUES (3, 'c')"), lambda: applied(cities=[3])]),
+            Part("city", [lambda: followed("INSERT INTO cities (id, name) VALUES (3, 'c')", cities=[3])]),
             Part("company", [lambda: applied(companies=[20])]),
         ),
         before="INSERT INTO cities (id, name) VALUES (3, 'c')",
@@ -211,6 +215,7 @@ MEETINGS: Final[Mapping[str, Meeting]] = {
                   UPDATE active_cities_cache SET total_products = total_products + 1""",
         passes=COUNTS | {"lock_lanes", "products_of"},
         settings={"WIDE_PATCH_KEYS": "1"},
+        is_short=False,
     ),
     "three patches with two lanes": Meeting(
         (
@@ -234,6 +239,7 @@ MEETINGS: Final[Mapping[str, Meeting]] = {
         (Part("one", [lambda: write(SERVICE.format(100))]), Part("two", [lambda: write(SERVICE.format(200))])),
         passes=FLOOR | {"publish", "delete"},
         relays=True,
+        is_short=False,
     ),
     "a writer and a relay that dies": Meeting(
         (Part("writer", [lambda: write(SERVICE.format(100))]),), passes=FLOOR, relays=True, relay_dies=True

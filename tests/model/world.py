@@ -27,6 +27,8 @@ CATALOG: Final = """
     INSERT INTO companies (id, name, city_id) VALUES (10, 'x', 1), (20, 'y', 2);
     INSERT INTO products (id, company_id, name) VALUES (100, 10, 'p'), (200, 20, 'q')"""
 
+DELIVERED: Final = "DELETE FROM event_outbox WHERE xmin = pg_current_xact_id()::xid"  # what this transaction captured
+
 
 def _any_difference(pairs: Iterable[tuple[str, str]]) -> str:
     """The oracle's comparisons as one question, since it is asked thousands of times."""
@@ -102,6 +104,14 @@ def write(sql: str, commits: bool = True) -> None:
             connection.commit()
         else:
             connection.rollback()
+
+
+def followed(sql: str, **keys: Sequence[int]) -> None:
+    """A writer's transaction, and then the only patch that its event leads to."""
+    with db.engine().begin() as connection:
+        connection.exec_driver_sql(sql)
+        connection.exec_driver_sql(DELIVERED)
+    applied(**keys)
 
 
 def applied_once(**keys: Sequence[int]) -> None:
