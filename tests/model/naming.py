@@ -18,3 +18,9 @@ def name_of(statement: str) -> str:
             if sql == statement:
                 return name
     return " ".join(statement.split())[:LONGEST]
+
+
+def first_word_of(statement: str) -> str:
+    """SELECT, INSERT, WITH, ...; comments come before it."""
+    lines = (line.strip() for line in statement.splitlines())
+    return next(line for line in lines if line and not line.startswith("--")).partition(" ")[0].upper()

@@ -18,7 +18,7 @@ import psycopg2.extensions
 from sqlalchemy import Connection, event
 
 from backend.app import db
-from tests.model.naming import name_of
+from tests.model.naming import first_word_of, name_of
 from tests.plain import Plain
 
 PATIENCE: Final = 30.0  # seconds for one step
@@ -173,7 +173,7 @@ def _before_statement(connection: Connection, cursor: Any, statement: str, *_: A
     if session is None or statement.startswith("SET "):
         return
     step(name, cursor.connection.info.backend_pid)
-    session.has_written = session.has_written or name == "lock_lanes" or not statement.lstrip().startswith("SELECT")
+    session.has_written = session.has_written or name == "lock_lanes" or first_word_of(statement) != "SELECT"
 
 
 def _before_commit(connection: Connection) -> None:
