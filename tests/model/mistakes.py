@@ -68,11 +68,14 @@ def _delete_before_confirm(patches: pytest.MonkeyPatch, plain: Plain) -> None:
 
 
 def _floor_by_last_seen(patches: pytest.MonkeyPatch, plain: Plain) -> None:
+    right = Outbox.claim
+
     def claim(self: Outbox, rows: int) -> list[Row]:
-        claimed = [Row(*row) for row in self._ask("claim", floor=self.floor.id, rows=rows)]
+        claimed = right(self, rows)
         self.floor.id = max([self.floor.id, *(row.id for row in claimed)])
         return claimed
 
+    patches.setattr(Floor, "_raise", lambda floor: None)
     patches.setattr(Outbox, "claim", claim)
 
 
