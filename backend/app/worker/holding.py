@@ -53,6 +53,8 @@ def reasons() -> list[dict[str, Any]]:
     """What all processes of this worker say: reason, since when, and a sentence; those that hold nothing are silent."""
     found = []
     for slot in range(SLOTS):
+        if not _shared[slot * SLOT_BYTES]:  # nearly all of them
+            continue
         said = _shared[slot * SLOT_BYTES : (slot + 1) * SLOT_BYTES].rstrip(b"\0")
         with suppress(ValueError):  # half written
             found.append(json.loads(said))
