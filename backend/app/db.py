@@ -116,7 +116,7 @@ def make_engine(name: str, statement_ms: int = STATEMENT_MS, **pool: Any) -> Eng
 
 def _leave_standby(context: ExceptionContext) -> None:
     """A transaction that should write and may not is on a server that is no primary: that connection is of no use."""
-    if isinstance(context.original_exception, psycopg2.errors.ReadOnlySqlTransaction):
+    if is_standby(context.original_exception):
         raw = context.connection and context.connection.connection.dbapi_connection
         if raw is not None and not cast("psycopg2.extensions.connection", raw).readonly:
             context.is_disconnect = True
@@ -168,13 +168,20 @@ def is_away(failure: BaseException) -> bool:
     origin = failure.orig if isinstance(failure, DBAPIError) else failure
     if isinstance(failure, DBAPIError) and failure.connection_invalidated:
         return True
-    if isinstance(failure, psycopg2.errors.ReadOnlySqlTransaction):  # plain connections only write: this is a standby
+    if is_standby(failure):  # plain connections only write
         return True
     if isinstance(origin, FAULTS_OF_A_STATEMENT):
         return False
     return isinstance(origin, (psycopg2.OperationalError, psycopg2.InterfaceError)) or isinstance(
         failure, OperationalError
     )
+
+
+def is_standby(failure: BaseException | None) -> bool:
+    """Whether the server itself refused to write; a trigger that raises the same code speaks of one row."""
+    if not isinstance(failure, psycopg2.errors.ReadOnlySqlTransaction):
+        return False
+    return failure.diag.source_function != "exec_stmt_raise"
 
 
 def is_too_long(failure: BaseException) -> bool:
