@@ -46,7 +46,7 @@ BEGIN
         EXECUTE 'ALTER FUNCTION public.' || thing || '() OWNER TO citycache_migrate';
         EXECUTE 'REVOKE ALL ON FUNCTION public.' || thing || '() FROM PUBLIC';
     END LOOP;
-    FOREACH thing IN ARRAY ARRAY['city_rows', 'company_rows', 'product_rows', 'catalog_tables', 'watches'] LOOP
+    FOREACH thing IN ARRAY ARRAY['city_rows', 'company_rows', 'product_rows', 'catalog_tables', 'watches', 'request_everything'] LOOP
         EXECUTE 'ALTER FUNCTION public.' || thing || '() OWNER TO citycache_migrate';
     END LOOP;
     FOR thing IN SELECT pg_get_serial_sequence('public.' || name, 'id')
