@@ -1,7 +1,7 @@
 """Errors as RFC 9457 problem details, whatever raised them; nothing leaves the API as plain text or as a bare 500.
 
-What the asker sent comes back as it was, cut where it is long: masking it would tell who guesses a secret that the
-guess was right. Masked are texts of servers and drivers alone, in which the asker has no say.
+What the asker sent comes back as it was, cut where it is long, or not at all: masking it would tell who guesses a
+secret that the guess was right. Masked are texts of servers and drivers alone, in which the asker has no say.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from backend.app import db
-from backend.app.api.edge import methods
+from backend.app.api.edge import methods, paths
 from backend.app.catalog.rows import UnknownParent
 from backend.app.errors import Away, BadSetting, CitycacheError, Conflict, NotFound, Refused, Unprocessable
 from backend.app.telemetry.logs import masked
@@ -119,20 +119,20 @@ def install(app: FastAPI) -> None:
             if request.method == "OPTIONS":
                 return Response(status_code=204, headers=headers)
         phrase = HTTPStatus(failure.status_code).phrase
-        asked = f"{_shown(request.method, 20)} {_shown(request.url.path, LONGEST_INSTANCE)}"
+        asked = f"{_shown(request.method, 20)} {paths.told(request.scope)}"
         sentence = failure.detail if failure.detail != phrase else f"{asked}: {phrase.lower()}"
         status = 422 if failure.status_code == 400 else failure.status_code  # a body that cannot even be parsed
-        return problem(status, sentence, request.url.path, headers=headers)
+        return problem(status, sentence, paths.told(request.scope), headers=headers)
 
     @app.exception_handler(RequestValidationError)
     def invalid(request: Request, failure: RequestValidationError) -> Response:
         errors = [_field_error(error) for error in islice(failure.errors(), MOST_ERRORS)]
         detail = "; ".join(f"{'.'.join(map(str, error.loc))}: {error.msg}" for error in errors[:5])
-        return problem(422, detail, request.url.path, errors)
+        return problem(422, detail, paths.told(request.scope), errors)
 
     @app.exception_handler(CitycacheError)
     def known(request: Request, failure: CitycacheError) -> Response:
-        return respond(failure, request.url.path)
+        return respond(failure, paths.told(request.scope))
 
 
 class CatchAll:
@@ -157,7 +157,7 @@ class CatchAll:
         except Exception as failure:
             if begun:
                 raise
-            await respond(failure, scope["path"])(scope, receive, send)
+            await respond(failure, paths.told(scope))(scope, receive, send)
 
 
 def _errors(failure: CitycacheError) -> list[FieldError]:

@@ -8,7 +8,6 @@ refused, too, but many of one kind are one entry and a count.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from inspect import iscoroutinefunction
@@ -24,6 +23,7 @@ from starlette.types import Message, Receive, Scope, Send
 from backend.app.access import api_keys
 from backend.app.access.api_keys import Role
 from backend.app.access.audit_log import Entry
+from backend.app.api.edge import paths
 from backend.app.api.edge.shares import network
 from backend.app.api.edge.turns import Turns
 from backend.app.api.journal import Journal
@@ -35,9 +35,7 @@ from backend.app.telemetry import metrics
 
 READING: Final = frozenset({"GET", "HEAD"})
 CHALLENGE: Final = {"WWW-Authenticate": 'Bearer realm="citycache"'}
-LONGEST_PATH: Final = 300  # characters of a path in the audit log
 GUARDED: Final = documented(401, 403)
-_ID: Final = re.compile(r"-?[0-9]{1,19}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def needs(role: Role) -> list[Any]:
@@ -121,7 +119,7 @@ class GuardedRoute(APIRoute):
                 MutableHeaders(scope=message).setdefault("Cache-Control", "no-store")
                 made = Headers(raw=message["headers"]).get("location")
                 if refusal or scope["method"] not in READING:  # reading adds nothing
-                    entry = _entry(scope, message["status"], detail or (made and made[:LONGEST_PATH]))
+                    entry = _entry(scope, message["status"], detail or (made and made[: paths.LONGEST]))
                     await journal.keep(entry, refused=refusal is not None)
             await send(message)
 
@@ -129,7 +127,7 @@ class GuardedRoute(APIRoute):
             return await self._in_turn(scope, receive, watched)
         metrics.HTTP_REFUSED.labels(refusal.reason).inc()
         headers = CHALLENGE if refusal.status == 401 else None
-        await problem(refusal.status, refusal.sentence, scope["path"], headers=headers)(scope, receive, watched)
+        await problem(refusal.status, refusal.sentence, paths.told(scope), headers=headers)(scope, receive, watched)
 
     async def _in_turn(self, scope: Scope, receive: Receive, send: Send) -> None:
         """What needs a thread waits for the caller's turn."""
@@ -168,13 +166,7 @@ def refused(caller: Caller, role: Role) -> Refusal | None:
 
 def _entry(scope: Scope, status: int, detail: str | None) -> Entry:
     caller = caller_of(scope)
-    return Entry(caller.name, caller.role, caller.address, scope["method"], _path(scope), status, detail)
-
-
-def _path(scope: Scope) -> str:
-    """The address, with the parameter's name for whatever is no id: it may be a secret, or anything else."""
-    odd = {str(value): f"{{{name}}}" for name, value in scope["path_params"].items() if not _ID.fullmatch(str(value))}
-    return "/".join(odd.get(part, part) for part in scope["path"].strip().split("/"))[:LONGEST_PATH]
+    return Entry(caller.name, caller.role, caller.address, scope["method"], paths.told(scope), status, detail)
 
 
 def _shown(headers: Headers) -> bytes:
