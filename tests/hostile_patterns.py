@@ -22,22 +22,40 @@ def patterns() -> Iterator[tuple[str, re.Pattern[str]]]:
     """(where it stands, pattern) of every literal given to `re` or as `pattern=`, read from the source."""
     for package in PACKAGES:
         for path in sorted((ROOT / package).rglob("*.py")):
-            for node in ast.walk(ast.parse(path.read_text())):
-                if isinstance(node, ast.Call) and (found := _pattern_of(node, path)):
+            module = ast.parse(path.read_text())
+            for node in ast.walk(module):
+                for found in _patterns_of(node, module, path) if isinstance(node, ast.Call) else ():
                     yield f"{path.relative_to(ROOT)}:{node.lineno}", found
 
 
-def _pattern_of(call: ast.Call, path: Path) -> re.Pattern[str] | None:
+def _patterns_of(call: ast.Call, module: ast.Module, path: Path) -> Iterator[re.Pattern[str]]:
     function = call.func
     if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name) and function.value.id == "re":
-        if function.attr not in CALLS:
-            return None
-        text = _text(call.args[0])
-        assert text is not None, f"{path}:{call.lineno}: the pattern is no literal, so nobody can look at it"
-        flags = re.IGNORECASE if "IGNORECASE" in ast.unparse(call) else 0
-        return re.compile(text, flags | (re.MULTILINE if "MULTILINE" in ast.unparse(call) else 0))
-    given = next((_text(keyword.value) for keyword in call.keywords if keyword.arg == "pattern"), None)
-    return re.compile(given) if given else None
+        if function.attr in CALLS:
+            texts = _texts(call.args[0], module)
+            assert texts, f"{path}:{call.lineno}: the pattern stands nowhere in this module, so nobody can look at it"
+            said = ast.unparse(call)
+            flags = sum(
+                flag for flag in (re.I, re.M, re.S) if f"re.{flag.name}" in said or f"re.{flag.name[0]}," in said
+            )
+            yield from (re.compile(text, flags) for text in texts)
+        return
+    for keyword in call.keywords:
+        if keyword.arg == "pattern" and (text := _text(keyword.value)):
+            yield re.compile(text)
+
+
+def _texts(node: ast.AST, module: ast.Module) -> list[str]:
+    """The pattern, or all those of the module's own name that it is taken from."""
+    if (text := _text(node)) is not None:
+        return [text]
+    named = next((part.id for part in ast.walk(node) if isinstance(part, ast.Name)), None)
+    for statement in module.body:
+        target = getattr(statement, "target", None) or next(iter(getattr(statement, "targets", ())), None)
+        if isinstance(target, ast.Name) and target.id == named and isinstance(statement, (ast.Assign, ast.AnnAssign)):
+            values = statement.value.values if isinstance(statement.value, ast.Dict) else [statement.value]
+            return [text for value in values if (text := _text(value)) is not None]
+    return []
 
 
 def _text(node: ast.AST) -> str | None:
@@ -50,8 +68,8 @@ def _text(node: ast.AST) -> str | None:
 
 def hostile(pattern: re.Pattern[str], length: int) -> Iterator[str]:
     """Inputs of this length that nearly match: characters of the pattern again and again, then a wrong end."""
-    letters = list(dict.fromkeys(_letters(_parser.parse(pattern.pattern, pattern.flags))))
-    whole = "".join(letters)
+    sequence = list(_letters(_parser.parse(pattern.pattern, pattern.flags)))
+    letters, whole = list(dict.fromkeys(sequence)), "".join(sequence)
     beginnings = ["", whole, *(whole[:end] for end in range(1, len(whole), max(1, len(whole) // 5)))]
     pairs = ("".join(pair) for pair in itertools.permutations(letters[:8], 2))
     for unit in itertools.islice(itertools.chain(letters, [whole], pairs), MOST_UNITS):
