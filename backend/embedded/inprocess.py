@@ -21,6 +21,7 @@ from backend.app import db
 from backend.app.celery_app import app
 from backend.app.dead_letters.letters import DeadLetter
 from backend.app.errors import Away
+from backend.app.health import watchdog
 from backend.app.ledger import ledger
 from backend.app.relay.metrics import Counted
 from backend.app.relay.process import connection, pace
@@ -71,6 +72,8 @@ def serve(host: str, port: int) -> None:
         app=app, pool_cls="threads", concurrency=settings().worker_concurrency,
         without_gossip=True, without_mingle=True, without_heartbeat=True, hostname=f"in-process-{os.getpid()}",
     )  # fmt: skip
+    for name in ("relay", "beat"):
+        watchdog.watch(name, settings().watchdog_seconds)
     for name, run in {"relay": relay.run, "worker": worker.start, "beat": beat().start}.items():
         threading.Thread(target=_fatal, args=(name, run), name=name, daemon=True).start()
     uvicorn.run("backend.app.main:app", host=host, port=port, log_config=None, timeout_graceful_shutdown=5)

@@ -24,13 +24,15 @@ VARIABLE: Final = "MARK_FILE"  # unset where nobody looks
 LOOK_SECONDS: Final = 1.0
 LATE_SECONDS: Final = 5.0  # a look that comes so much too late says that the process did not run meanwhile
 EXIT_CODE: Final = 70  # EX_SOFTWARE
+THREAD: Final = "watchdog"
 
 _marks: dict[str, float] = {}  # what goes round → when it did, in monotonic seconds
 
 
 def move(name: str) -> None:
-    """The work of this name goes round; takes under a microsecond."""
-    _marks[name] = time.monotonic()
+    """The work of this name goes round, if it is watched; takes under a microsecond."""
+    if name in _marks:
+        _marks[name] = time.monotonic()
 
 
 def leave(name: str) -> None:
@@ -40,9 +42,9 @@ def leave(name: str) -> None:
 
 def watch(name: str, seconds: float) -> None:
     """The work of this name begins; end this process when a mark has not moved for so long; 0: never."""
-    move(name)
-    if seconds > 0:
-        threading.Thread(target=_look_again_and_again, args=(seconds,), name="watchdog", daemon=True).start()
+    _marks[name] = time.monotonic()
+    if seconds > 0 and not any(thread.name == THREAD for thread in threading.enumerate()):
+        threading.Thread(target=_look_again_and_again, args=(seconds,), name=THREAD, daemon=True).start()
 
 
 def _look_again_and_again(seconds: float) -> None:
