@@ -27,6 +27,8 @@ ROW = {  # by kind: a row of this age in seconds
     "audit_minutes": "INSERT INTO audit_minutes (minute, cache) SELECT {at}, 'x'",
     "audit_findings": "INSERT INTO audit_findings (found_at, cache, key, side, repaired_at)"
     " SELECT {at}, 'x', '1', 'y', now()",
+    "watched_changes": "INSERT INTO watched_changes (table_name, changed_at) SELECT 'x', {at}",
+    "incidents": "INSERT INTO incidents (kind, began_at, ended_at) SELECT 'x', {at}, {at}",
 }
 TABLES = {"event_runs": "task_runs", "runs": "task_runs"}
 
