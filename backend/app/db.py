@@ -245,8 +245,9 @@ def migrate() -> str:
 
 
 def schema_version(connection: Connection) -> str | None:
-    """The revision that the database is at; None before the first migration."""
-    if connection.exec_driver_sql("SELECT to_regclass('alembic_version')").scalar_one() is None:
+    """The revision that our schema is at; None before the first migration. Others may have a table of that name."""
+    table = '"{}".alembic_version'.format(definition.current().schema.replace('"', '""'))
+    if connection.exec_driver_sql("SELECT to_regclass(%(table)s)", {"table": table}).scalar_one() is None:
         return None
-    found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+    found = connection.exec_driver_sql(f"SELECT version_num FROM {table.replace('%', '%%')}").scalar()
     return None if found is None else str(found)
