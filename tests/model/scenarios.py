@@ -167,6 +167,7 @@ MEETINGS: Final[Mapping[str, Meeting]] = {
                   UPDATE active_cities_cache SET active_city_ids = '{}', total_cities = 0, total_products = 0,
                          total_companies = 0""",
         rebuilds=True,
+        passes=frozenset({"move_active", "move_totals"}),
     ),
     "two recounts": Meeting(
         (RECOUNT, replace(RECOUNT, name="recount-2")),

@@ -13,7 +13,7 @@ from typing import Final
 MODELS: Final = Path(__file__).resolve().parents[2] / "model"
 DEEPEST: Final = 200_000  # steps of one run; a run that is cut off is an error
 SECONDS: Final = 900
-OPTIONS: Final = ("-O2", "-w", "-DSAFETY", "-DNOREDUCE", "-DVECTORSZ=1024")  # each state for itself, none left out
+OPTIONS: Final = ("-O1", "-w", "-DSAFETY", "-DNOREDUCE", "-DVECTORSZ=1024")  # each state for itself, none left out
 VIOLATED: Final = re.compile(r"assertion violated\s+(.*?) \(at depth (\d+)\)")
 
 
