@@ -6,12 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from backend.app.caches import reconcile
 from backend.app.caches.patch import clear, recount
 from events import relay
 from tests.model.interleavings import Scenario
 from tests.model.naming import name_of
 from tests.model.sessions import Session
 from tests.model.world import (
+    CAUSE,
     DELIVERED,
     Publishing,
     World,
@@ -235,9 +237,10 @@ MEETINGS: Final[Mapping[str, Meeting]] = {
         before="UPDATE products SET kind = 'service'",
     ),
     "a rebuild and a product's change": Meeting(
-        (Part("rebuild", [rebuild], passes=frozenset({"estimate", "companies", "uncounted"})), PRODUCT),
+        (Part("rebuild", [lambda: reconcile.rebuild("products", CAUSE, finish=False)]), PRODUCT),
         before=MOVE_COMPANY,
-        passes=COUNTS | {"miscounts", "lock_active", "repair_active", "repair_totals"},
+        passes=COUNTS | {"estimate", "products_versions", "products_waiting", "everything_waits"},
+        rebuilds=True,
         is_short=False,
     ),
     "a writer and a relay": Meeting(
