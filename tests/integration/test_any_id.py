@@ -21,8 +21,8 @@ from backend.app.observing.auditor import Auditor
 from backend.app.worker.batch import Batch, apply_batch
 from events import contract
 from events.contract import Hint
+from events.outbox import CLAIM_LIMITS, Row
 from events.outbox import SQL as OUTBOX_SQL
-from events.outbox import Row
 from tests import oracle
 from tests.integration.api import V1, Client
 from tests.plain import Plain
@@ -48,9 +48,9 @@ def world(configured_database: None, plain: Plain, monkeypatch: pytest.MonkeyPat
 
 def deliver(plain: Plain) -> None:
     """The outbox's events, as the relay and the updater take them."""
-    rows = [Row(*row) for row in plain.all(OUTBOX_SQL["claim"], {"floor": 0, "rows": 100_000})]
+    rows = [Row(*row) for row in plain.all(OUTBOX_SQL["claim"], {"floor": 0, "rows": 100_000, **CLAIM_LIMITS})]
     plain.run("DELETE FROM event_outbox")
-    hints: list[Hint] = [contract.hint(contract.event(*row[1:])) for row in rows]
+    hints: list[Hint] = [contract.hint(contract.event(*row[1:8])) for row in rows]
     if hints:
         apply_batch(Batch(hints), str(uuid4()))
     everything = [lambda: reconcile.rebuild("products", CAUSE), lambda: reconcile.rebuild("companies", CAUSE)]

@@ -74,7 +74,7 @@ def test_a_citys_id_below_zero_is_a_users_own(plant: Plant) -> None:
 
 def test_does_not_fly_while_a_worker_of_an_earlier_release_is_there(plant: Plant, tmp_path: Path) -> None:
     code = (
-        "import sys; from backend.app import consumer; consumer.KNOWN.clear()\n"
+        "import sys; from backend.app.worker import consumer; consumer.KNOWN.clear()\n"
         "from celery.__main__ import main\n"
         "sys.argv[1:] = ['-A', 'backend.app.celery_app', 'worker', '-n', 'old@x']; main()"
     )

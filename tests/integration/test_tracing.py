@@ -175,7 +175,7 @@ def test_a_collector_that_is_away_holds_nothing_up(database: str, broker: str, t
 def test_without_an_endpoint_the_sdk_is_not_even_imported(module: str) -> None:
     program = f"""
 import sys, {module}
-from backend.app import tracing
+from backend.app.telemetry import tracing
 tracing.begin("test")
 with tracing.span("a", parent="00-{TRACE}-{CALLER}-01", root=True):
     assert tracing.traceparent() is None

@@ -17,7 +17,7 @@ from backend.app.api.values import FilterText
 from backend.app.health import incidents
 from backend.app.health.kinds import KINDS
 
-router = guarded_router(prefix="/incidents", tags=["health"], responses=documented(503))
+router = guarded_router(prefix="/incidents", tags=["health"], responses=documented(422, 503))
 
 
 class Incident(BaseModel):
