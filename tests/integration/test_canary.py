@@ -7,13 +7,16 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
 
-from backend.app import db
+from backend.app import db, settings
 from backend.app.health import inspector
 from backend.app.observing import canary
+from backend.app.observing.history import History
+from backend.app.observing.observer import Observer
 from backend.app.worker.batch import Batch, apply_batch
 from backend.embedded import spawn
 from events import contract
@@ -102,6 +105,28 @@ def test_tells_how_long_its_event_took(plain: Plain) -> None:
     with background(lambda stop: until(lambda: (relayed_by_itself(), stop.is_set())[1], 30)):
         assert 0 < (canary.fly(10) or 0) < 10_000
         assert 0 < (canary.fly(10) or 0) < 10_000
+
+
+def test_one_that_lands_while_it_is_observed_counts_in_the_next_observation(
+    plain: Plain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both come round every five seconds: where they meet once, they meet for minutes."""
+    monkeypatch.setenv("CELERY_BROKER_URL", "memory://")  # where all know canaries
+    settings.settings.cache_clear()
+    observer = Observer()
+
+    class Meanwhile(History):
+        def observe(self, canary_ms: float | None) -> dict[str, Any]:
+            row = super().observe(canary_ms)
+            observer.fly()
+            return row
+
+    meanwhile = Meanwhile()
+    with background(lambda stop: until(lambda: (relayed_by_itself(), stop.is_set())[1], 30)):
+        for _ in range(4):
+            observer.observe(meanwhile)
+    seen = plain.all("SELECT canary_ms IS NOT NULL FROM observations ORDER BY at")
+    assert seen == [(False,), (False,), (True,), (True,)]  # the first one learns that all know canaries
 
 
 def relayed_by_itself() -> None:

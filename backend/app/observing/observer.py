@@ -33,7 +33,7 @@ class Observer:
     def __init__(self) -> None:
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
-        self._canary_ms: float | None = None
+        self._landed: list[float] = []  # milliseconds of the canaries since the last observation
         self._may_fly = False  # whether relay and workers know canaries
         self._auditor = Auditor(passed)
         self._leads = False  # or did when the database was lost, and nobody else is known to
@@ -96,10 +96,8 @@ class Observer:
             pause = self._auditor.run_once() if settings().audit_core_share else 1.0
             now = time.monotonic()
             if now >= observe_at:
-                past.observe(self._canary_ms)
-                self._canary_ms, observe_at = None, now + history.EVERY_SECONDS
-                if past.waiting and past.waiting.knows_canaries is not None:
-                    self._may_fly = past.waiting.knows_canaries
+                observe_at = now + history.EVERY_SECONDS
+                self.observe(past)
             if now >= attach_at:
                 attaching.attach()
                 attach_at = now + attaching.EVERY_SECONDS
@@ -107,6 +105,19 @@ class Observer:
                 retention.prune("observer")
                 prune_at = now + PRUNE_SECONDS
             self._stop.wait(min(pause, max(0.1, observe_at - time.monotonic())))
+
+    def observe(self, past: history.History) -> None:
+        """Write what was seen; a canary that lands meanwhile counts in the next observation."""
+        count = len(self._landed)
+        past.observe(max(self._landed[:count], default=None))
+        del self._landed[:count]
+        if past.waiting and past.waiting.knows_canaries is not None:
+            self._may_fly = past.waiting.knows_canaries
+
+    def fly(self) -> None:
+        """Send one canary, as long as relay and workers know them."""
+        if self._may_fly and (flown := canary.fly()) is not None:
+            self._landed.append(flown)
 
     def _watch(self) -> None:
         """Judge health and keep incidents, also while the database is away."""
@@ -125,8 +136,7 @@ class Observer:
         while settings().canary_seconds and not (stopped.is_set() or self._stop.is_set()):
             began = time.monotonic()
             try:
-                if self._may_fly and (flown := canary.fly()) is not None:
-                    self._canary_ms = max(flown, self._canary_ms or 0.0)
+                self.fly()
             except Away as failure:
                 log.warning("the canary waits: %s", failure)
             except Exception:
