@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import IO
 
-LAUNCH = Path(__file__).with_name("launch.py")
+LAUNCH = Path(__file__).parents[1] / "launch.py"
 LOOK_EVERY = 0.02
 
 

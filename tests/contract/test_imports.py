@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.servers import ROOT
@@ -50,6 +52,36 @@ def test_the_rule_of_the_caches_is_stated_once() -> None:
         if "WHERE company.is_active" in path.read_text(encoding="utf-8")
     ]
     assert stated == ["backend/app/caches/truth.sql"]
+
+
+def imports() -> dict[str, set[str]]:
+    """The modules of ours that each one imports, also inside functions."""
+    paths = [path for house in HOUSES for path in (ROOT / house).rglob("*.py")]
+    names = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in paths}
+
+    def of(path: Path) -> Iterator[str]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                for alias in node.names:
+                    whole = f"{node.module}.{alias.name}"
+                    yield whole if whole in names else node.module
+            elif isinstance(node, ast.Import):
+                yield from (alias.name for alias in node.names)
+
+    return {name: ({*of(path)} & {*names}) - {name} for name, path in names.items()}
+
+
+def test_no_module_imports_itself_by_way_of_others_not_even_inside_a_function() -> None:
+    graphlib.TopologicalSorter(imports()).prepare()
+
+
+def test_production_imports_nothing_of_what_starts_servers_on_this_machine() -> None:
+    """But for the command that does just that, and the one that finds what it started."""
+    reaching = {name for name, others in imports().items() if any("backend.embedded" in other for other in others)}
+    assert {name for name in reaching if not name.startswith("backend.embedded")} == {
+        "backend.app.cli",
+        "backend.app.commands.status",
+    }
 
 
 def test_nothing_connects_when_it_is_imported() -> None:

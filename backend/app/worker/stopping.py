@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final
 
-from backend.embedded.launch import die_with
+from backend.launch import die_with
 
 log = logging.getLogger(__name__)
 WARM_SECONDS: Final = 5.0  # for tasks to end by themselves
