@@ -15,9 +15,7 @@ from events.errors import LeaderLost
 from events.floor import Floor
 from events.sql_files import statements
 
-SQL_FOLDER: Final = Path(__file__).parent / "sql"
-SQL: Final = statements(SQL_FOLDER / "relay.sql")
-CAPTURE_FUNCTIONS: Final = ("capture_inserted", "capture_updated", "capture_deleted", "capture_truncated")
+SQL: Final = statements(Path(__file__).parent / "sql" / "relay.sql")
 LEADER_LOCK: Final = 0x6369_7479  # 'city'; the key of the leader's advisory lock
 PING_SECONDS: Final = 2.0  # between two pings, well below IDLE_SESSION
 CLAIM_LIMITS: Final = {
@@ -25,11 +23,6 @@ CLAIM_LIMITS: Final = {
     "whole": 2**20,  # of one row's images; above that it travels slim. Every broker takes messages of that size
 }
 IDLE_SESSION: Final = "10s"  # a leader that is suspended loses its session, and with it the lock, after this
-
-
-def capture_sql() -> str:
-    """Capture's functions and triggers, as text for a driver that takes % for a placeholder."""
-    return (SQL_FOLDER / "capture.sql").read_text(encoding="utf-8").replace("%", "%%")
 
 
 class Row(NamedTuple):

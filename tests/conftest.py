@@ -86,6 +86,13 @@ def configured_database(database: str, monkeypatch: pytest.MonkeyPatch) -> Itera
 
 
 @pytest.fixture
+def configured_empty(empty_database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """This process's settings name a database without tables, whose URL this is; there is no broker."""
+    for _ in _configured(monkeypatch, DATABASE_URL=empty_database):
+        yield empty_database
+
+
+@pytest.fixture
 def configured_own(own_postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> Iterator[Postgres]:
     """This process's settings name the test's own server, which has the newest schema; there is no broker."""
     migrate(own_postgres.url)

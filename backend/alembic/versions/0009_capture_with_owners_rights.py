@@ -2,16 +2,17 @@
 
 from alembic import op
 
-from events.outbox import CAPTURE_FUNCTIONS, capture_sql
-
 revision = "0009"
 down_revision = "0008"
 
+FUNCTIONS = ("capture_inserted", "capture_updated", "capture_deleted", "capture_truncated")
+
 
 def upgrade() -> None:
-    op.get_bind().exec_driver_sql(capture_sql())
+    for function in FUNCTIONS:
+        op.execute(f"ALTER FUNCTION {function}() SECURITY DEFINER SET search_path = pg_catalog, pg_temp")
 
 
 def downgrade() -> None:
-    for function in CAPTURE_FUNCTIONS:
+    for function in FUNCTIONS:
         op.execute(f"ALTER FUNCTION {function}() SECURITY INVOKER RESET search_path")
