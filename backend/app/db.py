@@ -9,14 +9,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
 from typing import Any, Final, cast
 
 import psycopg2
 import psycopg2.errors
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError, OperationalError
@@ -225,29 +221,3 @@ def direct(name: str, statement_ms: int = STATEMENT_MS) -> psycopg2.extensions.c
     """A connection of its own, in autocommit, for session locks; raises DatabaseAway."""
     with translated():
         return connect(name, statement_ms)
-
-
-def migrate() -> str:
-    """Bring the schema to the newest version that this release knows; what came of it, as a sentence.
-
-    Safe to run from several processes at once. A newer release's schema is left as it is, so that an older one starts.
-    """
-    prove()
-    configuration = Config(str(Path(__file__).parents[1] / "alembic.ini"))
-    known = {script.revision for script in ScriptDirectory.from_config(configuration).walk_revisions()}
-    with transaction() as connection:
-        version = schema_version(connection)
-    if version and version not in known:
-        return f"The schema is at version {version}, of a newer release, and is left as it is: this release runs on it."
-    with translated():
-        command.upgrade(configuration, "head")
-    return "The schema is up to date."
-
-
-def schema_version(connection: Connection) -> str | None:
-    """The revision that our schema is at; None before the first migration. Others may have a table of that name."""
-    table = '"{}".alembic_version'.format(definition.current().schema.replace('"', '""'))
-    if connection.exec_driver_sql("SELECT to_regclass(%(table)s)", {"table": table}).scalar_one() is None:
-        return None
-    found = connection.exec_driver_sql(f"SELECT version_num FROM {table.replace('%', '%%')}").scalar()
-    return None if found is None else str(found)

@@ -13,6 +13,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.telemetry import TelemetryConfig
 from fastapi_offline import FastAPIOffline
 
+from backend import __version__
 from backend.app import db
 from backend.app.api import (
     audit_log,
@@ -51,7 +52,7 @@ TRACES: Final[TelemetryConfig] = {"metrics": False, "logs": False, "operation_sp
 
 def create_app() -> FastAPI:
     """The whole API; connects to nothing before its first request."""
-    app = FastAPIOffline(title="citycache", version="0.1.0", redoc_url=None, lifespan=_lifespan, telemetry=TRACES)
+    app = FastAPIOffline(title="citycache", version=__version__, redoc_url=None, lifespan=_lifespan, telemetry=TRACES)
     problems.install(app)
     app.include_router(_v1())
     app.include_router(health.router)

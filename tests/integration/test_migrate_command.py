@@ -26,11 +26,13 @@ def command(*arguments: str, url: str) -> subprocess.CompletedProcess[str]:
 def test_a_schema_of_a_newer_release_is_left_as_it_is_so_that_an_older_one_starts(database: str) -> None:
     with Plain(database) as plain:
         plain.run("UPDATE alembic_version SET version_num = 'from_the_future'")
+        plain.run("COMMENT ON TABLE alembic_version IS 'citycache 9.8.7'")
 
         done = command("migrate", url=database)
 
         assert done.returncode == 0, done.stderr
-        assert "of a newer release" in done.stdout
+        assert "The database is newer" in done.stdout
+        assert "from_the_future, migrated by release 9.8.7" in done.stdout
         assert plain.one("SELECT version_num FROM alembic_version") == "from_the_future"
 
 

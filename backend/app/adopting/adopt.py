@@ -27,6 +27,7 @@ from backend.app.caches.keys import Cause
 from backend.app.catalog import capture, sources
 from backend.app.catalog.definition import Definition
 from backend.app.catalog.resolved import Catalog, resolve, run_as_it_is
+from backend.app.database.schema import migrate
 from backend.app.errors import Refused
 from backend.app.tasks.settle import settle
 from events.sql_files import statements
@@ -73,7 +74,7 @@ def adopt(definition: Definition, progress: Progress) -> dict[str, Any]:
     """Do all of it; what the first fill, or a changed definition, has changed. Raises BadDefinition, Refused, Away."""
     catalog = resolved(definition)
     with one_at_a_time():
-        db.migrate()
+        migrate()
         _begin(definition)
         _capture(catalog, progress)
         _read(catalog)

@@ -15,9 +15,9 @@ from typing import Any, Final, Literal
 
 from backend.app.beat.schedule import ENTRIES
 from backend.app.beat.scheduler import due_instant
+from backend.app.database.schema import needed
 from backend.app.health.inspector import Waiting
 from backend.app.health.kinds import KINDS, PARTS
-from backend.app.health.schema import needed
 from backend.app.health.signs import Signs, Stored
 from backend.app.settings import settings
 

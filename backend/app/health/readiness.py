@@ -6,12 +6,20 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from backend.app.health.incidents import Incident
-from backend.app.health.judge import Verdict, Wrong
+from backend.app.errors import DatabaseAway
+from backend.app.health.incidents import Incident, open_now
+from backend.app.health.judge import Judge, Verdict, Wrong, readable
 from backend.app.health.kinds import KINDS, PARTS
+from backend.app.health.signs import Looker, Signs
 from backend.app.settings import settings
 
 EVENTS: Final = ("relay", "worker")
+
+
+def now() -> dict[str, Any]:
+    """The report of one look, for a process that has not watched; never raises because a server is away."""
+    seen = Looker().look()
+    return report(Judge().judge(seen), _open(seen))
 
 
 def report(verdict: Verdict, incidents: Sequence[Incident]) -> dict[str, Any]:
@@ -30,6 +38,14 @@ def report(verdict: Verdict, incidents: Sequence[Incident]) -> dict[str, Any]:
         "events": " ".join(sentences[name] for name in EVENTS if name in sentences) or "ok",
         "parts": parts,
     }
+
+
+def _open(seen: Signs) -> list[Incident]:
+    """Those of a database that can be read."""
+    try:
+        return open_now() if readable(seen) else []
+    except DatabaseAway:
+        return []
 
 
 def _written(incidents: Iterable[Incident], verdict: Verdict) -> list[Wrong]:

@@ -11,9 +11,9 @@ from typing import Any, Final, Generic, TypeVar
 from backend.app import db
 from backend.app.beat.schedule import ENTRIES
 from backend.app.catalog.completeness import Gaps, gaps
+from backend.app.database import schema
 from backend.app.errors import Away, CitycacheError
 from backend.app.health import inspector
-from backend.app.health.schema import needed
 from backend.app.settings import settings
 from backend.app.telemetry import latency
 from events.outbox import LEADER_LOCK
@@ -100,8 +100,8 @@ def _told(asked: Future[Value]) -> Told[Value]:
 def stored() -> Stored:
     """Ask the database. Raises DatabaseAway."""
     with db.transaction() as connection:
-        version = db.schema_version(connection)
-        if needed().is_older(version):
+        version = schema.found(connection).revision
+        if schema.needed().is_older(version):
             return Stored(version, is_old=True)
         row: dict[str, Any] = dict(
             connection.exec_driver_sql(SQL["stored"], {"leader_lock": LEADER_LOCK}).mappings().one()
