@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -76,13 +77,15 @@ def broker(vhosts: Vhosts) -> Iterator[str]:
 @pytest.fixture
 def configured(database: str, broker: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """This process's settings name the test's database and vhost."""
-    yield from _configured(monkeypatch, DATABASE_URL=database, CELERY_BROKER_URL=broker)
+    with configured_as(monkeypatch, DATABASE_URL=database, CELERY_BROKER_URL=broker):
+        yield
 
 
 @pytest.fixture
 def configured_database(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """This process's settings name the test's database; there is no broker."""
-    yield from _configured(monkeypatch, DATABASE_URL=database)
+    with configured_as(monkeypatch, DATABASE_URL=database):
+        yield
 
 
 @pytest.fixture
@@ -96,7 +99,7 @@ def configured_empty(empty_database: str, monkeypatch: pytest.MonkeyPatch) -> It
 def configured_own(own_postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> Iterator[Postgres]:
     """This process's settings name the test's own server, which has the newest schema; there is no broker."""
     migrate(own_postgres.url)
-    for _ in _configured(monkeypatch, DATABASE_URL=own_postgres.url):
+    with configured_as(monkeypatch, DATABASE_URL=own_postgres.url):
         yield own_postgres
 
 
@@ -107,7 +110,9 @@ def system(database: str, broker: str, tmp_path: Path) -> Iterator[System]:
         yield system
 
 
-def _configured(monkeypatch: pytest.MonkeyPatch, **variables: str) -> Iterator[None]:
+@contextmanager
+def configured_as(monkeypatch: pytest.MonkeyPatch, **variables: str) -> Iterator[None]:
+    """This process's settings come from these variables, and its connections are made anew."""
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     settings.settings.cache_clear()

@@ -31,6 +31,7 @@ COMMANDS = {  # those that live in a module of their own, loaded when they are a
     "release": "backend.app.adopting.commands:release_command",
     "doctor": "backend.app.adopting.commands:doctor_command",
     "bench": "benchmarks.command:bench_command",
+    "version": "backend.app.commands.version:version_command",
 }
 
 
@@ -75,10 +76,15 @@ def up(port: int, data_dir: Path, database_url: str | None, broker_url: str | No
 
 
 @group.command()
-@click.option("--data-dir", default=".citycache", show_default=True, type=click.Path(path_type=Path))
+@click.option(
+    "--data-dir", default=None, type=click.Path(path_type=Path), help="Of a running `up`.  [default: .citycache]"
+)
 @click.option("--json", "as_json", is_flag=True, help="For scripts.")
-def status(data_dir: Path, as_json: bool) -> None:
-    """Show a running `up`: addresses, processes, and how far the caches lag behind."""
+def status(data_dir: Path | None, as_json: bool) -> None:
+    """Show how all is: addresses, processes, and how far the caches lag behind.
+
+    Where no `up` runs, as in a container, the servers of DATABASE_URL and CELERY_BROKER_URL are asked.
+    """
     from backend.app.commands.status import show
     from backend.app.commands.status import status as read
 
@@ -95,7 +101,7 @@ def migrate(roles: bool) -> None:
     CITYCACHE_WORKER_PASSWORD, CITYCACHE_BEAT_PASSWORD and CITYCACHE_OBSERVER_PASSWORD; one that is not set stays.
     """
     from backend.app.access import database_roles as rights
-    from backend.app.db import migrate as run
+    from backend.app.database.schema import migrate as run
 
     click.echo(run())
     if roles:

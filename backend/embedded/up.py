@@ -22,10 +22,8 @@ from backend.embedded.errors import AlreadyRunning, EmbeddedError, StartFailed
 from backend.embedded.postgres import Postgres
 from backend.embedded.processes import Child, StopRequested, Supervisor, program, stop_signals
 from backend.embedded.rabbitmq import RabbitMQ
-from backend.embedded.state import leftovers, owned, read_state, write_state
+from backend.embedded.state import leftovers, owned, write_state
 from events.topology import POLICIES
-
-__all__ = ["read_state", "up"]
 
 HOST = "127.0.0.1"
 IN_PROCESS = "memory://"

@@ -1,9 +1,10 @@
-"""`citycache status`: what a running `up` consists of, and how far its caches lag behind the catalog."""
+"""`citycache status`: how all is, what a running `up` consists of, and how far the caches lag behind the catalog."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 from urllib.error import HTTPError
@@ -15,29 +16,52 @@ from rich.table import Table
 
 from backend.app import db
 from backend.app.errors import DatabaseUnfit
-from backend.app.health import lag
+from backend.app.health import lag, readiness
+from backend.app.settings import settings
 from backend.app.telemetry.logs import masked
-from backend.embedded.up import read_state
+from backend.embedded.errors import NotRunning
+from backend.embedded.state import read_state
 
 OPENER: Final = build_opener(ProxyHandler({}))  # it is on this machine
 READY_SECONDS: Final = 3.0
+USUAL: Final = Path(".citycache")
+UNKNOWN: Final = "unknown"
 
 
-def status(data_dir: Path) -> dict[str, Any]:
-    """Addresses and process ids, and the lag: outbox rows, waiting messages, age of the oldest event in seconds.
+def status(data_dir: Path | None) -> dict[str, Any]:
+    """Addresses, processes, health, and the lag: outbox rows, waiting messages, age of the oldest event in seconds.
 
-    A number that its server does not give in time is None. Raises NotRunning.
+    That of the `up` on `data_dir`. Where no folder is asked for and nothing runs on the usual one, that of the servers
+    which the environment names. What nobody knows is None. Raises NotRunning, DatabaseUnfit.
     """
-    state = read_state(data_dir)
-    state = {**state, "health": _health(state["api_url"])}
     try:
-        connection = db.connect("status", statement_ms=2_000, to=state["database_url"])
+        state = read_state(data_dir or USUAL)
+    except NotRunning:
+        if data_dir or not settings().database_url:
+            raise
+        return _of_servers(settings().database_url, settings().celery_broker_url)
+    return {**state, "health": _health(state["api_url"]), "lag": _lag(state["database_url"], state["broker_url"])}
+
+
+def _of_servers(database_url: str, broker_url: str) -> dict[str, Any]:
+    """Nobody says here which processes there are: health is judged from what they leave behind."""
+    return {
+        "api_url": None,
+        "database_url": database_url,
+        "broker_url": broker_url,
+        "processes": None,
+        "health": readiness.now(),
+        "lag": _lag(database_url, broker_url),
+    }
+
+
+def _lag(database_url: str, broker_url: str) -> dict[str, Any]:
+    try:
+        connection = db.connect("status", statement_ms=2_000, to=database_url)
     except (psycopg2.Error, DatabaseUnfit):
-        return {**state, "lag": lag.lag(lambda sql: None, state["broker_url"]).as_dict()}
-    try:
-        return {**state, "lag": lag.lag(lag.cursor_query(connection), state["broker_url"]).as_dict()}
-    finally:
-        connection.close()
+        return lag.lag(lambda sql: None, broker_url).as_dict()
+    with closing(connection):
+        return lag.lag(lag.cursor_query(connection), broker_url).as_dict()
 
 
 def _health(api_url: str) -> dict[str, Any] | None:
@@ -58,7 +82,7 @@ def verdict(health: dict[str, Any] | None) -> Iterator[str]:
     parts = (health or {}).get("parts") or []
     bad, unknown = ([part for part in parts if part["state"] == state] for state in ("bad", "unknown"))
     if not parts:
-        yield "Unknown: the API does not answer."
+        yield "Unknown: nobody answers."
     elif not bad:
         yield "All is well." if not unknown else "Nothing is known to be wrong."
     for part in bad:
@@ -76,9 +100,11 @@ def show(found: dict[str, Any], as_json: bool) -> None:
         print(sentence)
     table = Table(show_header=False)
     for name in ("api_url", "database_url", "broker_url"):
-        table.add_row(name, masked(str(found[name])))
-    for name, pid in found["processes"].items():
+        table.add_row(name, masked(found[name] or UNKNOWN))
+    for name, pid in (found["processes"] or {}).items():
         table.add_row(name, f"pid {pid}")
+    if found["processes"] is None:
+        table.add_row("processes", UNKNOWN)
     for name, value in found["lag"].items():
-        table.add_row(name, "unknown" if value is None else f"{value:g}")
+        table.add_row(name, UNKNOWN if value is None else f"{value:g}")
     Console().print(table)

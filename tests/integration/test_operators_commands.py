@@ -1,0 +1,121 @@
+"""What an operator asks where no `up` runs, as in a container: how all is, and which release meets which schema."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from backend import __version__
+from backend.app import cli
+from backend.app.database import schema
+from backend.embedded.errors import NotRunning
+from tests.conftest import configured_as
+from tests.plain import Plain
+from tests.servers import ROOT
+
+NOWHERE = "postgresql://nobody@127.0.0.1:1/none"
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, in which nothing of ours runs, as /app in the image."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def nowhere(broker: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The environment names a database that is away."""
+    with configured_as(monkeypatch, DATABASE_URL=NOWHERE, CELERY_BROKER_URL=broker):
+        yield
+
+
+def ask(*arguments: str) -> Result:
+    return CliRunner().invoke(cli.group, arguments)
+
+
+def parts(answer: dict[str, Any]) -> dict[str, str]:
+    return {part["name"]: part["state"] for part in answer["health"]["parts"]}
+
+
+def test_status_asks_the_servers_that_the_environment_names_where_no_up_runs(
+    configured: None, database: str, broker: str
+) -> None:
+    # Given a change that nobody has published
+    with Plain(database) as plain:
+        plain.run("INSERT INTO cities (name) VALUES ('Here')")
+
+    # When one asks
+    answer = json.loads(ask("status", "--json").stdout)
+
+    # Then servers, lag and the parts of health are told, and what nobody knows is unknown
+    assert (answer["database_url"], answer["broker_url"]) == (database, broker)
+    assert (answer["api_url"], answer["processes"]) == (None, None)
+    assert answer["lag"]["outbox_rows"] == 1
+    assert parts(answer)["database"] == "well"
+    assert parts(answer)["caches"] == "unknown"  # nobody has looked at them
+
+
+def test_status_says_that_a_server_is_away_and_shows_no_number_of_it(nowhere: None) -> None:
+    answer, shown = json.loads(ask("status", "--json").stdout), ask("status").stdout
+
+    assert parts(answer)["database"] == "bad"
+    assert answer["lag"]["outbox_rows"] is None
+    assert "database: " in shown
+    assert re.search(r"processes\W+unknown", shown)
+
+
+def test_status_of_a_folder_asks_nobody_else(configured_database: None, place: Path) -> None:
+    assert isinstance(ask("status", "--data-dir", str(place)).exception, NotRunning)
+
+
+def test_version_tells_release_and_schema_also_where_no_database_answers(nowhere: None) -> None:
+    done = ask("version", "--json")
+
+    assert done.exit_code == 1
+    assert json.loads(done.stdout) == {
+        "release": __version__,
+        "schema_revision": schema.needed().revision,
+        "database": None,
+    }
+    assert "the database is away" in done.stderr
+
+
+def test_a_database_knows_which_release_has_migrated_it(configured_database: None) -> None:
+    done = ask("version", "--json")
+
+    found = {"schema_revision": schema.needed().revision, "release": __version__, "advice": None}
+    assert done.exit_code == 0
+    assert json.loads(done.stdout)["database"] == found
+
+
+@pytest.mark.parametrize(("revision", "sentence"), [("0001", "run citycache migrate"), ("from_the_future", "newer")])
+def test_a_schema_too_old_or_newer_is_named_with_what_to_do(
+    configured_database: None, database: str, revision: str, sentence: str
+) -> None:
+    with Plain(database) as plain:
+        plain.run("UPDATE alembic_version SET version_num = %s", (revision,))
+
+    told = ask("version").stdout
+
+    assert f"database: schema {revision}" in told
+    assert sentence in told
+
+
+def test_an_empty_database_has_no_schema(empty_database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with configured_as(monkeypatch, DATABASE_URL=empty_database):
+        assert "schema none" in ask("version").stdout
+
+
+def test_one_place_says_which_release_this_is() -> None:
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+
+    assert compose["services"]["backend"]["image"].endswith(f"{{CITYCACHE_TAG:-{__version__}}}")
+    assert f"## {__version__}" in (ROOT / "CHANGELOG.md").read_text()
