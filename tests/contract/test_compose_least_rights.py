@@ -26,7 +26,7 @@ def services() -> dict[str, Any]:
 
 def test_follows_the_compose_specification_and_belongs_to_production() -> None:
     assert compose_spec.errors(compose_spec.load(LEAST_RIGHTS, PASSWORDS)) == []
-    assert services().keys() - {"observer"} <= compose_spec.load(PRODUCTION)["services"].keys()
+    assert services().keys() <= compose_spec.load(PRODUCTION)["services"].keys()
 
 
 def test_every_process_has_an_account_of_its_own() -> None:
@@ -44,15 +44,23 @@ def test_only_known_services_and_settings_are_named() -> None:
     known = set(compose_spec.load(PRODUCTION)["services"])
     settings = {name.upper() for name in Settings.model_fields} | set(PASSWORDS)
 
-    assert set(services()) - known == {"observer"}
+    assert set(services()) <= known
     for service in services().values():
         assert set(service["environment"]) <= settings
-    assert services()["observer"]["extends"]["service"] in known
 
 
-def test_whoever_makes_the_accounts_has_all_passwords() -> None:
-    for service in ("migrate", "broker-policies"):
-        assert services()[service]["environment"] == PASSWORDS
+def test_the_observer_runs_apart_from_the_api_here_and_nowhere_else() -> None:
+    assert compose_spec.load(PRODUCTION)["services"]["observer"]["scale"] == 0
+    assert services()["observer"]["scale"] == 1
+
+
+def test_only_whoever_makes_the_accounts_has_their_passwords() -> None:
+    of_the_broker = {name: value for name, value in PASSWORDS.items() if name != database_roles.variable("migrate")}
+
+    assert services()["migrate"]["environment"] == PASSWORDS
+    assert services()["broker-policies"]["environment"] == of_the_broker
+    for service in PROCESSES:
+        assert not set(services()[service]["environment"]) & set(PASSWORDS)
     assert services()["migrate"]["command"] == ["citycache", "migrate", "--roles"]
     assert services()["backend"]["environment"]["OBSERVER"] == "false"
 

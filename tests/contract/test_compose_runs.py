@@ -55,7 +55,8 @@ class Stack:
     """One compose file's services, as processes of this machine."""
 
     def __init__(self, file: Path, environment: dict[str, str], place: Path, node: RabbitMQ, server: Postgres) -> None:
-        self.services = compose_spec.load(file, environment)["services"]
+        services = compose_spec.load(file, environment)["services"]
+        self.services = {name: service for name, service in services.items() if service.get("scale") != 0}
         self.place, self.node, self.server = place, node, server
         self.port = spawn.free_port()
         self.app = place / "app"
