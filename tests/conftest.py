@@ -91,7 +91,7 @@ def configured_database(database: str, monkeypatch: pytest.MonkeyPatch) -> Itera
 @pytest.fixture
 def configured_empty(empty_database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """This process's settings name a database without tables, whose URL this is; there is no broker."""
-    for _ in _configured(monkeypatch, DATABASE_URL=empty_database):
+    with configured_as(monkeypatch, DATABASE_URL=empty_database):
         yield empty_database
 
 

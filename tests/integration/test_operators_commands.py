@@ -109,9 +109,8 @@ def test_a_schema_too_old_or_newer_is_named_with_what_to_do(
     assert sentence in told
 
 
-def test_an_empty_database_has_no_schema(empty_database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with configured_as(monkeypatch, DATABASE_URL=empty_database):
-        assert "schema none" in ask("version").stdout
+def test_an_empty_database_has_no_schema(configured_empty: str) -> None:
+    assert "schema none" in ask("version").stdout
 
 
 def test_one_place_says_which_release_this_is() -> None:
