@@ -37,6 +37,8 @@ from backend.app.api.edge.forwarding import Forwarded
 from backend.app.api.edge.hosts import Hosts
 from backend.app.api.edge.methods import Heads
 from backend.app.api.edge.turns import Turns
+from backend.app.api.fresh import asking
+from backend.app.api.fresh.lookout import Lookout
 from backend.app.api.journal import Journal
 from backend.app.api.limits import Limits, SafeHeaders
 from backend.app.api.metrics import Measured
@@ -57,7 +59,7 @@ def create_app() -> FastAPI:
     app.include_router(_v1())
     app.include_router(health.router)
     app.include_router(page.router)
-    app.state.journal, app.state.turns = Journal(), Turns()
+    app.state.journal, app.state.turns, app.state.lookout = Journal(), Turns(), Lookout()
     for middleware in (problems.CatchAll, Limits, Hosts, Measured, Deadline, Heads, SafeHeaders, Forwarded):
         app.add_middleware(middleware)  # the last one is the outermost
     app.openapi = lambda: _described(app)  # type: ignore[method-assign]
@@ -111,6 +113,7 @@ def _described(app: FastAPI) -> dict[str, Any]:
         schemas = described.setdefault("components", {}).setdefault("schemas", {})
         schemas |= problem.pop("$defs") | {"Problem": problem}
         limits.describe(described["paths"])
+        asking.describe(described["paths"])
         app.openapi_schema = described
     return app.openapi_schema
 

@@ -11,13 +11,17 @@ from pydantic import BaseModel, Field
 
 from backend.app.api import database
 from backend.app.api.conditional import Validated, answer
+from backend.app.api.fresh.asking import CACHED
 from backend.app.api.paging import RowId
 from backend.app.api.problems import documented
 from backend.app.api.security import router as guarded_router
 from backend.app.caches import reads
-from backend.app.caches.explain import Noun, explain
+from backend.app.caches.diff import Noun
+from backend.app.caches.explain import explain
 
-router = guarded_router(prefix="/caches", tags=["caches"], responses={**documented(404, 422, 503), **Validated})
+router = guarded_router(
+    prefix="/caches", tags=["caches"], responses={**documented(404, 422, 503), **Validated}, dependencies=[CACHED]
+)
 
 
 class ActiveCities(BaseModel):

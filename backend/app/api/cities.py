@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field, RootModel
 
 from backend.app.api import database, paging
 from backend.app.api.conditional import Validated, answer
+from backend.app.api.fresh.asking import CACHED, tell
 from backend.app.api.paging import After, Limit, Page, RowId
 from backend.app.api.problems import documented
 from backend.app.api.removal import LARGE, remove
@@ -82,7 +83,7 @@ class CityCompany(BaseModel):
     mapped_at: datetime
 
 
-@router.get("", response_model=Page[City], responses=Validated)
+@router.get("", response_model=Page[City], responses=Validated, dependencies=[CACHED])
 def list_cities(
     request: Request,
     response: Response,
@@ -110,6 +111,7 @@ def create_city(city: NewCity, request: Request, response: Response, trace: data
         created = rows.create(connection, CITIES, city.given())
         found, _ = reads.city(connection, created["id"])
     response.headers["Location"] = f"{request.url.path}/{created['id']}"
+    tell(response, "city", created["id"])
     return found
 
 
@@ -127,7 +129,7 @@ class Tree(RootModel[list[Place]]):
     """The widest places first; the cities, flat, where the definition has no levels."""
 
 
-@router.get("/tree", response_model=Tree, responses=Validated, tags=["caches"])
+@router.get("/tree", response_model=Tree, responses=Validated, tags=["caches"], dependencies=[CACHED])
 def get_tree(
     request: Request,
     response: Response,
@@ -141,7 +143,7 @@ def get_tree(
     return answer(request, response, Tree([Place(**asdict(node)) for node in found]), None)
 
 
-@router.get("/{city_id}", response_model=City, responses={**Validated, **documented(404)})
+@router.get("/{city_id}", response_model=City, responses={**Validated, **documented(404)}, dependencies=[CACHED])
 def get_city(city_id: RowId, request: Request, response: Response) -> Any:
     """One city with its counts."""
     with database.snapshot() as connection:
@@ -152,8 +154,9 @@ def get_city(city_id: RowId, request: Request, response: Response) -> Any:
 @router.patch(
     "/{city_id}", response_model=City, dependencies=writes("operate"), responses={**GUARDED, **documented(404, 409)}
 )
-def change_city(city_id: RowId, city: ChangedCity, trace: database.Trace) -> Any:
+def change_city(city_id: RowId, city: ChangedCity, response: Response, trace: database.Trace) -> Any:
     """Change some fields of a city."""
+    tell(response, "city", city_id)
     with database.transaction(trace) as connection:
         rows.change(connection, CITIES, city_id, city.given())
         return reads.city(connection, city_id)[0]
@@ -164,11 +167,15 @@ def change_city(city_id: RowId, city: ChangedCity, trace: database.Trace) -> Any
 )
 def delete_city(city_id: RowId, trace: database.Trace) -> Response:
     """Delete a city; its companies stay, without a city."""
-    return remove(CITIES, city_id, trace)
+    return remove(CITIES, "city", city_id, trace)
 
 
 @router.get(
-    "/{city_id}/products", response_model=Page[CityProduct], responses={**Validated, **documented(404)}, tags=["caches"]
+    "/{city_id}/products",
+    response_model=Page[CityProduct],
+    responses={**Validated, **documented(404)},
+    tags=["caches"],
+    dependencies=[CACHED],
 )
 def list_city_products(
     city_id: RowId,
@@ -191,6 +198,7 @@ def list_city_products(
     response_model=Page[CityCompany],
     responses={**Validated, **documented(404)},
     tags=["caches"],
+    dependencies=[CACHED],
 )
 def list_city_companies(
     city_id: RowId, request: Request, response: Response, limit: Limit = 100, after: After = None

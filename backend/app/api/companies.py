@@ -9,6 +9,7 @@ from fastapi import Request, Response
 from pydantic import BaseModel
 
 from backend.app.api import database, paging
+from backend.app.api.fresh.asking import tell
 from backend.app.api.paging import After, FilterId, Limit, Page, RowId
 from backend.app.api.problems import documented
 from backend.app.api.removal import LARGE, remove
@@ -82,6 +83,7 @@ def create_company(company: NewCompany, request: Request, response: Response, tr
     with database.transaction(trace) as connection:
         created = rows.create(connection, COMPANIES, company.given())
     response.headers["Location"] = f"{request.url.path}/{created['id']}"
+    tell(response, "company", created["id"])
     return created
 
 
@@ -98,8 +100,9 @@ def get_company(company_id: RowId) -> Any:
     dependencies=writes("operate"),
     responses={**GUARDED, **documented(404, 409)},
 )
-def change_company(company_id: RowId, company: ChangedCompany, trace: database.Trace) -> Any:
+def change_company(company_id: RowId, company: ChangedCompany, response: Response, trace: database.Trace) -> Any:
     """Change some fields of a company; its products go with it to another city."""
+    tell(response, "company", company_id)
     with database.transaction(trace) as connection:
         return rows.change(connection, COMPANIES, company_id, company.given())
 
@@ -109,4 +112,4 @@ def change_company(company_id: RowId, company: ChangedCompany, trace: database.T
 )
 def delete_company(company_id: RowId, trace: database.Trace) -> Response:
     """Delete a company and all its products."""
-    return remove(COMPANIES, company_id, trace)
+    return remove(COMPANIES, "company", company_id, trace)

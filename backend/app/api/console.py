@@ -14,6 +14,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
 from backend.app.api import database
+from backend.app.api.fresh.asking import CACHED
 from backend.app.api.problems import documented, problem
 from backend.app.api.security import GUARDED, caller_of, needs
 from backend.app.api.security import router as guarded_router
@@ -96,7 +97,12 @@ def get_history(hours: Annotated[float, Query(ge=1, le=168)] = 1.0) -> Any:
     return state.history(hours)
 
 
-@console.get("/cities", response_model=Cities, responses={304: {"description": "The client has it already."}})
+@console.get(
+    "/cities",
+    response_model=Cities,
+    responses={304: {"description": "The client has it already."}, **documented(422)},
+    dependencies=[CACHED],
+)
 def get_cities(request: Request) -> Response:
     """All cities with their counts, compact."""
     database.prepare()

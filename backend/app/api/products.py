@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from sqlalchemy import select
 
 from backend.app.api import database, paging
+from backend.app.api.fresh.asking import tell
 from backend.app.api.paging import After, FilterId, Limit, Page, RowId
 from backend.app.api.problems import documented
 from backend.app.api.security import GUARDED, writes
@@ -91,6 +92,7 @@ def create_product(product: NewProduct, request: Request, response: Response, tr
     with database.transaction(trace) as connection:
         created = rows.create(connection, PRODUCTS, product.given())
     response.headers["Location"] = f"{request.url.path}/{created['id']}"
+    tell(response, "product", created["id"])
     return created
 
 
@@ -107,8 +109,9 @@ def get_product(product_id: RowId) -> Any:
     dependencies=writes("operate"),
     responses={**GUARDED, **documented(404, 409)},
 )
-def change_product(product_id: RowId, product: ChangedProduct, trace: database.Trace) -> Any:
+def change_product(product_id: RowId, product: ChangedProduct, response: Response, trace: database.Trace) -> Any:
     """Change some fields of a product."""
+    tell(response, "product", product_id)
     with database.transaction(trace) as connection:
         return rows.change(connection, PRODUCTS, product_id, product.given())
 
@@ -116,7 +119,8 @@ def change_product(product_id: RowId, product: ChangedProduct, trace: database.T
 @router.delete(
     "/{product_id}", status_code=204, dependencies=writes("operate"), responses={**GUARDED, **documented(404)}
 )
-def delete_product(product_id: RowId, trace: database.Trace) -> None:
+def delete_product(product_id: RowId, response: Response, trace: database.Trace) -> None:
     """Delete a product."""
+    tell(response, "product", product_id)
     with database.transaction(trace) as connection:
         rows.remove(connection, PRODUCTS, product_id)

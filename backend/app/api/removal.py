@@ -11,6 +11,8 @@ from pydantic import BaseModel
 from sqlalchemy import Table
 
 from backend.app.api import database
+from backend.app.api.fresh.asking import tell
+from backend.app.caches.diff import Noun
 from backend.app.catalog import removal, rows
 
 
@@ -28,8 +30,14 @@ LARGE: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
-def remove(table: Table, row_id: int, trace: str | None) -> Response:
+def remove(table: Table, noun: Noun, row_id: int, trace: str | None) -> Response:
     """Delete a row and answer: 204, or 202 with the run. Raises NotFound."""
+    response = _remove(table, row_id, trace)
+    tell(response, noun, row_id)
+    return response
+
+
+def _remove(table: Table, row_id: int, trace: str | None) -> Response:
     with database.transaction(trace) as connection:
         if not removal.is_large(connection, table, row_id):
             rows.remove(connection, table, row_id)

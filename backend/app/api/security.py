@@ -26,6 +26,8 @@ from backend.app.access.audit_log import Entry
 from backend.app.api.edge import paths
 from backend.app.api.edge.shares import network
 from backend.app.api.edge.turns import Turns
+from backend.app.api.fresh.asking import CACHED
+from backend.app.api.fresh.lookout import Lookout
 from backend.app.api.journal import Journal
 from backend.app.api.problems import documented, problem
 from backend.app.catalog import definition
@@ -103,6 +105,7 @@ class GuardedRoute(APIRoute):
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         super().__init__(path, endpoint, **options)
         self.role = _role_of(self.dependencies)
+        self.reads_caches = CACHED in self.dependencies
         if self.role is None and not READING.issuperset(self.methods or ()):
             raise TypeError(f"{path} changes something and needs a role")
 
@@ -130,7 +133,10 @@ class GuardedRoute(APIRoute):
         await problem(refusal.status, refusal.sentence, paths.told(scope), headers=headers)(scope, receive, watched)
 
     async def _in_turn(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """What needs a thread waits for the caller's turn."""
+        """What needs a thread waits for the caller's turn, but not with it."""
+        if self.reads_caches:
+            lookout: Lookout = scope["app"].state.lookout
+            send = await lookout.before(scope, caller_of(scope).share, send)
         if iscoroutinefunction(self.endpoint):
             return await super().handle(scope, receive, send)
         turns: Turns = scope["app"].state.turns

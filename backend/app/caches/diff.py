@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from sqlalchemy import Connection
 
@@ -26,6 +26,7 @@ TABLES: Final = {  # what is compared → the table it is kept in
     "counts": "city_counts",
     "active": "active_cities_cache",
 }
+Noun = Literal["product", "company", "city"]
 _ROWS: Final = {"products": "product_rows", "companies": "company_rows", "counts": "count_rows"}
 
 
@@ -96,6 +97,16 @@ def wrong(connection: Connection, what: str, ids: Sequence[int]) -> list[int]:
         else (_all(connection, "differing_companies", ids=list(ids)))
     )
     return [row[0] for row in found]
+
+
+def stale(connection: Connection, noun: Noun, ids: Sequence[int]) -> set[int]:
+    """Those of these subjects of which anything cached differs from the truth, in one snapshot: of a product its
+    mapping, of a company its mapping and those of all its products, of a city its counts."""
+    if noun == "product":
+        return set(wrong(connection, "products", ids))
+    if noun == "company":
+        return {key for key in ids if _all(connection, "company_differs", company=key)[0][0]}
+    return {row.key for row in rows(connection, "counts", ids) if row.before != row.after}
 
 
 def moves(connection: Connection, what: str, ids: Sequence[int]) -> dict[tuple[int, str], int]:

@@ -91,14 +91,38 @@ SELECT company_id
  WHERE wanted.city_id IS DISTINCT FROM cached.city_id
  ORDER BY company_id
 
+-- name: company_differs
+-- Whether anything of a company differs: its own row, or one of its products. Where a wide patch is under way, what it
+-- comes to next is looked at first: that differs as long as anything does, and spares looking at all of them.
+SELECT CASE
+       WHEN (SELECT wanted.city_id IS DISTINCT FROM cached.city_id
+               FROM (SELECT %(company)s::bigint AS company_id) AS key
+               LEFT JOIN company_city_mapping AS cached USING (company_id)
+               LEFT JOIN company_city_truth AS wanted USING (company_id)) THEN true
+       WHEN EXISTS (SELECT
+                      FROM (SELECT product_id, city_id, company_id, kind FROM product_city_mapping
+                             WHERE company_id = %(company)s
+                               AND product_id > (SELECT after_product_id FROM wide_patches WHERE company_id = %(company)s)
+                             ORDER BY product_id LIMIT 100) AS cached
+                      LEFT JOIN product_city_truth AS wanted USING (product_id)
+                     WHERE (wanted.city_id, wanted.company_id, wanted.kind)
+                           IS DISTINCT FROM (cached.city_id, cached.company_id, cached.kind)) THEN true
+       ELSE EXISTS (SELECT
+                      FROM (SELECT product_id, city_id, kind FROM product_city_truth WHERE company_id = %(company)s) AS wanted
+                      FULL JOIN (SELECT product_id, city_id, kind FROM product_city_mapping
+                                  WHERE company_id = %(company)s) AS cached USING (product_id)
+                     WHERE (wanted.city_id, wanted.kind) IS DISTINCT FROM (cached.city_id, cached.kind)) END
+
 -- name: count_rows
-SELECT city_id, to_jsonb(cached) - 'updated_at' - 'patch_ids', CASE WHEN city.id IS NOT NULL THEN jsonb_build_object('city_id', city_id,
-           'products_count', (SELECT count(*) FROM product_city_truth AS t WHERE t.city_id = key.city_id AND kind <> 'service'),
-           'services_count', (SELECT count(*) FROM product_city_truth AS t WHERE t.city_id = key.city_id AND kind = 'service'),
+SELECT city_id, to_jsonb(cached) - 'updated_at' - 'patch_ids', CASE WHEN city.id IS NOT NULL THEN jsonb_build_object(
+           'city_id', city_id, 'products_count', goods.products, 'services_count', goods.services,
            'companies_count', (SELECT count(*) FROM company_city_truth AS t WHERE t.city_id = key.city_id)) END
   FROM unnest(%(ids)s::bigint[]) AS key (city_id)
   LEFT JOIN city_counts AS cached USING (city_id)
   LEFT JOIN catalog_cities AS city ON city.id = city_id
+ CROSS JOIN LATERAL (SELECT count(*) FILTER (WHERE kind <> 'service') AS products,
+                            count(*) FILTER (WHERE kind = 'service') AS services
+                       FROM product_city_truth AS t WHERE t.city_id = key.city_id) AS goods
  ORDER BY city_id
 
 -- name: moves

@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from sqlalchemy import Connection
 
 from backend.app.caches import diff
+from backend.app.caches.diff import Noun
 from backend.app.errors import NotFound
 from events.sql_files import statements
 
 SQL: Final = statements(Path(__file__).with_name("explain.sql"))
 CACHES: Final = {"product": "products", "company": "companies", "city": "counts"}
-Noun = Literal["product", "company", "city"]
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,12 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 from sqlalchemy import Connection
 
 from backend.app import db
+from backend.app.caches.diff import Noun
 from backend.app.caches.keys import Cause, Keys
 from backend.app.caches.patch import as_array, lock, patch
 from backend.app.errors import sentence
@@ -25,7 +26,6 @@ SQL: Final = statements(Path(__file__).with_suffix(".sql"))
 STATEMENT_MS: Final = 5_000  # a healthy key's patch takes milliseconds
 INVENTED: Final = 8_999_999_999_999_999_999  # id of a key that nobody has, used where nobody else has one
 CAUSE: Final = Cause("rehearsal")
-Noun = Literal["product", "company", "city"]
 Also = Callable[[Connection], None]  # what else belongs to the work
 
 

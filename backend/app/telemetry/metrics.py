@@ -52,6 +52,9 @@ AUDIT_LOST = Counter(
     "citycache_audit_entries_lost", "Entries of the audit log that the database did not take; the log has them",
     registry=API,
 )  # fmt: skip
+FRESH_READS = Counter(
+    "citycache_fresh_reads", "Reads that asked for fresh rows, by their answer: yes or no", ("fresh",), registry=API
+)
 
 # Relay
 

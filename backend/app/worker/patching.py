@@ -20,9 +20,9 @@ from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_
 from backend.app import db
 from backend.app.caches import rehearsal
 from backend.app.caches.apply import Plan, request_wide
+from backend.app.caches.diff import Noun
 from backend.app.caches.keys import Cause, Keys
 from backend.app.caches.patch import patch
-from backend.app.caches.rehearsal import Noun
 from backend.app.dead_letters import letters
 from backend.app.dead_letters.letters import DeadLetter
 from backend.app.errors import Away, EveryKeyFails, TooLong, sentence
