@@ -80,6 +80,36 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
         yield api
 
 
+EVIL = (
+    "evil.example:8000", "localhost.evil.example", "127.0.0.1.evil.example", "evil.example", "evil.example.", "[::2]",
+    "10.0.0.5", "0.0.0.0", "2130706433", "0x7f000001", "localhost@evil.example", "localhost evil.example", "a" * 400,
+    "", "localhost,evil.example", "evil.example#localhost", "localhost%2eevil.example", "local\u0130host",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EVIL)
+def test_without_a_key_a_page_of_another_name_reads_and_changes_nothing(api: Api, name: str) -> None:
+    """Its own name may lead to this machine: for the browser it is of one origin with us then."""
+    asked: list[tuple[str, str]] = [
+        ("POST", "/api/v1/celery/tasks/clear-all-caches"), ("GET", "/api/v1/audit-log"), ("GET", "/"), ("GET", "/docs"),
+    ]  # fmt: skip
+    for method, path in asked:
+        answer = api.ask(path, method=method, Host=name, Origin=f"http://{name}")
+        assert answer.startswith(("HTTP/1.1 421 ", "HTTP/1.1 400 ")), answer[:300]
+
+
+@pytest.mark.parametrize(
+    "name", ["localhost", "LOCALHOST:8000", "localhost.", "127.0.0.1:1", "127.1.2.3", "[::1]:8000"]
+)
+def test_this_machine_is_answered_by_its_own_names(api: Api, name: str) -> None:
+    assert api.ask("/docs", Host=name).startswith("HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize(("name", "status"), [("backend:8000", 200), ("10.0.0.5", 200), ("evil.example", 421)])
+def test_machines_of_a_private_network_may_ask_whether_it_lives(api: Api, name: str, status: int) -> None:
+    assert api.ask("/health/live", Host=name).startswith(f"HTTP/1.1 {status} ")
+
+
 @pytest.mark.parametrize("length", [9_000, 30_000, 60_000, 100_000, 1_000_000])
 def test_a_long_address_is_refused_at_once_and_holds_up_nobody(api: Api, length: int) -> None:
     begin = time.monotonic()
