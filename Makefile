@@ -8,7 +8,7 @@ ARGS ?=
 TESTS_AT_ONCE ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help up setup setup-dev test check format bench bench-quick faults hostile model clean
+.PHONY: help up setup setup-dev test check format bench bench-quick faults hostile model containers clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ hostile: setup-dev  ## send what nobody who means well sends, by every way in (A
 model: setup-dev  ## check the models in all states, and the real statements in all interleavings (ARGS="models": a part)
 	@scripts/install-test-servers
 	@$(BIN)/python -m tests.model $(ARGS)
+
+containers: setup-dev  ## the compose set-ups on a container engine of its own (root; ARGS="production": a part)
+	@$(BIN)/python -m tests.containers $(ARGS)
 
 clean:  ## remove .venv and what tools have cached; the data in .citycache stays
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info

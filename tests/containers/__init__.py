@@ -1,0 +1,1 @@
+"""The compose set-ups on a real container engine: `make containers`."""
