@@ -42,14 +42,14 @@ def main() -> int:
             _try(table, engine, wishes.parts or list(SET_UPS), wishes.older)
         finally:
             _end(engine)
-    print(f"\n{table.failures} parts failed" if table.failures else "\nall went well")
+    print(f"\n{table.failures} steps failed" if table.failures else "\nall went well")
     return 1 if table.failures else 0
 
 
 def _try(table: Table, engine: Engine, parts: list[str], older: str) -> None:
-    with table.step("images that the files name") as seen:
+    with table.step("images that the files name", must=True) as seen:
         seen.append(images.prepare(engine))
-    with table.step("our image") as seen:
+    with table.step("our image", must=True) as seen:
         seen.append(images.build(engine, ROOT, "citycache:now"))
         engine.docker("tag", "citycache:now", "citycache:dev")
     over = _over(engine)
@@ -74,7 +74,7 @@ def _try(table: Table, engine: Engine, parts: list[str], older: str) -> None:
 def _older(table: Table, engine: Engine, revision: str, over: list[str]) -> Stack:
     folder = engine.place / "older"
     walk.older_files(revision, str(folder))
-    with table.step("the older image"):
+    with table.step("the older image", must=True):
         engine.docker(
             "build", "--network=host", "-f", folder / "backend/Dockerfile", "-t", "citycache:older", folder, seconds=900
         )

@@ -13,12 +13,13 @@ from backend.app.health.kinds import KINDS, PARTS
 from backend.app.health.signs import Looker, Signs
 from backend.app.settings import settings
 
+FIRST_LOOK_SECONDS: Final = 10.0  # a process that has just started connects for the first time
 EVENTS: Final = ("relay", "worker")
 
 
 def now() -> dict[str, Any]:
     """The report of one look, for a process that has not watched; never raises because a server is away."""
-    seen = Looker().look()
+    seen = Looker(FIRST_LOOK_SECONDS).look()
     return report(Judge().judge(seen), _open(seen))
 
 

@@ -76,20 +76,24 @@ class Signs:
 class Looker:
     """Asks database and broker side by side; one that does not answer in time counts as away, and is left to itself."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float = LOOK_SECONDS) -> None:
+        self._seconds = seconds
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="signs")
 
     def look(self) -> Signs:
-        """One look, in about LOOK_SECONDS at most; never raises because a server is away."""
+        """One look, in about as many seconds as were given at most; never raises because a server is away."""
         asked = self._threads.submit(stored)
-        answers = Told[inspector.Waiting]() if settings().in_process else _told(self._threads.submit(carried))
-        return Signs(_told(asked), answers)
+        answers = Told[inspector.Waiting]() if settings().in_process else self._told(self._threads.submit(carried))
+        return Signs(self._told(asked), answers)
+
+    def _told(self, asked: Future[Value]) -> Told[Value]:
+        return _told(asked, self._seconds)
 
 
-def _told(asked: Future[Value]) -> Told[Value]:
+def _told(asked: Future[Value], seconds: float) -> Told[Value]:
     """The answer, or the first line of why there is none."""
     try:
-        return Told(asked.result(LOOK_SECONDS))
+        return Told(asked.result(seconds))
     except TimeoutError:
         asked.cancel()
         return Told(failure="no answer in time")
