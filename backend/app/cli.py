@@ -19,6 +19,7 @@ from backend.embedded.errors import EmbeddedError
 from events.errors import EventError
 
 NO, WRONG = 1, 2
+SENTENCE = 300  # letters, more than any has
 RIGHTS = (
     "the database role of this process has other duties. Import and writes run where the API does, rebuilds, replays"
     " and verify where the worker does, migrate in its own container (SECURITY.md says which role may do what)"
@@ -49,6 +50,12 @@ class Commands(click.Group):
         module, attribute = COMMANDS[name].split(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """Each with its first sentence, whole whatever the terminal's width."""
+        commands = ((name, self.get_command(context, name)) for name in self.list_commands(context))
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.get_short_help_str(SENTENCE)) for name, command in commands if command])
 
 
 def _is_installed(name: str) -> bool:

@@ -6,12 +6,13 @@ import json
 import sys
 
 import click
-from rich.console import Console
-from rich.table import Table
 
+from backend.app.commands.tables import print_table
 from backend.app.dead_letters import letters as dead_letters
 from backend.app.dead_letters.requeue import Chosen
 from backend.app.dead_letters.requeue import requeue as send_again
+
+REASON = 200  # letters of a reason; `--json` has all of it
 
 
 @click.group()
@@ -30,11 +31,9 @@ def show(state: str, kind: str | None, limit: int, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(letters, default=str))
         return
-    table = Table("id", "kind", "key", "reason", "buried at", "closed because")
-    for letter in letters:
-        columns = ("id", "kind", "subject", "reason", "buried_at", "closed_because")
-        table.add_row(*(str(letter[name] or "")[:200] for name in columns))
-    Console().print(table)
+    columns = ("id", "kind", "subject", "reason", "buried_at", "closed_because")
+    head = ("id", "kind", "key", "reason", "buried at", "closed because")
+    print_table(head, ([str(letter[name] or "")[:REASON] for name in columns] for letter in letters), whole=("id",))
 
 
 @dead_letters_command.command("reasons")
@@ -45,10 +44,9 @@ def reasons(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(found, default=str))
         return
-    table = Table("letters", "kind", "group", "reason", "last")
-    for line in found:
-        table.add_row(str(line["letters"]), line["kind"], line["group"], line["reason"][:200], str(line["last"]))
-    Console().print(table)
+    head = ("letters", "kind", "group", "reason", "last")
+    rows = ([line["letters"], line["kind"], line["group"], line["reason"][:REASON], line["last"]] for line in found)
+    print_table(head, rows, whole=("group",))
 
 
 @dead_letters_command.command("requeue")

@@ -11,8 +11,6 @@ from urllib.error import HTTPError
 from urllib.request import ProxyHandler, build_opener
 
 import psycopg2
-from rich.console import Console
-from rich.table import Table
 
 from backend.app import db
 from backend.app.errors import DatabaseUnfit
@@ -26,6 +24,7 @@ OPENER: Final = build_opener(ProxyHandler({}))  # it is on this machine
 READY_SECONDS: Final = 3.0
 USUAL: Final = Path(".citycache")
 UNKNOWN: Final = "unknown"
+NAMES: Final = 20  # letters of the longest name
 
 
 def status(data_dir: Path | None) -> dict[str, Any]:
@@ -98,13 +97,17 @@ def show(found: dict[str, Any], as_json: bool) -> None:
         return
     for sentence in verdict(found["health"]):
         print(sentence)
-    table = Table(show_header=False)
+    for name, value in _facts(found):
+        print(f"{name:{NAMES}}  {value}")
+
+
+def _facts(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """One a line, so that an address can be copied as a whole."""
     for name in ("api_url", "database_url", "broker_url"):
-        table.add_row(name, masked(found[name] or UNKNOWN))
+        yield name, masked(found[name] or UNKNOWN)
     for name, pid in (found["processes"] or {}).items():
-        table.add_row(name, f"pid {pid}")
+        yield name, f"pid {pid}"
     if found["processes"] is None:
-        table.add_row("processes", UNKNOWN)
+        yield "processes", UNKNOWN
     for name, value in found["lag"].items():
-        table.add_row(name, UNKNOWN if value is None else f"{value:g}")
-    Console().print(table)
+        yield name, UNKNOWN if value is None else f"{value:g}"

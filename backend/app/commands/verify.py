@@ -6,13 +6,13 @@ import json
 import time
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from backend.app import db
 from backend.app.caches import diff
+from backend.app.commands.tables import print_table
 
 FIRST_ROWS = 5
+SIDES = ("checked", "missing", "extra", "different")
+HEAD = ("table", *SIDES)
 
 
 def verify(wait: float) -> tuple[bool, list[dict[str, Any]]]:
@@ -21,7 +21,7 @@ def verify(wait: float) -> tuple[bool, list[dict[str, Any]]]:
     deadline = time.monotonic() + wait
     while True:
         report = _compare()
-        agrees = not any(table[side] for table in report for side in ("missing", "extra", "different"))
+        agrees = not any(table[side] for table in report for side in SIDES[1:])
         if agrees or time.monotonic() >= deadline:
             return agrees, report
         time.sleep(min(0.2, max(0.0, deadline - time.monotonic())))
@@ -43,11 +43,8 @@ def show(report: list[dict[str, Any]], as_json: bool, agrees: bool) -> None:
     if as_json:
         print(json.dumps({"agrees": agrees, "tables": report}, default=str))
         return
-    table = Table("table", "rows compared", "missing", "extra", "different", "first keys")
+    print_table(HEAD, ([line["table"], *(f"{line[side]:,}" for side in SIDES)] for line in report), whole=HEAD)
     for line in report:
-        keys = ", ".join(map(str, line["keys"]))
-        table.add_row(
-            line["table"], *(f"{line[side]:,}" for side in ("checked", "missing", "extra", "different")), keys
-        )
-    Console().print(table)
+        if line["keys"]:
+            print(f"First keys of {line['table']}: {', '.join(map(str, line['keys']))}")
     print("All caches agree with the catalog." if agrees else "The caches do not agree with the catalog.")

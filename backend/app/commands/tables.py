@@ -1,0 +1,28 @@
+"""Tables for a terminal: whatever its width, nothing is cut, and foreign text is shown as it is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+STRANGE = "\N{REPLACEMENT CHARACTER}"  # for what would steer the terminal
+
+
+def print_table(head: Iterable[str], rows: Iterable[Iterable[object]], whole: Iterable[str] = ()) -> None:
+    """Print rows; columns named in `whole` are never broken, others go on in the next line."""
+    whole = set(whole)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for name in head:
+        table.add_column(name, overflow="fold", no_wrap=name in whole)
+    for row in rows:
+        table.add_row(*(Text(shown(cell)) for cell in row))
+    Console().print(table)
+
+
+def shown(value: object) -> str:
+    """As text; None as nothing."""
+    return "" if value is None else "".join(one if one.isprintable() else STRANGE for one in str(value))
