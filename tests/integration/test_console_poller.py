@@ -16,9 +16,10 @@ from backend.app.console.poller import Poller
 from backend.app.console.question import Question
 from backend.app.console.readings import BrokerReader
 from backend.app.errors import DatabaseAway
+from backend.app.health import incidents, signs
 from backend.app.settings import settings
 from events import connection
-from tests.integration.test_console_stations import CARRIED, STORED
+from tests.integration.test_console_stations import CARRIED, CARRIES, STORED, WELL
 from tests.waiting import eventually
 
 Row = tuple[int, str, float, float, int, int, int]
@@ -34,6 +35,8 @@ class Facts:
         self.carried = self._question("carried", CARRIED)
         self.runs = self._question("runs", {"active": [], "recent": []})
         self.slow = self._question("slow", state.Sections(findings=[]))
+        self.signs = self._question("signs", WELL)
+        self.waiting = self._question("waiting", CARRIES.value)
 
     def look(self) -> cities.Delta:
         told, self.delta = self.delta, cities.Delta()
@@ -52,6 +55,9 @@ def facts(monkeypatch: pytest.MonkeyPatch) -> Iterator[Facts]:
     known = Facts()
     monkeypatch.setattr(poller, "stored", lambda: known.stored())
     monkeypatch.setattr(poller, "BrokerReader", lambda: lambda: known.carried())
+    monkeypatch.setattr(signs, "stored", lambda: known.signs())
+    monkeypatch.setattr(signs, "carried", lambda: known.waiting())
+    monkeypatch.setattr(incidents, "overview", lambda: incidents.Overview([], None))
     monkeypatch.setattr(state, "runs", lambda: known.runs())
     monkeypatch.setattr(state, "slow_sections", lambda: known.slow())
     monkeypatch.setattr(cities, "Watch", lambda: known)
@@ -101,7 +107,7 @@ def test_tells_only_what_changed(facts: Facts) -> None:
         stream = one.stream("caller")
         assert {"pipeline", "stations", "setup"} <= set(await hear(stream, "state"))
         await hear(stream, "state")
-        assert set(await hear(stream, "state")) <= {"at", "freshness", "stations"}
+        assert set(await hear(stream, "state")) <= {"at", "freshness", "stations", "health"}
         one.stop()
 
     asyncio.run(scene())
@@ -137,7 +143,7 @@ def test_names_a_database_that_hangs_and_starts_no_second_question_beside_it(fac
         hangs.wait(10)
         return STORED
 
-    facts.stored = stored
+    facts.stored = facts.signs = stored
 
     async def scene() -> None:
         one = Poller()
@@ -145,12 +151,15 @@ def test_names_a_database_that_hangs_and_starts_no_second_question_beside_it(fac
         told = await one.current()
         assert time.monotonic() - began < 1
         assert told["pipeline"] | {"values": None} == {
-            "state": "standing", "station": "writers", "code": "database_away", "values": None,
-            "why": "The database does not answer: no answer in time",
+            "state": "standing", "station": "database", "code": "database_away", "values": None,
+            "why": "Nothing can be read or written, and no event is applied: no answer in time.",
         }  # fmt: skip
+        assert told["health"]["state"] == "bad"
+        assert (told["changed_seconds"], told["freshness"]["events"]) == (None, None)
+        assert told["unknown_since"] is not None
         turns = facts.asked.count("runs")
         await eventually(lambda: facts.asked.count("runs") > turns + 1)
-        assert len(waits) == 1
+        assert len(waits) == 2  # for the stations, and for health
         hangs.set()
         assert (await hear(one.stream("caller"), "state"))["pipeline"]
         one.stop()
@@ -166,9 +175,9 @@ def test_goes_on_after_a_failure(facts: Facts) -> None:
         one = Poller()
         stream = one.stream("caller")
         assert (await hear(stream, "state"))["pipeline"]["state"] == "ok"
-        working, facts.stored = facts.stored, fails
+        working, facts.stored, facts.signs = (facts.stored, facts.signs), fails, fails
         assert (await hear(stream, "state"))["pipeline"]["code"] == "database_away"
-        facts.stored = working
+        facts.stored, facts.signs = working
         while (await hear(stream, "state")).get("pipeline", {}).get("state") != "ok":
             pass
         one.stop()

@@ -32,22 +32,33 @@ SMALL: Final = 1_000  # bytes that are not worth compressing
 
 
 class State(BaseModel):
-    """Everything the page shows besides the map and the plots; an empty section could not be asked yet."""
+    """Everything the page shows besides the map and the plots; null: nobody has answered yet."""
 
     at: datetime
-    pipeline: dict[str, Any] = Field(description="state ok, slow or standing; which station it is, and why")
+    health: dict[str, Any] = Field(
+        description="state well, bad or unknown; since when; what is wrong, with effect and advice; parts unknown now"
+    )
+    unknown_since: datetime | None = Field(description="when the database answered last, while it does not; else null")
+    pipeline: dict[str, Any] = Field(
+        description="state ok, slow, standing or unknown; which station or server it is, and why"
+    )
     freshness: dict[str, Any] = Field(description="commit to cache over the last minute, and the last canary")
     stations: list[dict[str, Any]] = Field(description="the way of an event: rate a second, depth, age, state, why")
-    workers: list[str] = Field(description="names of the workers that take events and answer")
+    workers: list[str] | None = Field(description="names of the workers that take events and answer")
     changed_seconds: float | None = Field(description="since a patch changed a mapping")
-    runs: dict[str, Any] = Field(description="active runs, and the newest of those that no event caused")
-    consistency: dict[str, Any] = Field(description="nines by cache and window, and how soon a wrong row is found")
-    schedule: list[dict[str, Any]] = Field(description="last and next run of each entry; missed: beat stands still")
-    dead_letters: dict[str, Any] = Field(description="open ones by kind")
-    findings: list[dict[str, Any]] = Field(
+    runs: dict[str, Any] | None = Field(description="active runs, and the newest of those that no event caused")
+    consistency: dict[str, Any] | None = Field(
+        description="nines by cache and window, and how soon a wrong row is found"
+    )
+    schedule: list[dict[str, Any]] | None = Field(
+        description="last and next run of each entry; missed: beat stands still"
+    )
+    dead_letters: dict[str, Any] | None = Field(description="open ones by kind")
+    incidents: list[dict[str, Any]] | None = Field(description="the newest, open or over")
+    findings: list[dict[str, Any]] | None = Field(
         description="the newest rows that the auditor found wrong; mended_at: when each was right again"
     )
-    findings_total: dict[str, int] = Field(
+    findings_total: dict[str, int] | None = Field(
         description="all findings that are kept, and those that are open: not mended"
     )
     setup: dict[str, Any] = Field(description="what this installation can do, and whether it asks for a key")

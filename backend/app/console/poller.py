@@ -7,7 +7,9 @@ import contextvars
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from backend.app.api.probe import Answer
@@ -17,17 +19,23 @@ from backend.app.console.question import Question
 from backend.app.console.readings import BrokerReader, Carried, Stored, stored
 from backend.app.console.stations import Look
 from backend.app.console.trend import Trend
+from backend.app.console.verdict import Health, Judged
+from backend.app.health import incidents, signs
+from backend.app.health.inspector import Waiting
+from backend.app.health.signs import Signs, Told
 from backend.app.settings import settings
 
 log = logging.getLogger(__name__)
 STATE_SECONDS: Final = 1.0
 CITIES_SECONDS: Final = 0.4
+WAITING_SECONDS: Final = 2.0  # between two questions of health to broker and workers, which cost more
 SLOW_SECONDS: Final = 3.0  # between two looks at what changes slowly
 ASK_SECONDS: Final = 0.8  # with the pause before it: a server that is away is told within 2 s
+ASK_WAITING_SECONDS: Final = 3.0  # workers have time to reply, and a broker to confirm
 LINGER_SECONDS: Final = 15.0  # the poller goes on for, after the last one looked
-BORN: Final = time.monotonic()
 RETRY: Final = "retry: 2000\n\n"  # milliseconds until a browser comes back
 HELLO: Final = event("hello", {})
+Turn = tuple[float, Callable[[], Awaitable[None]]]  # every so many seconds
 
 
 class Poller:
@@ -43,6 +51,12 @@ class Poller:
         self._watching = False  # whether changes of cities are known from now on
         self._broker = BrokerReader()
         self._trend, self._watch = Trend(), cities.Watch()
+        self._health = Health()
+        self._waiting: Told[Waiting] | None = None  # None: not asked yet
+        self._waiting_asked = asyncio.Event()
+        self._ask_signs: Question[signs.Stored] = Question(lambda: signs.stored())
+        self._ask_waiting: Question[Waiting] = Question(lambda: signs.carried())
+        self._ask_incidents: Question[incidents.Overview] = Question(lambda: incidents.overview())
         self._ask_stored: Question[Stored] = Question(stored)
         self._ask_carried: Question[Carried] = Question(self._broker)
         self._ask_runs = Question(state.runs)
@@ -50,6 +64,7 @@ class Poller:
         self._ask_cities = Question(lambda: self._watch.look())
         self._sections = state.Sections()
         self._slow_at = 0.0  # monotonic seconds, when to look again
+        self._known_at: datetime | None = None  # when the database answered last
         self._canary: tuple[float, float] | None = None  # (its ms, monotonic seconds when it came through)
 
     def belongs_here(self) -> bool:
@@ -87,10 +102,16 @@ class Poller:
         self._watching = False
         self._state, self._slow_at = {}, 0.0
         self._trend, self._watch = Trend(), cities.Watch()  # what happened while nobody looked is nobody's news
+        self._health, self._waiting, self._known_at = Health(), None, None
+        self._waiting_asked.clear()
         self._tasks = [
             self._loop.create_task(self._repeat(seconds, turn), context=contextvars.Context())
-            for seconds, turn in ((STATE_SECONDS, self._turn_state), (CITIES_SECONDS, self._turn_cities))
+            for seconds, turn in self._turns()
         ]
+
+    def _turns(self) -> list[Turn]:
+        turns: list[Turn] = [(STATE_SECONDS, self._turn_state), (CITIES_SECONDS, self._turn_cities)]
+        return turns if settings().in_process else [(WAITING_SECONDS, self._turn_waiting), *turns]
 
     async def _repeat(self, seconds: float, turn: Callable[[], Awaitable[None]]) -> None:
         while len(self._audience) or time.monotonic() < self._wanted_until:
@@ -117,14 +138,32 @@ class Poller:
         self._told.set()
         self._audience.send(event("state", changed))
 
+    async def _turn_waiting(self) -> None:
+        answer = await self._ask_waiting(ASK_WAITING_SECONDS)
+        self._waiting = Told(answer.value, answer.failure)
+        self._waiting_asked.set()
+
     async def _look(self) -> dict[str, Any]:
-        stored_, carried, _, _ = await asyncio.gather(
-            self._ask_stored(ASK_SECONDS), self._ask_broker(), self._look_at_runs(), self._look_slowly()
+        stored_, carried, judged, _, _ = await asyncio.gather(
+            self._ask_stored(ASK_SECONDS), self._ask_broker(), self._judge(), self._look_at_runs(), self._look_slowly()
         )
-        canary = self._canary_of(stored_.value)
-        rates = self._trend.take(time.monotonic(), stored_.value, carried.value)
-        look = Look(stored_, carried, rates, canary.late_seconds)
-        return state.assemble(look, canary, self._sections)
+        if stored_.value is not None or self._known_at is None:
+            self._known_at = datetime.now(UTC)
+        look = Look(stored_, carried, self._trend.take(time.monotonic(), stored_.value), judged.stands)
+        return state.assemble(look, self._canary_of(stored_.value), self._sections, judged, self._known_at)
+
+    async def _judge(self) -> Judged:
+        found, overview, _ = await asyncio.gather(
+            self._ask_signs(ASK_SECONDS), self._ask_incidents(ASK_SECONDS), self._first_waiting()
+        )
+        told = Signs(Told(found.value, found.failure), self._waiting or Told())
+        return self._health.take(told, overview.value, self._waiting is not None)
+
+    async def _first_waiting(self) -> None:
+        """At first health waits for broker and workers, but not long."""
+        if not settings().in_process:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._waiting_asked.wait(), ASK_SECONDS)
 
     async def _ask_broker(self) -> Answer[Carried]:
         return Answer() if settings().in_process else await self._ask_carried(ASK_SECONDS)
@@ -146,4 +185,4 @@ class Poller:
         if found is not None and found.canary_ms is not None and found.canary_seconds is not None:
             self._canary = (found.canary_ms, now - found.canary_seconds)
         ms, at = self._canary or (None, None)
-        return state.Canary.told(ms, None if at is None else now - at, now - BORN)
+        return state.Canary(ms, None if at is None else now - at)

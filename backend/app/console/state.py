@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 from backend.app import db, observing
 from backend.app.console.schedule import schedule
-from backend.app.console.stations import Look, Station, culprit, judge
+from backend.app.console.stations import Look, Station, culprit, way
+from backend.app.console.verdict import Judged
+from backend.app.health import incidents
 from backend.app.ledger import ledger
 from backend.app.observing import nines
-from backend.app.observing.history import EVERY_SECONDS
 from backend.app.settings import settings
 from backend.app.telemetry import latency
 from events.sql_files import statements
@@ -20,26 +21,26 @@ from events.sql_files import statements
 SQL: Final = statements(Path(__file__).with_suffix(".sql"))
 OBSERVING: Final = statements(Path(observing.__file__).with_name("observing.sql"))
 LISTED: Final = 20  # runs and findings
-SECTIONS: Final = ("runs", "consistency", "schedule", "dead_letters", "findings", "findings_total")
+SECTIONS: Final = ("runs", "consistency", "schedule", "dead_letters", "findings", "findings_total", "incidents")
 TASKS: Final = (
     "update_product_city_cache", "update_company_city_cache", "update_cities_product_count", "refresh_all_caches",
     "clear_all_caches", "replay_events", "apply_wide_patches",
 )  # fmt: skip
 SLOW_CANARY_MS: Final = 1_000.0  # hundreds of times what it takes at rest
-CANARY_GRACE_SECONDS: Final = 3.0  # beyond the rounds of canary and history; a slower way is late indeed
 POINTS: Final = 240  # of a plot
 
 
 @dataclass(frozen=True)
 class Sections:
-    """What is asked of the database besides the stations; an empty one was not answered."""
+    """What is asked of the database besides the stations; None: nobody has answered yet."""
 
-    runs: dict[str, Any] = field(default_factory=dict)
-    consistency: dict[str, Any] = field(default_factory=dict)
-    schedule: list[dict[str, Any]] = field(default_factory=list)
-    dead_letters: dict[str, Any] = field(default_factory=dict)
-    findings: list[dict[str, Any]] = field(default_factory=list)
-    findings_total: dict[str, int] = field(default_factory=dict)
+    runs: dict[str, Any] | None = None
+    consistency: dict[str, Any] | None = None
+    schedule: list[dict[str, Any]] | None = None
+    dead_letters: dict[str, Any] | None = None
+    findings: list[dict[str, Any]] | None = None
+    findings_total: dict[str, int] | None = None
+    incidents: list[dict[str, Any]] | None = None
 
 
 def runs() -> dict[str, Any]:
@@ -52,7 +53,13 @@ def runs() -> dict[str, Any]:
 
 def slow_sections() -> Sections:
     """What changes slowly or costs more. Raises DatabaseAway."""
-    return Sections(consistency=nines.levels(), schedule=schedule(), dead_letters=_dead_letters(), **_findings())
+    return Sections(
+        consistency=nines.levels(),
+        schedule=schedule(),
+        dead_letters=_dead_letters(),
+        incidents=[one.as_dict() for one in incidents.listed(LISTED)],
+        **_findings(),
+    )
 
 
 def history(hours: float) -> list[dict[str, Any]]:
@@ -68,59 +75,48 @@ class Canary:
 
     ms: float | None = None
     age_seconds: float | None = None
-    late_seconds: float | None = None  # how long none has come, once that is longer than it may be
 
-    @classmethod
-    def told(cls, ms: float | None, age_seconds: float | None, up_seconds: float) -> Canary:
-        """Late once a canary and its observation are overdue; a process that has just started gives it time to come."""
-        every = settings().canary_seconds if settings().observer else 0.0
-        absent = up_seconds if age_seconds is None else min(up_seconds, age_seconds)
-        late = every and absent > every + EVERY_SECONDS + CANARY_GRACE_SECONDS
-        return cls(ms, age_seconds, absent if late else None)
-
-    def state(self, blocked: bool) -> str:
-        """ok, slow, absent or unknown. `blocked`: a station stands, so there is none to wait for."""
-        if self.late_seconds is not None:
+    def state(self, stands: Station | None) -> str:
+        """ok, slow, absent or unknown. Where something stands there is none to wait for."""
+        if stands and (stands.code == "canary_absent" or (self.age_seconds or 0.0) > settings().canary_seconds):
             return "absent"
         if self.ms is None or self.age_seconds is None:
             return "unknown"
-        if blocked and self.age_seconds > settings().canary_seconds:
-            return "absent"
         return "slow" if self.ms > SLOW_CANARY_MS else "ok"
 
 
-def assemble(look: Look, canary: Canary, sections: Sections) -> dict[str, Any]:
-    """The whole state."""
-    stations = judge(look)
+def assemble(look: Look, canary: Canary, sections: Sections, judged: Judged, known_at: datetime) -> dict[str, Any]:
+    """The whole state; `known_at`: when the database answered last."""
+    stations, guilty = way(look), culprit(look)
     stored, carried = look.stored.value, look.carried.value
     return {
         "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
-        "pipeline": _pipeline(stations),
+        "health": judged.as_dict(),
+        "unknown_since": None if stored else known_at.isoformat(timespec="milliseconds"),
+        "pipeline": _pipeline(stations, guilty),
         "freshness": {
             "p50_ms": stored.p50_ms if stored else None,
             "p99_ms": stored.p99_ms if stored else None,
             "events": stored.events if stored else None,
             "canary_ms": canary.ms and round(canary.ms, 2),
             "canary_age_seconds": canary.age_seconds and round(canary.age_seconds, 1),
-            "canary": canary.state(blocked=culprit(stations) is not None),
+            "canary": canary.state(guilty),
         },
         "stations": [station.as_dict() for station in stations],
-        "workers": list(carried.workers) if carried else [],
+        "workers": list(carried.workers) if carried else None,
         "changed_seconds": stored.changed_seconds if stored else None,
         **{name: getattr(sections, name) for name in SECTIONS},
         "setup": _setup(),
     }
 
 
-def _pipeline(stations: list[Station]) -> dict[str, Any]:
-    guilty = culprit(stations)
-    if guilty is None:
-        guilty = next((station for station in stations if station.state == "slow"), None)
-    if guilty is None:
+def _pipeline(stations: list[Station], guilty: Station | None) -> dict[str, Any]:
+    """The worst there is on the way: what stands, what is slow, what nobody knows."""
+    told = guilty or next((one for state in ("slow", "unknown") for one in stations if one.state == state), None)
+    if told is None:
         return {"state": "ok", "station": None, "code": "ok", "values": {}, "why": "Every change comes through."}
-    told = guilty.as_dict()
     names = ("state", "code", "values", "why")
-    return {name: told[name] for name in names} | {"station": guilty.name}
+    return {name: told.as_dict()[name] for name in names} | {"station": told.name}
 
 
 def _setup() -> dict[str, Any]:

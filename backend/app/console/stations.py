@@ -1,62 +1,60 @@
-"""The stations on the way of an event, in its order, and how each one is: the readings judged, in words.
+"""The stations on the way of an event, in its order: what was measured at each, and what health says of it.
 
-A station stands when its process or server is missing, or when events wait and none moves. What cannot be asked is
-unknown, not well. The first station that stands is the culprit: what comes after it only waits.
+A station stands when the judge of health says so, and only then; what waits there for long makes it slow. What cannot
+be asked is unknown, not well. A server that is away is to blame itself, not the stations that wait for it.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal
 
 from backend.app.api.probe import Answer
 from backend.app.console.readings import WINDOW_SECONDS, Carried, Stored
 from backend.app.console.trend import Rates
+from backend.app.health.judge import Wrong
 from events import times
 
 State = Literal["ok", "slow", "standing", "unknown"]
 SLOW_SECONDS: Final = 2.0  # at rest an event is through in milliseconds
-STANDING_SECONDS: Final = 3.0  # without movement: several times what a lost connection takes to be made anew
-STUCK_SECONDS: Final = 10.0  # of one batch in a worker's hands, nothing applied meanwhile
-SENTENCES: Final = {
+SENTENCES: Final = {  # of what is no incident; the page has them in its languages
     "ok": "All is well.",
-    "unasked": "It cannot be asked now.",
+    "unasked": "Unknown: no answer.",
     "in_process": "All runs in one process, without a broker.",
-    "database_away": "The database does not answer: {failure}",
-    "broker_away": "The broker does not answer: {failure}",
     "outbox_waits": "Events wait for the relay, the oldest for {seconds:.0f} s.",
-    "relay_missing": "No relay leads: nobody carries events to the broker.",
-    "relay_stands": "The relay leads but has moved no event for {seconds:.0f} s.",
-    "queue_missing": "The queue of the updater does not exist.",
     "queue_waits": "Events wait for a worker, the oldest for {seconds:.0f} s.",
-    "worker_missing": "No worker takes events from the queue.",
-    "worker_silent": "No worker has answered for {seconds:.0f} s.",
     "worker_partly": "{missing} of {consumers} workers do not answer.",
-    "worker_stands": "Workers hold events for {seconds:.0f} s and have applied none.",
     "worker_behind": "Workers are at events that are {seconds:.0f} s old.",
     "wide": "A patch of all products of {companies} companies is under way, since {seconds:.0f} s.",
-    "canary_absent": "No canary has come through for {seconds:.0f} s.",
 }
+PLACES: Final = {  # kind of incident → the server or station where events stand; the first of them is to blame
+    "database_away": "database", "schema_old": "database", "broker_away": "broker", "broker_alarm": "broker",
+    "column_missing": "writers", "relay_absent": "relay", "relay_stands": "relay", "queue_missing": "queue",
+    "worker_absent": "worker", "worker_silent": "worker", "events_held": "worker", "worker_stands": "worker",
+    "wide_patch_stands": "caches", "canary_absent": "caches",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Station:
-    """One station."""
+    """One station, or a server that is to blame."""
 
-    name: str  # writers, outbox, relay, queue, worker, caches
+    name: str  # writers, outbox, relay, queue, worker, caches; database, broker
     state: State = "ok"
-    code: str = "ok"  # of SENTENCES; the page has them in its languages
-    values: dict[str, Any] = field(default_factory=dict)
+    code: str = "ok"  # of SENTENCES, or a kind of incident
+    values: Mapping[str, Any] = field(default_factory=dict)
     rate: float | None = None  # events a second; of the caches, rows
     depth: int | None = None  # what waits here: events, in queue and worker messages
     age_seconds: float | None = None  # of the oldest that waits
+    why: str = ""  # the sentence
 
     def as_dict(self) -> dict[str, Any]:
-        """Ready for JSON, with the sentence."""
+        """Ready for JSON."""
         told = {name: _rounded(value) for name, value in asdict(self).items()}
         values = {name: _rounded(value) for name, value in self.values.items()}
-        return told | {"values": values, "why": SENTENCES[self.code].format(**self.values)}
+        return told | {"values": values, "why": self.why or SENTENCES[self.code].format(**self.values)}
 
 
 @dataclass(frozen=True)
@@ -66,30 +64,40 @@ class Look:
     stored: Answer[Stored]
     carried: Answer[Carried]  # neither value nor failure: there is no broker
     rates: Rates
-    late_seconds: float | None = None  # how long no canary has come, when that is too long
+    wrong: tuple[Wrong, ...] = ()  # by the judge of health
     now: float = field(default_factory=time.time)  # seconds since the epoch
 
 
-def judge(look: Look) -> list[Station]:
+def way(look: Look) -> list[Station]:
     """The stations, in the order of the way."""
-    way = [_writers(look), _outbox(look), _relay(look), _queue(look), _worker(look)]
-    late = look.late_seconds
-    if look.stored.value and late is not None and not any(one.state == "standing" for one in way):
-        slow = next((index for index, one in enumerate(way) if one.state == "slow"), None)
-        if slow is None:
-            return [*way, Station("caches", "standing", "canary_absent", {"seconds": late})]
-        way[slow] = Station(**{**vars(way[slow]), "state": "standing"})
-    return [*way, _caches(look)]
+    stands = {station.name: station for station in reversed(_standing(look.wrong))}
+    seen = [_writers(look), _outbox(look), _relay(look), _queue(look), _worker(look), _caches(look)]
+    return [_judged(station, stands.get(station.name)) for station in seen]
 
 
-def culprit(stations: list[Station]) -> Station | None:
-    """The first that stands. The outbox never does: it is a table that somebody must empty."""
-    return next((station for station in stations if station.state == "standing"), None)
+def culprit(look: Look) -> Station | None:
+    """Where events stand first: a server, else the first station on the way."""
+    return next(iter(_standing(look.wrong)), None)
+
+
+def _standing(wrong: Iterable[Wrong]) -> list[Station]:
+    found = {one.kind: one for one in wrong}
+    return [
+        Station(place, "standing", kind, {"seconds": found[kind].seconds, **found[kind].values}, why=found[kind].effect)
+        for kind, place in PLACES.items()
+        if kind in found
+    ]
+
+
+def _judged(seen: Station, standing: Station | None) -> Station:
+    if standing is None:
+        return seen
+    return Station(**{**vars(seen), **{name: vars(standing)[name] for name in ("state", "code", "values", "why")}})
 
 
 def _writers(look: Look) -> Station:
     if look.stored.value is None:
-        return Station("writers", "standing", "database_away", {"failure": look.stored.failure or ""})
+        return Station("writers", "unknown", "unasked")
     return Station("writers", rate=look.rates.captured)
 
 
@@ -102,15 +110,8 @@ def _outbox(look: Look) -> Station:
 
 
 def _relay(look: Look) -> Station:
-    if look.carried.failure:
-        return Station("relay", "standing", "broker_away", {"failure": look.carried.failure})
-    if (stored := look.stored.value) is None:
+    if look.stored.value is None or look.carried.failure:
         return Station("relay", "unknown", "unasked")
-    if not stored.relay_leads:
-        return Station("relay", "standing", "relay_missing")
-    unmoved = min(look.rates.unmoved_seconds, stored.outbox_seconds or 0.0)
-    if unmoved > STANDING_SECONDS:
-        return Station("relay", "standing", "relay_stands", {"seconds": unmoved})
     return Station("relay", rate=look.rates.published)
 
 
@@ -119,8 +120,6 @@ def _queue(look: Look) -> Station:
         return Station("queue", "unknown", "unasked")
     if (carried := look.carried.value) is None:
         return Station("queue", code="in_process")
-    if not carried.queue_exists:
-        return Station("queue", "standing", "queue_missing")
     age = _age(look.now, carried.newest_held) if carried.ready else None
     state, code, values = _slow_if(age or 0.0, "queue_waits")
     return Station("queue", state, code, values, look.rates.published, carried.ready, age)
@@ -134,17 +133,11 @@ def _worker(look: Look) -> Station:
     if carried is None:
         return Station("worker", code="in_process", rate=rate)
     age = _age(look.now, carried.oldest_held)
-    state, code, values = _worker_state(carried, rate, age or 0.0, look.rates.silent_seconds)
+    state, code, values = _worker_state(carried, age or 0.0)
     return Station("worker", state, code, values, rate, carried.held, age)
 
 
-def _worker_state(carried: Carried, rate: float | None, age: float, silent: float) -> tuple[State, str, dict[str, Any]]:
-    if not carried.consumers:
-        return "standing", "worker_missing", {}
-    if silent > STANDING_SECONDS:
-        return "standing", "worker_silent", {"seconds": silent}
-    if age > STUCK_SECONDS and rate == 0:
-        return "standing", "worker_stands", {"seconds": age}
+def _worker_state(carried: Carried, age: float) -> tuple[State, str, dict[str, Any]]:
     if 0 < len(carried.workers) < carried.consumers:
         missing = carried.consumers - len(carried.workers)
         return "slow", "worker_partly", {"missing": missing, "consumers": carried.consumers}

@@ -114,6 +114,21 @@ def open_now() -> list[Incident]:
         return [Incident(*row) for row in connection.exec_driver_sql(SQL["open"])]
 
 
+@dataclass(frozen=True)
+class Overview:
+    """What is wrong, and since when nothing was before that."""
+
+    open: list[Incident]
+    well_since: datetime | None  # end of the last incident; else the oldest observation that is kept
+
+
+def overview() -> Overview:
+    """One look. Raises DatabaseAway."""
+    with db.transaction() as connection:
+        found = [Incident(*row) for row in connection.exec_driver_sql(SQL["open"])]
+        return Overview(found, connection.exec_driver_sql(SQL["well_since"]).scalar())
+
+
 def listed(
     limit: int, kind: str | None = None, is_open: bool = False, since: datetime | None = None, before: int | None = None
 ) -> list[Incident]:

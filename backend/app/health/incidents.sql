@@ -29,6 +29,10 @@ SELECT kind, subject, began_at, ended_at, values
 -- name: open
 SELECT id, kind, subject, began_at, ended_at, values FROM incidents WHERE ended_at IS NULL ORDER BY began_at, id
 
+-- name: well_since
+-- Since when nothing was wrong, as far as anybody watched.
+SELECT coalesce((SELECT max(ended_at) FROM incidents), (SELECT min(at) FROM observations))
+
 -- name: listed
 SELECT id, kind, subject, began_at, ended_at, values
   FROM incidents

@@ -83,6 +83,7 @@ class Verdict:
 class Judge:
     """Looks again and again."""
 
+    patience: float | None = None  # seconds that something may stand; None: STALL_SECONDS
     _stages: dict[str, Stage] = field(default_factory=dict)
 
     def judge(self, signs: Signs, now: float | None = None) -> Verdict:
@@ -104,7 +105,8 @@ class Judge:
     def _still(self, stage: str, has_work: bool, mark: object, now: float) -> float:
         """Seconds that the stage stands, once they are too many, else 0."""
         seconds = self._stages.setdefault(stage, Stage()).seconds_still(has_work, mark, now)
-        return seconds if seconds >= settings().stall_seconds else 0.0
+        patience = settings().stall_seconds if self.patience is None else self.patience
+        return seconds if seconds >= patience else 0.0
 
     def _relay(self, signs: Signs, stored: Stored | None, now: float) -> Iterator[Wrong]:
         if stored is None:
@@ -218,6 +220,8 @@ def _unknown(signs: Signs, stored: Stored | None) -> Iterator[str]:
         yield from set(PARTS) - {"database", "broker", "worker"}
     elif not _is_observed(stored):
         yield from ("freshness", "caches", "observer")
+    elif settings().canary_seconds and stored.canary_seconds is None:
+        yield "freshness"
     if stored and not any(run.scheduled_for for run in stored.scheduled):
         yield "schedule"
     if signs.carried.failure or (carried and not carried.is_known) or stored is None:

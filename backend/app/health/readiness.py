@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from backend.app.errors import DatabaseAway
 from backend.app.health.incidents import Incident, open_now
 from backend.app.health.judge import Judge, Verdict, Wrong, readable
-from backend.app.health.kinds import KINDS, PARTS
+from backend.app.health.kinds import KINDS, PARTS, Kind
 from backend.app.health.signs import Looker, Signs
 from backend.app.settings import settings
 
@@ -23,17 +24,40 @@ def now() -> dict[str, Any]:
     return report(Judge().judge(seen), _open(seen))
 
 
+@dataclass(frozen=True)
+class Standing:
+    """One thing that is wrong, and since when."""
+
+    kind: Kind
+    subject: str
+    since: datetime
+    values: dict[str, Any]
+    effect: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return {
+            "kind": self.kind.name,
+            "subject": self.subject,
+            "part": self.kind.part,
+            "severity": self.kind.severity,
+            "since": self.since.isoformat(),
+            "values": self.values,
+            "effect": self.effect,
+            "advice": self.kind.advice,
+        }
+
+
 def report(verdict: Verdict, incidents: Sequence[Incident]) -> dict[str, Any]:
     """Status, a sentence for database, broker and events, and all parts.
 
     The observer has watched for longer than whoever is asked for the first time, so its open incidents count as well.
     """
-    wrong = {(one.kind, one.subject): one for one in (*_written(incidents, verdict), *verdict.wrong)}
-    began = {(one.kind, one.subject): one.began_at for one in incidents}
-    parts = [_part(name, verdict, [one for one in wrong.values() if _part_of(one) == name], began) for name in PARTS]
+    wrong = standing(verdict, incidents)
+    parts = [_part(name, verdict, [one for one in wrong if one.kind.part == name]) for name in PARTS]
     sentences = {part["name"]: part["effect"] for part in parts if part["state"] == "bad"}
     return {
-        "status": _status(wrong.values()),
+        "status": _status(wrong),
         "database": sentences.get("database", "ok"),
         "broker": sentences.get("broker", "ok (in-process)" if settings().in_process else "ok"),
         "events": " ".join(sentences[name] for name in EVENTS if name in sentences) or "ok",
@@ -49,6 +73,19 @@ def _open(seen: Signs) -> list[Incident]:
         return []
 
 
+def standing(verdict: Verdict, incidents: Sequence[Incident]) -> list[Standing]:
+    """All that is wrong: what is judged now, and what the observer has written down and nobody can see at once."""
+    at = datetime.now(UTC)
+    began = {(one.kind, one.subject): one.began_at for one in incidents}
+    wrong = {(one.kind, one.subject): one for one in (*_written(incidents, verdict), *verdict.wrong)}
+    return [
+        Standing(
+            KINDS[one.kind], one.subject, min(one.since(at), began.get(name, at)), one.values, one.effect
+        )
+        for name, one in wrong.items()
+    ]
+
+
 def _written(incidents: Iterable[Incident], verdict: Verdict) -> list[Wrong]:
     """Open incidents that take time to show; the others are judged anew at each question."""
     return [
@@ -58,24 +95,18 @@ def _written(incidents: Iterable[Incident], verdict: Verdict) -> list[Wrong]:
     ]
 
 
-def _status(wrong: Iterable[Wrong]) -> str:
-    kinds = [KINDS[one.kind] for one in wrong]
-    if any(kind.serves for kind in kinds):
+def _status(wrong: Iterable[Standing]) -> str:
+    severities = {one.kind.severity for one in wrong}
+    if "critical" in severities:
         return "unavailable"
-    return "degraded" if kinds else "ok"
+    return "degraded" if severities else "ok"
 
 
-def _part(name: str, verdict: Verdict, wrong: list[Wrong], began: dict[tuple[str, str], datetime]) -> dict[str, Any]:
-    now = datetime.now(UTC)
-    since = [min(one.since(now), began.get((one.kind, one.subject), now)) for one in wrong]
+def _part(name: str, verdict: Verdict, wrong: list[Standing]) -> dict[str, Any]:
     return {
         "name": name,
         "state": "bad" if wrong else verdict.state(name),
-        "since": min(since, default=None),
+        "since": min((one.since for one in wrong), default=None),
         "effect": " ".join(one.effect for one in wrong) or None,
-        "advice": " ".join(dict.fromkeys(KINDS[one.kind].advice for one in wrong)) or None,
+        "advice": " ".join(dict.fromkeys(one.kind.advice for one in wrong)) or None,
     }
-
-
-def _part_of(one: Wrong) -> str:
-    return KINDS[one.kind].part
