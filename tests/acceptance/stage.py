@@ -126,7 +126,7 @@ def stage(place: Path, **environment: str) -> Iterator[Stage]:
         postgres.start()
         migrate(postgres.url)
         rabbitmq.await_ready()
-        settings = {"API_KEY": KEY, "AUDIT_CORE_SHARE": "0", **environment}
+        settings = {"API_KEY": KEY, "AUDIT_CORE_SHARE": "0", "FRESHNESS_TARGET_MS": "3600000", **environment}
         with (
             System(postgres.url, rabbitmq.url, place / "system", **settings) as system,
             Plain(postgres.url) as plain,

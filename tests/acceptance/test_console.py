@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
@@ -278,12 +279,12 @@ def test_dead_letters_are_read_and_sent_again(console: Stage, visit: Visit) -> N
     )
     reasons = visit.page.locator(".reason")
     expect(reasons).to_have_count(3)
-    reasons.filter(has_text="the patch fails: 1").get_by_role("button", name="Look").click()
+    reasons.filter(has_text="the patch fails: 1").get_by_role("button", name="View").click()
     expect(visit.page.locator("#letters-list .letter")).to_have_count(2)
     visit.page.locator("#letters-list .letter").first.get_by_role("button").click()
     expect(visit.page.locator("#letters-list .letter")).to_have_count(1)
     visit.page.keyboard.press("Escape")
-    reasons.filter(has_text="the patch fails: 2").get_by_role("button", name="Send again").click()
+    reasons.filter(has_text="the patch fails: 2").get_by_role("button", name="Requeue").click()
     expect(reasons).to_have_count(2)
     visit.page.click("#requeue-all")
     expect(visit.page.locator("#letters-body")).to_contain_text("None.")
@@ -366,11 +367,11 @@ def test_remembers_language_and_theme(console: Stage) -> None:
         assert page.evaluate("document.documentElement.lang") == "ru"
         expect(page.locator("#h-way")).to_have_text("Путь события")
         page.click("#language")
-        expect(page.locator("#h-way")).to_have_text("Way of an event")
+        expect(page.locator("#h-way")).to_have_text("Event path")
         page.click("#theme")
         page.click("#theme")
         page.goto(console.system.api_url)
-        expect(page.locator("#h-way")).to_have_text("Way of an event")
+        expect(page.locator("#h-way")).to_have_text("Event path")
         assert page.evaluate("[document.documentElement.lang, document.documentElement.dataset.theme]") == [
             "en",
             "dark",
@@ -417,6 +418,8 @@ def test_nothing_sticks_out_on_a_phone(console: Stage, language: str) -> None:
     phone = {"width": 360, "height": 740}
     with console.page(query=f"lang={language}", viewport=phone, is_mobile=True, has_touch=True) as visit:
         page = visit.page
+        for section in ("map", "explain", "log", "runs", "findings", "letters", "incidents", "schedule", "freshness"):
+            page.tap(f"#{section} button.fold")
         page.tap("#city-details summary")
         page.fill("#explain-id", "108")
         page.keyboard.press("Enter")
@@ -454,3 +457,135 @@ def test_says_that_the_api_is_away_and_goes_on_by_itself(console: Stage) -> None
         visit.until("#feed", lambda feed: "Lisbon" in feed, 10)
         console.plain.run("UPDATE companies SET city_id = 3 WHERE id = 30")
         settled(console.plain)
+
+
+NEED = "#verdict-list li[data-kind=dead_letters_open]"
+
+
+def test_says_on_top_what_needs_a_person_with_one_button_that_helps(console: Stage, visit: Visit) -> None:
+    page = visit.page
+    console.plain.run("INSERT INTO dead_letters (kind, reason, subject) VALUES ('failed', 'no', 'product/101')")
+    need = page.locator(NEED)
+    expect(need).to_contain_text("could not be applied: 1")
+    expect(need).to_contain_text("Read their reasons")
+    expect(page).to_have_title(re.compile("needs? you"))
+    expect(page.locator("#announce")).to_contain_text("could not be applied: 1")
+    assert page.locator("link[rel=icon]").get_attribute("href") == "console/icon-bad.svg"
+    need.get_by_role("button", name="Requeue all").click()
+    expect(need).to_have_count(0, timeout=15_000)
+
+
+def test_an_address_leads_to_its_section_though_what_is_above_grows(console: Stage) -> None:
+    with console.page(query="lang=en#letters") as visit:
+        page = visit.page
+        page.wait_for_selector("#run-list > *")
+        page.wait_for_selector("#schedule-body table")
+        until(lambda: 0 <= page.evaluate("letters.getBoundingClientRect().top") < 260 or at_the_end(page), 8)
+        shift = page.evaluate(SHIFT)
+        assert shift < 0.1, f"layout shift {shift}"
+
+
+SHIFT = """() => new Promise(resolve => {
+    let sum = 0;
+    new PerformanceObserver(list => list.getEntries().forEach(one => { if (!one.hadRecentInput) sum += one.value; }))
+        .observe({type: 'layout-shift', buffered: true});
+    setTimeout(() => resolve(sum), 100);
+})"""
+
+
+def at_the_end(page: Page) -> bool:
+    return bool(page.evaluate("innerHeight + scrollY >= document.documentElement.scrollHeight - 2"))
+
+
+def test_a_run_and_a_city_and_the_incidents_have_addresses(console: Stage, visit: Visit) -> None:
+    page, home = visit.page, f"{console.system.api_url}/?lang=en"
+    page.click("[data-task=update_cities_product_count]")
+    run = runs(page, "Recount cities", "done")
+    address = run.locator(".run-when a").get_attribute("href")
+    with console.page(query=f"lang=en{address}") as other:
+        expect(other.page.locator("#detail-title")).to_contain_text("Run ")
+        expect(other.page.locator("#detail .run-state")).to_have_text("done")
+        expect(other.page.locator("#runs")).to_be_hidden()
+    page.click("#city-details summary")
+    page.locator("#city-rows a", has_text="Berlin").click()
+    expect(page.locator("#detail-title")).to_have_text("City 1")
+    expect(page.locator("#detail .verdict")).to_contain_text("city/1")
+    page.go_back()
+    expect(page.locator("#detail")).to_be_hidden()
+    page.goto(f"{home}#/incidents")
+    expect(page.locator("#detail-title")).to_have_text("Incidents")
+    assert violations(page) == []
+    page.reload()
+    expect(page.locator("#detail-title")).to_have_text("Incidents")
+
+
+def test_a_list_of_runs_stays_while_somebody_reads_it(console: Stage, visit: Visit) -> None:
+    page = visit.page
+    page.select_option("#runs-filter", "task=apply_catalog_events")
+    first = page.locator("#run-list .run").first
+    expect(first.locator(".run-task")).to_have_text("Event batch")
+    first.locator("summary").click()
+    shown = page.locator("#run-list .run").evaluate_all("all => all.map(one => one.dataset.key)")
+    await_canaries(console.plain)
+    assert page.locator("#run-list .run").evaluate_all("all => all.map(one => one.dataset.key)") == shown
+    expect(first.locator("details")).to_have_attribute("open", "")
+    assert "repaired" not in visit.text("#run-list")
+    assert re.search(r"took \d+ ms|took [1-9]", visit.text("#run-list"))
+    assert "0.0 s" not in visit.text("#run-list")
+    key = first.get_attribute("data-key")
+    page.click("#runs-again")
+    page.locator("#run-list .run").first.wait_for()
+    expect(page.locator(f"#run-list .run[data-key='{key}'] details")).to_have_attribute("open", "")
+
+
+def test_findings_say_when_they_were_mended_and_how_many_there_are(console: Stage, visit: Visit) -> None:
+    console.plain.run(
+        "INSERT INTO audit_findings (cache, key, side, repaired_at)"
+        " SELECT 'products', n::text, 'missing', CASE WHEN n > 3 THEN now() END FROM generate_series(1, 30) AS n"
+    )
+    body = visit.page.locator("#findings-body")
+    expect(body).to_contain_text("20 of 30 shown, 3 not mended")
+    expect(body.locator("tbody tr").first.locator("td").last.locator("time")).to_be_visible()
+    console.plain.run("DELETE FROM audit_findings")
+
+
+def test_one_total_of_a_dry_run_wherever_it_is_told(console: Stage, visit: Visit) -> None:
+    page = visit.page
+    told = "import('./console/runs.js').then(({summary}) => summary({would_change: %s}))"
+    tables = '{"product_city_mapping": 120, "company_city_mapping": 3, "city_counts": 92}'
+    assert page.evaluate(told % tables) == "would change 123"
+
+
+def test_nothing_moves_while_only_canaries_come(console: Stage) -> None:
+    with console.page(reduced_motion="no-preference") as visit:
+        await_canaries(console.plain)
+        moving = "document.getAnimations().filter(one => one.effect.getTiming().iterations === Infinity).length"
+        assert visit.page.evaluate(moving) == 0
+        expect(visit.page.locator(".station.moving")).to_have_count(0)
+
+
+def test_a_list_is_one_stop_of_the_tab_key(console: Stage, visit: Visit) -> None:
+    page = visit.page
+    page.click("#city-details summary")
+    expect(page.locator("#city-rows a")).to_have_count(3)
+    assert page.locator("#city-rows a[tabindex='0']").count() == 1
+    page.locator("#city-rows a[tabindex='0']").focus()
+    page.keyboard.press("ArrowDown")
+    assert page.evaluate("[...document.querySelectorAll('#city-rows a')].indexOf(document.activeElement)") == 1
+    assert page.locator("#city-rows a[tabindex='0']").count() == 1
+
+
+SMALL = """() => [...document.querySelectorAll('a, button, summary, select, input:not([type=radio])')]
+    .filter(one => one.checkVisibility() && !one.closest('.sr, .skip'))
+    .map(one => [one.outerHTML.slice(0, 90), one.getBoundingClientRect()])
+    .filter(([, box]) => box.width > 1 && (box.height < 32 || box.width < 32)).map(([html]) => html)"""
+
+
+def test_a_phone_shows_the_overview_in_three_screens_with_targets_for_a_finger(console: Stage) -> None:
+    with console.page(viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True) as visit:
+        page = visit.page
+        page.wait_for_selector("#verdict[data-state=well]", timeout=20_000)
+        assert page.evaluate("document.documentElement.scrollHeight") <= 3 * 844
+        assert page.evaluate(SMALL) == []
+        page.goto(f"{console.system.api_url}/?lang=en#findings")
+        expect(page.locator("#findings-body")).to_be_visible()

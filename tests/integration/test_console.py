@@ -15,6 +15,12 @@ import httpx2
 import pytest
 
 from backend.app.console import audience, cities, page
+from backend.app.console.state import TASKS
+from backend.app.console.stations import PLACES, SENTENCES
+from backend.app.dead_letters.letters import KINDS
+from backend.app.health import kinds
+from backend.app.health.kinds import PARTS
+from backend.app.ledger.tables import STATES, TRIGGERS
 from backend.app.settings import settings
 from backend.app.telemetry.latency import BOUNDS
 from backend.embedded.postgres import Postgres
@@ -307,16 +313,13 @@ class TestPage:
         assert said - known == set()
 
     def test_has_words_for_every_reason_and_state(self) -> None:
-        from backend.app.console.state import TASKS
-        from backend.app.console.stations import SENTENCES
-        from backend.app.dead_letters.letters import KINDS
-        from backend.app.ledger.tables import STATES, TRIGGERS
-
         words = (STATIC / "words.js").read_text(encoding="utf-8")
         wanted = [
             *(f"why.{code}" for code in SENTENCES), *(f"task.{task}" for task in TASKS),
             *(f"run.{state}" for state in STATES), *(f"trigger.{trigger}" for trigger in TRIGGERS),
-            *(f"letters.kind.{kind}" for kind in KINDS),
+            *(f"letters.kind.{kind}" for kind in KINDS), *(f"part.{part}" for part in PARTS),
+            *(f"{what}.{kind}" for kind in kinds.KINDS for what in ("kind", "advice")),
+            *(f"station.{place}" for place in PLACES.values()),
         ]  # fmt: skip
 
         assert [key for key in wanted if f'"{key}": [' not in words] == []

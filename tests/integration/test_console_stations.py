@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -20,6 +21,7 @@ from backend.app.health.inspector import Waiting
 from backend.app.health.judge import Wrong
 from backend.app.health.kinds import KINDS
 from backend.app.health.signs import Scheduled, Signs, Told
+from backend.app.settings import settings
 
 STORED = Stored(
     last_id=100, first_waiting=101, outbox_rows=0, outbox_seconds=None, relay_leads=True, wide_companies=0,
@@ -131,16 +133,20 @@ def test_has_a_sentence_for_every_reason() -> None:
 
 WELL = signs.Stored(
     "x", relay_leads=True, canary_seconds=1.0, observed_seconds=1.0,
-    scheduled=(Scheduled("refresh_all_caches", datetime.now(UTC), "SUCCESS", None),),
+    scheduled=(Scheduled("refresh_all_caches", datetime(2100, 1, 1, tzinfo=UTC), "SUCCESS", None),),
 )  # fmt: skip
 CARRIES: Told[Waiting] = Told(Waiting(0, 0, None, None, consumers=1))
 
 
-@pytest.mark.usefixtures("configured")
 class TestVerdict:
-    def verdict(
-        self, stored: Told[signs.Stored], carried: Told[Waiting] = CARRIES, *open_: Incident
-    ) -> dict[str, object]:
+    @pytest.fixture(autouse=True)
+    def with_a_broker(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+        monkeypatch.setenv("CELERY_BROKER_URL", "amqp://nobody:nothing@localhost//")
+        settings.cache_clear()
+        yield
+        settings.cache_clear()
+
+    def verdict(self, stored: Told[signs.Stored], *open_: Incident) -> dict[str, Any]:
         overview = Overview(list(open_), datetime(2026, 11, 1, tzinfo=UTC)) if stored.value else None
         return Health().take(Signs(stored, CARRIES), overview).as_dict()
 

@@ -1,21 +1,26 @@
 // The console: the stream's facts into the page's parts, and the page's language, theme and key.
 import { askKey, key, onKey } from "./api.js";
 import { drawAuditLog, startAuditLog } from "./auditlog.js";
-import { changeCities, drawCities, loadCities, recolour, startCities } from "./cities.js";
+import { changeCities, drawCities, knowCities, loadCities, recolour, startCities, totals } from "./cities.js";
 import { startClear } from "./clear.js";
 import { $, fill } from "./dom.js";
-import { explainCity, startExplain, translateExplain } from "./explain.js";
+import { startExplain, translateExplain } from "./explain.js";
+import { startFolding } from "./fold.js";
 import { startFreshness, translateFreshness } from "./freshness.js";
+import { drawIncidents } from "./incidents.js";
 import { drawConsistency, drawFreshness, drawPipeline } from "./overview.js";
 import { drawFindings, drawLetters, drawSchedule, startRecords, takeLetters } from "./records.js";
 import { startReplay } from "./replay.js";
+import { drawPage, startRoutes } from "./route.js";
 import { drawActions, startRuns, takeRuns } from "./runs.js";
 import { listen } from "./stream.js";
 import { LANGUAGES, language, seconds, t, translate } from "./text.js";
+import { drawVerdict } from "./verdict.js";
 import { drawWay, remember } from "./way.js";
 
 const THEMES = ["auto", "light", "dark"];
 let state = null;
+let isLost = false; // whether the API does not answer
 
 function take(sections) {
   state = { ...state, ...sections };
@@ -25,6 +30,9 @@ function take(sections) {
 }
 
 function draw() {
+  knowCities(state.unknown_since);
+  drawVerdict(state, totals(), isLost);
+  drawIncidents(state);
   drawPipeline(state);
   drawFreshness(state);
   drawConsistency(state);
@@ -41,6 +49,8 @@ function link(isLive, silent) {
   $("live").dataset.state = isLive ? "ok" : "standing";
   fill($("live-text"), [t(isLive ? "live" : "live.not")]);
   const long = !isLive && silent > 4;
+  if (isLost !== long && state?.health) drawVerdict(state, totals(), long);
+  isLost = long;
   $("lost").hidden = !long;
   if (long) fill($("lost"), [t("lost", { ago: seconds(silent, false) })]);
 }
@@ -76,6 +86,7 @@ function speak(chosen) {
   translateExplain();
   drawLetters();
   drawAuditLog();
+  drawPage();
   if (state?.pipeline) draw();
 }
 
@@ -101,7 +112,8 @@ function keep(name, value) {
   } catch { /* not allowed: it holds for this visit */ }
 }
 
-startCities(explainCity);
+startFolding();
+startCities();
 startFreshness();
 startRuns();
 startClear();
@@ -115,4 +127,5 @@ $("key-button").addEventListener("click", () => askKey());
 onKey(drawKey);
 for (const input of document.querySelectorAll("input[name=window]")) input.addEventListener("change", () => state && drawConsistency(state));
 speak(language());
+startRoutes();
 listen({ hello, state: take, cities: changeCities, link });

@@ -2,7 +2,8 @@
 import { get } from "./api.js";
 import { $, el, fill, sync } from "./dom.js";
 import { CityMap } from "./map.js";
-import { ago, number, t } from "./text.js";
+import { rove } from "./rove.js";
+import { ago, clock, number, t } from "./text.js";
 
 const FEED = 9;
 const UNPLACED = 40;
@@ -15,11 +16,12 @@ let map = null;
 let early = null; // deltas that came while all cities were being read
 let sort = { by: "products", down: true };
 let shown = STEP;
-let explainCity = () => {};
+let isRead = false; // whether all cities were read once
+let unknownSince = null; // while the database does not answer
 
-export function startCities(onPick) {
-  explainCity = onPick;
-  map = new CityMap((city) => explainCity(city.id));
+export function startCities() {
+  map = new CityMap((city) => { location.hash = `#/cities/${city.id}`; });
+  for (const id of ["feed", "unplaced", "city-rows"]) rove($(id), "a.link");
   $("city-search").addEventListener("input", () => { shown = STEP; drawTable(); });
   $("city-more").addEventListener("click", () => { shown += STEP; drawTable(); });
   $("city-details").addEventListener("toggle", drawTable);
@@ -34,6 +36,7 @@ export async function loadCities() {
     cities.clear();
     for (const row of rows) cities.set(row[0], cityOf(row));
     for (const delta of early) apply(delta);
+    isRead = true;
   } finally {
     early = null;
   }
@@ -82,12 +85,33 @@ export function drawCities() {
   const all = [...cities.values()];
   map.show(all);
   map.translate();
-  const sum = (name) => number(all.reduce((total, city) => total + city[name], 0));
-  const totals = { cities: number(all.length), products: sum("products"), services: sum("services"), companies: sum("companies") };
-  fill($("totals"), [t("totals", totals)]);
+  drawTotals(all);
   drawUnplaced(all);
   drawFeed();
   drawTable();
+}
+
+const sum = (all, name) => all.reduce((total, city) => total + city[name], 0);
+const isKnown = () => isRead && !unknownSince;
+
+/** Goods and cities; null while nobody knows. */
+export function totals() {
+  const all = [...cities.values()];
+  return isKnown() ? { goods: sum(all, "products") + sum(all, "services"), cities: all.length } : null;
+}
+
+/** Whether the numbers of cities are those of now; null: they are. */
+export function knowCities(since) {
+  if (since === unknownSince) return;
+  unknownSince = since;
+  drawTotals([...cities.values()]);
+}
+
+function drawTotals(all) {
+  $("map").dataset.known = String(isKnown());
+  if (!isKnown()) return fill($("totals"), [unknownSince ? t("unknown.since", { time: clock(unknownSince) }) : t("unknown")]);
+  const values = Object.fromEntries(["products", "services", "companies"].map((name) => [name, number(sum(all, name))]));
+  fill($("totals"), [t("totals", { cities: number(all.length), ...values })]);
 }
 
 function drawUnplaced(all) {
@@ -95,10 +119,10 @@ function drawUnplaced(all) {
   unplaced.sort((one, other) => other.products + other.services - one.products - one.services);
   const rows = unplaced.slice(0, UNPLACED).map((city) => el("li", {}, pick(city), el("span", { class: "value" }, number(city.products + city.services))));
   if (unplaced.length > UNPLACED) rows.push(el("li", { class: "muted" }, t("unplaced.more", { n: number(unplaced.length - UNPLACED) })));
-  fill($("unplaced"), rows.length ? rows : [el("li", { class: "muted" }, t("none"))]);
+  fill($("unplaced"), rows.length ? rows : [el("li", { class: "muted" }, isRead ? t("none") : t("unknown"))]);
 }
 
-const pick = (city) => el("button", { type: "button", class: "link", onclick: () => explainCity(city.id) }, city.name);
+const pick = (city) => el("a", { class: "link", href: `#/cities/${city.id}` }, city.name);
 
 function drawFeed() {
   if (!feed.length) {

@@ -24,20 +24,17 @@ export function startExplain() {
   });
 }
 
-/** Show a city that was picked elsewhere on the page. */
-export function explainCity(id) {
-  document.querySelector("input[name=noun][value=city]").checked = true;
-  $("explain-id").value = String(id);
-  find("city", String(id), true);
-  $("explain").scrollIntoView({ block: "start" });
-  $("explain").focus({ preventScroll: true });
+/** The page of one row: #/cities/ID. */
+export async function explainInto(place, noun, id) {
+  const found = await get(`caches/explain/${noun}/${encodeURIComponent(id)}`);
+  place.replaceChildren(...explained(found));
 }
 
-async function find(noun, text, isId = false) {
+async function find(noun, text) {
   if (!text) return;
   const mine = ++asked;
   try {
-    const id = isId ? text : await idOf(noun, text);
+    const id = await idOf(noun, text);
     const found = id === null ? null : await get(`caches/explain/${noun}/${id}`);
     if (mine === asked) show(noun, text, found);
   } catch (problem) {
@@ -52,7 +49,7 @@ async function idOf(noun, text) {
   const query = new URLSearchParams({ external_id: text, limit: "1" });
   const { items } = await get(`${LISTS[noun]}?${query}`);
   if (items.length) return items[0].id;
-  return /^-?\d{1,18}$/.test(text) ? text : null;
+  return /^-?\d{1,19}$/.test(text) ? text : null;
 }
 
 function complain(words) {
@@ -63,6 +60,11 @@ function complain(words) {
 function show(noun, text, found) {
   last = [noun, text, found];
   if (!found) return $("explain-result").replaceChildren(el("p", { class: "problem" }, t("explain.unknown", { noun: t(`noun.${noun}`), id: text })));
+  $("explain-result").replaceChildren(...explained(found));
+}
+
+/** What the cache holds, what it should hold, and what made it so. */
+function explained(found) {
   const verdict = el("p", { class: found.agrees ? "verdict ok" : "verdict bad" }, icon(found.agrees ? "ok" : "standing"),
     el("strong", {}, found.subject), " ", t(found.agrees ? "explain.agrees" : "explain.differs"),
     found.pending_events ? el("span", { class: "muted" }, ` ${plural("explain.pending", found.pending_events)}`) : null);
@@ -72,9 +74,9 @@ function show(noun, text, found) {
     column("explain.wanted", row(found.wanted, found.cached, "new")),
     column("explain.cached", row(found.cached, found.wanted, "old")));
   const since = found.patches_since ? t("explain.since", { time: clock(found.patches_since) }) : t("explain.since.none");
-  const which = noun === "city" ? `${t("explain.city.patch")} ${since}` : since;
-  $("explain-result").replaceChildren(verdict, sides, el("h3", {}, t("explain.patches")),
-    found.patches.length ? patches(found) : el("p", { class: "muted" }, t("explain.no.patch")), el("p", { class: "muted" }, which));
+  const which = found.subject.startsWith("city/") ? `${t("explain.city.patch")} ${since}` : since;
+  return [verdict, sides, el("h3", {}, t("explain.patches")),
+    found.patches.length ? patches(found) : el("p", { class: "muted" }, t("explain.no.patch")), el("p", { class: "muted" }, which)];
 }
 
 function patches(found) {
@@ -83,7 +85,8 @@ function patches(found) {
     el("th", { scope: "row" }, taskName(patch.task)),
     el("td", {}, el("time", { datetime: patch.time }, clock(patch.time))),
     el("td", {}, patch.subject && patch.subject !== found.subject ? `${patch.subject} ` : null, code(patch.event_id)),
-    ...[patch.task_id, patch.traceparent?.match(TRACE)?.[1]].map((id) => el("td", {}, code(id)))));
+    el("td", {}, patch.task_id ? el("a", { href: `#/runs/${patch.task_id}` }, code(patch.task_id)) : "–"),
+    el("td", {}, code(patch.traceparent?.match(TRACE)?.[1]))));
   return el("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": t("explain.patches") },
     el("table", {}, el("thead", {}, el("tr", {}, ...head)), el("tbody", {}, ...rows)));
 }

@@ -1,11 +1,13 @@
-// The three numbers that matter: is it flowing, how fresh is it, how right is it.
+// The three numbers that matter: is it flowing, how fresh is it, how right is it. What is not known is a dash.
 import { $, el, fill, icon } from "./dom.js";
-import { ago, has, milliseconds, number, percent, plural, seconds, t } from "./text.js";
+import { ago, clock, has, milliseconds, number, percent, plural, seconds, t } from "./text.js";
+import { effectOf } from "./verdict.js";
 
 const CACHES = ["products", "companies", "counts", "active"];
 
 /** Why a station or the pipeline is as it is, in words. */
 export function why({ code, values, why: sentence }) {
+  if (has(`kind.${code}`)) return effectOf({ kind: code, values, effect: sentence }, values.seconds ?? 0);
   if (!has(`why.${code}`)) return sentence;
   const told = Object.entries(values ?? {}).map(([name, value]) => [name, name === "seconds" ? seconds(value, false) : value]);
   return t(`why.${code}`, Object.fromEntries(told));
@@ -17,17 +19,22 @@ export function drawPipeline(state) {
   mark("tile-pipeline", pipeline.state);
   fill($("pipeline-word"), [icon(pipeline.state), el("span", {}, word)], `${pipeline.state} ${word}`);
   fill($("pipeline-why"), [why(pipeline)]);
-  const changed = state.changed_seconds === null ? t("pipeline.never") : t("pipeline.foot", { ago: ago(state.changed_seconds) });
-  fill($("pipeline-foot"), [[changed, state.setup.replay ? plural("workers", state.workers.length) : null].filter(Boolean).join(" · ")]);
-  document.title = pipeline.state === "ok" ? "citycache" : `${word} · citycache`;
+  const workers = state.workers ? plural("workers", state.workers.length) : t("workers.unknown");
+  fill($("pipeline-foot"), [[lastChange(state), state.setup.replay ? workers : null].filter(Boolean).join(" · ")]);
 }
 
-export function drawFreshness({ freshness }) {
+function lastChange({ unknown_since: unknownSince, changed_seconds: changed }) {
+  if (unknownSince) return t("unknown.since", { time: clock(unknownSince) });
+  return typeof changed === "number" ? t("pipeline.foot", { ago: ago(changed) }) : t("pipeline.never");
+}
+
+export function drawFreshness({ freshness, unknown_since: unknownSince }) {
   const bad = { absent: "standing", slow: "slow", unknown: "unknown" }[freshness.canary] ?? "ok";
-  mark("tile-freshness", bad);
+  mark("tile-freshness", unknownSince && bad === "ok" ? "unknown" : bad);
   number2("p50", freshness.p50_ms);
   number2("p99", freshness.p99_ms);
-  fill($("fresh-events"), [freshness.events ? plural("freshness.events", freshness.events) : t("freshness.none")]);
+  fill($("fresh-events"), [unknownSince ? t("unknown.since", { time: clock(unknownSince) })
+    : freshness.events ? plural("freshness.events", freshness.events) : t("freshness.none")]);
   const age = freshness.canary_age_seconds;
   const text = t(`canary.${freshness.canary}`, {
     ms: milliseconds(freshness.canary_ms), ago: ago(age ?? 0), time: seconds(age ?? 0, false),
@@ -43,20 +50,13 @@ function number2(id, value) {
   fill($(id), [digits, unit ? el("small", {}, ` ${unit}`) : null], text);
 }
 
-export function drawConsistency({ consistency }) {
-  if (!consistency?.all) return;
+export function drawConsistency({ consistency, unknown_since: unknownSince }) {
+  if (unknownSince || !consistency) return noConsistency("–", unknownSince ? t("unknown.since", { time: clock(unknownSince) }) : t("unknown"));
   const chosen = document.querySelector("input[name=window]:checked").value;
   const level = consistency.all[chosen];
   const known = level.supported > 0 || level.wrong > 0; // a handful of rows says nothing
-  mark("tile-consistency", !known ? "unknown" : level.wrong && level.nines < 3 ? "slow" : "ok");
-  if (!known) {
-    fill($("nines"), [t("nines.none")]);
-    fill($("nines-under"), [""]);
-    fill($("nines-found"), [""]);
-    $("nines-caches").replaceChildren();
-    delete $("nines-caches").dataset.mark;
-    return;
-  }
+  mark("tile-consistency", level.wrong ? "slow" : "ok");
+  if (!known) return noConsistency(t("nines.none"), "");
   const [digits, unit] = t("nines", { n: `${number(level.nines, 1)}|` }).split("|");
   fill($("nines"), [digits, el("small", {}, unit)], `${digits}${unit}`);
   const under = t("nines.under", {
@@ -69,6 +69,15 @@ export function drawConsistency({ consistency }) {
   const order = CACHES.filter((name) => consistency.caches[name]);
   const rows = order.map((name) => cacheRow(name, consistency.caches[name][chosen]));
   fill($("nines-caches"), rows, order.map((name) => JSON.stringify(consistency.caches[name][chosen])).join() + t("consistency"));
+}
+
+function noConsistency(word, under) {
+  mark("tile-consistency", "unknown");
+  fill($("nines"), [word]);
+  fill($("nines-under"), [under]);
+  fill($("nines-found"), [""]);
+  $("nines-caches").replaceChildren();
+  delete $("nines-caches").dataset.mark;
 }
 
 function cacheRow(name, level) {

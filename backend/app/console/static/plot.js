@@ -1,7 +1,7 @@
 // A plot over time: axes with round ticks, linear or logarithmic, gaps where nothing was measured, a cursor for
 // pointer and keyboard, and all of it in words for who cannot see it.
 import { el, svg } from "./dom.js";
-import { clock, language } from "./text.js";
+import { clock, formatter } from "./text.js";
 
 const MARGIN = { top: 10, right: 12, bottom: 24, left: 56 };
 
@@ -84,7 +84,7 @@ export class Plot {
     for (let at = Math.ceil((this.from - offset) / step) * step + offset; at <= this.to; at += step) {
       const x = this.x(at);
       if (x > this.width - 24 || x < MARGIN.left + 8) continue;
-      const text = new Intl.DateTimeFormat(language(), style).format(at);
+      const text = formatter(Intl.DateTimeFormat, style).format(at);
       group.append(svg("line", { class: "tick", x1: x, x2: x, y1: this.height - MARGIN.bottom, y2: this.height - MARGIN.bottom + 4 }));
       group.append(svg("text", { x, y: this.height - 6, "text-anchor": "middle" }, text));
     }

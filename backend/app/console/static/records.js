@@ -5,31 +5,37 @@ import { row } from "./replay.js";
 import { taskName } from "./runs.js";
 import { ago, clock, number, plural, seconds, since, t } from "./text.js";
 
-let letters = { open: 0, kinds: {} };
+let letters = null; // null: unknown
+let unknownSince = null;
 let reasons = null; // null: not shown, they may need the key
 let guardedSetup = false;
 
 export function startRecords() {
-  $("requeue-all").addEventListener("click", () => requeue({ all: true }));
+  $("requeue-all").addEventListener("click", requeueAll);
   onKey(() => loadReasons());
 }
 
-export function drawSchedule({ schedule }) {
-  if (!schedule?.length) return;
+/** Unknown is said, never drawn as none. */
+const unknown = (body, at) => fill(body, [el("p", { class: "unknown-note" }, icon("unknown"), at ? t("unknown.since", { time: clock(at) }) : t("unknown"))], `unknown ${at} ${t("unknown")}`);
+
+export function drawSchedule({ schedule, health }) {
+  if (!schedule) return unknown($("schedule-body"), null);
+  const missed = new Set(health.wrong.filter(({ kind }) => kind === "run_missed").map(({ subject }) => subject));
   const head = ["schedule.task", "schedule.when", "schedule.last", "schedule.next"].map((name) => el("th", { scope: "col" }, t(name)));
   const rows = schedule.map((entry) => el("tr", { "data-task": entry.task },
     el("th", { scope: "row" }, taskName(entry.task)),
     el("td", {}, el("code", {}, entry.crontab)),
     el("td", {}, entry.last ? el("time", { datetime: entry.last }, clock(entry.last, false)) : el("span", { class: "muted" }, t("schedule.never")),
-      entry.missed ? el("span", { class: "warn" }, icon("slow"), t("schedule.missed")) : null),
+      missed.has(entry.task) ? el("span", { class: "warn" }, icon("slow"), t("schedule.missed")) : null),
     el("td", {}, el("time", { datetime: entry.next }, clock(entry.next, false)),
       el("span", { class: "muted" }, ` ${t("in", { time: seconds(Math.max(0, (Date.parse(entry.next) - Date.now()) / 1000), false) })}`))));
   const table = el("table", {}, el("thead", {}, el("tr", {}, ...head)), el("tbody", {}, ...rows));
   fill($("schedule-body"), [el("div", { class: "scroll", tabindex: "0", role: "group", "aria-labelledby": "h-schedule" }, table)], table.textContent);
 }
 
-export function takeLetters({ dead_letters: found, setup }) {
-  if (!found || found.open === undefined) return;
+export function takeLetters({ dead_letters: found, setup, unknown_since: at }) {
+  unknownSince = at;
+  if (!found || at) return drawLetters();
   const changed = JSON.stringify(found) !== JSON.stringify(letters);
   guardedSetup = setup.guarded || setup.closed;
   letters = found;
@@ -39,7 +45,7 @@ export function takeLetters({ dead_letters: found, setup }) {
 
 async function loadReasons() {
   let found = null;
-  if (letters.open && (!guardedSetup || key())) {
+  if (letters?.open && (!guardedSetup || key())) {
     try {
       found = await get("events/dead-letters/reasons");
     } catch (problem) {
@@ -60,6 +66,10 @@ async function showReasons() {
 }
 
 export function drawLetters() {
+  if (!letters || unknownSince) {
+    $("requeue-all").hidden = true;
+    return unknown($("letters-body"), unknownSince);
+  }
   const none = reasons ? !reasons.length : !letters.open;
   $("requeue-all").hidden = none;
   if (none) return fill($("letters-body"), [el("p", { class: "good" }, icon("ok"), t("letters.none"))], t("letters.none"));
@@ -107,6 +117,8 @@ function letter(one) {
   return article;
 }
 
+export const requeueAll = () => requeue({ all: true });
+
 async function requeue(which) {
   try {
     const { requeued } = await guarded("POST", "events/dead-letters/requeue", which);
@@ -119,19 +131,25 @@ async function requeue(which) {
   }
 }
 
-export function drawFindings({ findings }) {
-  if (!findings) return;
+export function drawFindings({ findings, findings_total: total, unknown_since: at }) {
+  if (!findings || at) return unknown($("findings-body"), at);
   if (!findings.length) return fill($("findings-body"), [el("p", { class: "good" }, icon("ok"), t("findings.none"))], t("findings.none"));
-  const names = ["when", "cache", "key", "side", "cached", "wanted"];
+  const names = ["when", "cache", "key", "side", "cached", "wanted", "mended"];
   const head = names.map((name) => el("th", { scope: "col" }, t(`findings.${name}`)));
-  const rows = findings.map((one) => el("tr", {},
+  const table = el("table", { class: "diff" }, el("thead", {}, el("tr", {}, ...head)), el("tbody", {}, ...findings.map(findingRow)));
+  const all = t("findings.total", { shown: number(findings.length), all: number(total.total), open: number(total.open) });
+  fill($("findings-body"), [el("p", { class: total.open ? "warn" : "muted" }, total.open ? icon("slow") : null, all),
+    el("div", { class: "scroll", tabindex: "0", role: "group", "aria-labelledby": "h-findings" }, table)],
+    JSON.stringify([findings.map((one) => [one.id, one.mended_at]), total, t("findings.title")]));
+}
+
+function findingRow(one) {
+  return el("tr", { "data-open": String(!one.mended_at) },
     el("td", {}, el("time", { datetime: one.found_at }, clock(one.found_at))),
     el("td", {}, t(`cache.${one.cache}`)),
-    el("th", { scope: "row" }, one.key),
+    el("th", { scope: "row" }, one.cache === "counts" ? el("a", { href: `#/cities/${one.key}` }, one.key) : one.key),
     el("td", {}, t(`side.${one.side}`)),
     el("td", {}, one.cached || one.side === "missing" ? row(one.cached, one.wanted, "old") : "–"),
-    el("td", {}, one.wanted || one.side === "extra" ? row(one.wanted, one.cached, "new") : "–")));
-  const table = el("table", { class: "diff" }, el("thead", {}, el("tr", {}, ...head)), el("tbody", {}, ...rows));
-  fill($("findings-body"), [el("div", { class: "scroll", tabindex: "0", role: "group", "aria-labelledby": "h-findings" }, table)],
-    JSON.stringify([findings.map((one) => one.id), t("findings.title")]));
+    el("td", {}, one.wanted || one.side === "extra" ? row(one.wanted, one.cached, "new") : "–"),
+    el("td", {}, one.mended_at ? el("time", { datetime: one.mended_at }, clock(one.mended_at)) : el("strong", { class: "warn" }, icon("slow"), t("findings.open"))));
 }

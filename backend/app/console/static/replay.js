@@ -1,7 +1,7 @@
 // Replay: a dry run shows what would change, row by row, before anything is written.
 import { get, guarded } from "./api.js";
 import { $, el, open, toast } from "./dom.js";
-import { number, t } from "./text.js";
+import { number, plural, t } from "./text.js";
 
 const LOOK_MS = 400;
 const ENDED = ["SUCCESS", "FAILURE", "REVOKED", "EXPIRED", "SKIPPED"];
@@ -35,7 +35,7 @@ async function run(dry) {
   problem("");
   if (!$("replay-form").reportValidity()) return;
   busy(true);
-  $("replay-result").replaceChildren(el("p", {}, t("replay.reading", { n: number(0) })));
+  $("replay-result").replaceChildren(el("p", {}, plural("replay.reading", 0)));
   try {
     const started = await guarded("POST", "celery/tasks/replay-events", wanted(dry));
     if (!dry) {
@@ -62,7 +62,7 @@ async function follow(id, mine) {
       $("replay-result").replaceChildren();
       return problem(t("replay.failed", { state: t(`run.${run.state}`), error: run.error ?? run.result?.reason ?? "" }));
     }
-    $("replay-result").replaceChildren(el("p", {}, t("replay.reading", { n: number(run.progress?.events ?? 0) })));
+    $("replay-result").replaceChildren(el("p", {}, plural("replay.reading", run.progress?.events ?? 0)));
     await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
   }
 }
@@ -70,17 +70,21 @@ async function follow(id, mine) {
 function show(result) {
   const tables = Object.entries(result.would_change ?? {});
   const rows = result.rows ?? [];
-  const total = tables.filter(([table]) => table !== "city_counts").reduce((sum, [, n]) => sum + n, 0);
+  const total = wouldChange(result);
   const from = result.events ? el("p", { class: "muted" }, t("replay.from", {
     events: number(result.events), keys: number(result.keys), first: number(result.first_offset), last: number(result.last_offset) })) : null;
   const parts = total
-    ? [el("h3", {}, t("replay.would", { n: number(total) })),
+    ? [el("h3", {}, plural("replay.would", total)),
       el("ul", { class: "chips" }, ...tables.map(([table, n]) => el("li", {}, el("code", {}, table), ` ${number(n)}`))),
       rows.length < total ? el("p", { class: "muted" }, t("replay.first", { n: number(rows.length) })) : null,
       differences(rows)]
-    : [el("p", { class: "good" }, t("replay.same", { n: number(result.events) }))];
+    : [el("p", { class: "good" }, plural("replay.same", result.events ?? 0))];
   $("replay-result").replaceChildren(...[from, ...parts].filter(Boolean));
 }
+
+/** Rows that a dry run would change; counts follow from them and are no rows of their own. */
+export const wouldChange = ({ would_change: tables }) =>
+  Object.entries(tables ?? {}).filter(([table]) => table !== "city_counts").reduce((sum, [, n]) => sum + n, 0);
 
 /** Rows before and after, beside each other, what differs marked. */
 export function differences(rows) {

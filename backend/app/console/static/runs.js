@@ -2,21 +2,27 @@
 import { get, guarded } from "./api.js";
 import { askClear } from "./clear.js";
 import { $, el, fill, icon, sync, toast } from "./dom.js";
-import { askReplay } from "./replay.js";
+import { askReplay, wouldChange } from "./replay.js";
+import { rove } from "./rove.js";
 import { ago, clock, number, seconds, since, t, has } from "./text.js";
 
 const REFRESHES = ["update_product_city_cache", "update_company_city_cache", "update_cities_product_count", "refresh_all_caches"];
 const ICONS = { SUCCESS: "ok", FAILURE: "standing", EXPIRED: "standing", REVOKED: "standing", RETRY: "slow", SKIPPED: "unknown", PENDING: "unknown" };
 const ACTIVE = ["PENDING", "STARTED", "RETRY"];
-const FILTER_SECONDS = 5;
+const HOME = 8; // runs at first
+const BY_EVENTS = ["apply_catalog_events", "apply_wide_patches"]; // what these patch was never wrong, only late
 
-let live = { active: [], recent: [] };
-let filtered = null;
+let live = null; // {active, recent}; null: unknown
+let filtered = null; // of the filter that is chosen; null: none
+let asked = 0;
+let most = HOME;
 let setup = { replay: true };
 
 export function startRuns() {
   $("runs-filter").addEventListener("change", filter);
-  setInterval(() => { if ($("runs-filter").value) filter(); }, FILTER_SECONDS * 1000);
+  $("runs-again").addEventListener("click", filter);
+  $("runs-more").addEventListener("click", () => { most = Infinity; drawRuns(); });
+  rove($("run-list"), "summary, a");
   setInterval(drawRuns, 1000);
   drawActions();
 }
@@ -44,7 +50,7 @@ export function drawActions() {
     el("div", { class: "group" }, replay, clear));
 }
 
-async function start(task, button) {
+export async function start(task, button) {
   button.disabled = true;
   try {
     await guarded("POST", `celery/tasks/${task.replaceAll("_", "-")}`);
@@ -57,28 +63,47 @@ async function start(task, button) {
   }
 }
 
+/** A list that was asked for stays until somebody asks again: batches come faster than anybody reads. */
 async function filter() {
   const query = $("runs-filter").value;
-  filtered = null;
+  const mine = ++asked;
+  let found = null;
   if (query) {
     try {
-      filtered = (await get(`celery/tasks?${query}&limit=20`)).items;
+      found = (await get(`celery/tasks?${query}&limit=20`)).items;
     } catch (problem) {
-      toast(problem.message, true);
+      return toast(problem.message, true);
     }
   }
+  if (mine !== asked) return;
+  filtered = found;
+  $("runs-again").hidden = !query;
+  fill($("runs-at"), [query ? t("runs.at", { time: clock(new Date().toISOString()) }) : ""]);
   drawRuns();
 }
 
 export function drawRuns() {
-  const recent = live.recent.map((run) => run.task_id);
-  const runs = filtered ?? [...live.active.filter((run) => !recent.includes(run.task_id)), ...live.recent];
-  if (!runs.length) return fill($("run-list"), [el("p", { class: "muted" }, t("runs.none"))]);
+  const runs = filtered ?? latest();
+  $("runs-more").hidden = !runs || runs.length <= most;
+  if (!runs?.length) return fill($("run-list"), [el("p", { class: "muted" }, t(runs ? "runs.none" : "unknown"))]);
   if ($("run-list").dataset.mark) {
     $("run-list").replaceChildren();
     delete $("run-list").dataset.mark;
   }
-  sync($("run-list"), runs, (run) => run.task_id, create, update);
+  sync($("run-list"), withOpened(runs.slice(0, most)), (run) => run.task_id, create, update);
+}
+
+function latest() {
+  if (!live) return null;
+  const recent = live.recent.map((run) => run.task_id);
+  return [...live.active.filter((run) => !recent.includes(run.task_id)), ...live.recent];
+}
+
+/** What somebody has opened stays, though newer ones have come. */
+function withOpened(runs) {
+  const known = new Set(runs.map((run) => run.task_id));
+  const opened = [...$("run-list").querySelectorAll("details[open]")].map((one) => one.closest(".run").run);
+  return [...runs, ...opened.filter((run) => run && !known.has(run.task_id))];
 }
 
 function create() {
@@ -89,6 +114,7 @@ function create() {
 
 function update(item, run) {
   const [state, task, trigger, result, took, when] = item.children;
+  item.run = run;
   item.dataset.state = run.state;
   fill(state, [run.state === "STARTED" ? el("span", { class: "spinner", "aria-hidden": "true" }) : icon(ICONS[run.state]),
     el("span", {}, t(`run.${run.state}`))], run.state + t("title"));
@@ -99,7 +125,11 @@ function update(item, run) {
   const duration = run.started_at ? (end - Date.parse(run.started_at)) / 1000 : null;
   const active = ACTIVE.includes(run.state);
   fill(took, [duration === null ? "" : t(active ? "run.runs" : "run.took", { time: seconds(duration, !active) })]);
-  fill(when, [el("time", { datetime: run.queued_at, title: clock(run.queued_at) }, ago(since(run.queued_at)))]);
+  const words = ago(since(run.queued_at));
+  if (when.dataset.words === words) return;
+  when.dataset.words = words;
+  if (!when.firstChild) when.append(el("a", { href: `#/runs/${run.task_id}`, title: clock(run.queued_at) }, el("time", { datetime: run.queued_at })));
+  when.querySelector("time").textContent = words;
 }
 
 function outcome(run) {
@@ -108,14 +138,14 @@ function outcome(run) {
   if (run.state === "SKIPPED") return [t("run.skipped")];
   if (!run.result) return [""];
   const json = JSON.stringify(run.result, null, 2);
-  return [el("details", {}, el("summary", {}, summary(run.result) || t("details")), el("pre", { tabindex: "0" }, `${run.task_id}\n${json}`))];
+  return [el("details", {}, el("summary", {}, summary(run.result, run.task) || t("details")), el("pre", { tabindex: "0" }, `${run.task_id}\n${json}`))];
 }
 
 function progressBar(run) {
   const share = shareDone(run.progress, run);
   const bar = el("progress", { max: "1", "aria-label": t("run.progress", { task: taskName(run.task) }) });
   if (share !== null) bar.value = share;
-  return el("div", { class: "progressing" }, bar, el("span", {}, summary(run.progress ?? {}) || (share === null ? "" : `${number(share * 100)} %`)));
+  return el("div", { class: "progressing" }, bar, el("span", {}, summary(run.progress ?? {}, run.task) || (share === null ? "" : `${number(share * 100)} %`)));
 }
 
 /** Between 0 and 1, or null where the run cannot know. */
@@ -131,17 +161,31 @@ function shareDone(progress, run) {
 }
 
 /** A result in a few words. */
-export function summary(result) {
+export function summary(result, task) {
   const say = (name, value) => t(`result.${name}`, { n: number(value) });
   const parts = [];
   for (const name of ["checked", "events", "keys"]) if (Number.isInteger(result[name])) parts.push(say(name, result[name]));
-  if (result.would_change) parts.push(say("would", sum(result.would_change)));
+  if (result.would_change) parts.push(say("would", wouldChange(result)));
   else if (result.rows_changed !== undefined) parts.push(say("rows_changed", result.rows_changed));
   if (result.removed) parts.push(say("removed", sum(result.removed)));
   const wrong = ["missing", "extra", "different", "patched", "drift", "delayed", "buried"].filter((name) => result[name] > 0);
-  parts.push(...wrong.map((name) => say(name, result[name])));
+  parts.push(...wrong.map((name) => say(name === "patched" && BY_EVENTS.includes(task) ? "rows_changed" : name, result[name])));
   if (result.checked !== undefined && !wrong.length) parts.push(t("result.right"));
   return parts.join(" · ");
+}
+
+/** The page of one run: #/runs/ID. */
+export async function showRun(place, id) {
+  const run = await get(`celery/tasks/${encodeURIComponent(id)}`);
+  const item = create();
+  update(item, run);
+  const facts = [["run.queued_at", run.queued_at], ["run.started_at", run.started_at], ["run.finished_at", run.finished_at]]
+    .map(([name, at]) => el("div", {}, el("dt", {}, t(name)), el("dd", {}, at ? el("time", { datetime: at }, clock(at)) : "–")));
+  const again = REFRESHES.includes(run.task) ? el("button", { type: "button", onclick: (event) => start(run.task, event.currentTarget) }, t("run.again")) : null;
+  const told = run.result ?? run.progress;
+  place.replaceChildren(el("div", { class: "run-list" }, item), el("dl", { class: "facts" }, ...facts),
+    ...[again, told ? el("pre", { tabindex: "0" }, JSON.stringify(told, null, 2)) : null].filter(Boolean));
+  if (ACTIVE.includes(run.state)) setTimeout(() => { if (place.isConnected) showRun(place, id).catch(() => {}); }, 1000);
 }
 
 const sum = (numbers) => Object.values(numbers).reduce((total, one) => total + one, 0);

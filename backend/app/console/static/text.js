@@ -4,6 +4,15 @@ import { WORDS } from "./words.js";
 export const LANGUAGES = ["en", "ru"];
 export const language = () => document.documentElement.lang;
 
+const formats = new Map(); // making one costs more than using it a thousand times
+
+/** A formatter of the chosen language, made once. */
+export function formatter(Kind, options) {
+  const key = `${Kind.name} ${language()} ${JSON.stringify(options)}`;
+  if (!formats.has(key)) formats.set(key, new Kind(language(), options));
+  return formats.get(key);
+}
+
 const plurals = { en: new Intl.PluralRules("en"), ru: new Intl.PluralRules("ru") };
 const FORMS = { en: ["one", "other"], ru: ["one", "few", "many"] };
 
@@ -29,7 +38,7 @@ export function translate(root = document) {
 
 /** A whole number, or one with so many digits. */
 export const number = (value, digits = 0) =>
-  new Intl.NumberFormat(language(), { maximumFractionDigits: digits, minimumFractionDigits: digits }).format(value);
+  formatter(Intl.NumberFormat, { maximumFractionDigits: digits, minimumFractionDigits: digits }).format(value);
 
 /** A count with its noun in the right plural. */
 export const plural = (key, count, values = {}) => t(key, { n: number(count), count, ...values });
@@ -47,6 +56,7 @@ export function milliseconds(value) {
 /** Seconds as a person says them; `fine`: with a decimal where they are few. */
 export function seconds(value, fine = true) {
   if (value === null || value === undefined) return "–";
+  if (fine && value > 0 && value < 0.95) return t("ms", { n: number(Math.max(1, value * 1000)) });
   if (value < 90) return t("s", { n: number(value, fine && value < 10 && value % 1 ? 1 : 0) });
   if (value < 5400) return t("min", { n: number(value / 60) });
   if (value < 129600) return t("h", { n: number(value / 3600) });
@@ -63,7 +73,7 @@ export function clock(iso, withSeconds = true) {
   const at = new Date(iso);
   const today = at.toDateString() === new Date().toDateString();
   const time = { hour: "2-digit", minute: "2-digit", hourCycle: "h23", ...(withSeconds ? { second: "2-digit" } : {}) };
-  return new Intl.DateTimeFormat(language(), today ? time : { day: "numeric", month: "short", ...time }).format(at);
+  return formatter(Intl.DateTimeFormat, today ? time : { day: "numeric", month: "short", ...time }).format(at);
 }
 
 /** The share of right rows, in so many digits as the nines support. */

@@ -10,13 +10,14 @@ const past = new Map();
 export function remember(stations) {
   for (const { name, rate: value } of stations) {
     const line = past.get(name) ?? [];
-    line.push(value ?? 0);
+    line.push(value ?? null);
     past.set(name, line.slice(-MEMORY));
   }
 }
 
-export function drawWay({ stations, workers }) {
-  sync($("stations"), stations, (station) => station.name, create, (item, station) => update(item, station, workers));
+export function drawWay({ stations, workers, setup }) {
+  const rest = 2.5 / (setup.canary_seconds || 1); // events a second that are only canaries
+  sync($("stations"), stations, (station) => station.name, create, (item, station) => update(item, station, workers ?? [], rest));
 }
 
 function create({ name }) {
@@ -29,7 +30,7 @@ function create({ name }) {
     el("p", { class: "why" }));
 }
 
-function update(item, station, workers) {
+function update(item, station, workers, rest) {
   const set = (selector, text) => {
     const part = item.querySelector(selector);
     if (part.textContent !== text) part.textContent = text;
@@ -44,8 +45,9 @@ function update(item, station, workers) {
   set(".rate", station.rate === null ? "–" : rate(station.rate));
   set(".waits", waits(station));
   set(".why", station.state === "ok" && station.code !== "in_process" ? "" : why(station));
-  item.querySelector("path").setAttribute("d", line(past.get(station.name) ?? []));
-  item.classList.toggle("moving", (station.rate ?? 0) > 0 && station.state !== "standing");
+  const path = line(past.get(station.name) ?? []);
+  if (item.dataset.path !== path) item.querySelector("path").setAttribute("d", (item.dataset.path = path));
+  item.classList.toggle("moving", (station.rate ?? 0) > rest && station.state !== "standing");
 }
 
 function waits({ name, depth, age_seconds: age }) {
@@ -57,6 +59,7 @@ function waits({ name, depth, age_seconds: age }) {
 
 function line(values) {
   const high = Math.max(1, ...values);
-  const points = values.map((value, index) => `${MEMORY - values.length + index},${(15 - (14 * value) / high).toFixed(1)}`);
-  return points.length > 1 ? `M${points.join("L")}` : "";
+  const first = MEMORY - values.length;
+  const point = (value, index) => (value === null ? "" : `${index && values[index - 1] !== null ? "L" : "M"}${first + index},${(15 - (14 * value) / high).toFixed(1)}`);
+  return values.length > 1 ? values.map(point).join("") : "";
 }
