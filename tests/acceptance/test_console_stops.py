@@ -36,11 +36,11 @@ CATALOG = """
 
 @pytest.fixture(scope="module")
 def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    with stage(
-        tmp_path_factory.mktemp("stops"), STALL_SECONDS="6", CANARY_SECONDS="2", AUDIT_CORE_SHARE="0.1"
-    ) as open_stage:
+    with stage(tmp_path_factory.mktemp("stops"), **WATCHFUL) as open_stage:
         open_stage.plain.run(CATALOG)
-        until(lambda: open_stage.plain.one("SELECT city_id FROM product_city_mapping") == 1, 30, "the row is cached")
+        until(
+            lambda: open_stage.plain.column("SELECT city_id FROM product_city_mapping") == [1], 30, "the row is cached"
+        )
         yield open_stage
 
 

@@ -200,6 +200,28 @@ def test_rests_when_nobody_looks(facts: Facts, monkeypatch: pytest.MonkeyPatch) 
     asyncio.run(scene())
 
 
+def test_whoever_comes_back_while_it_goes_to_rest_hears_of_everything(
+    facts: Facts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its turns are of different lengths: the shortest rests first."""
+    monkeypatch.setattr(poller, "LINGER_SECONDS", 0.0)
+    monkeypatch.setattr(poller, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(poller, "CITIES_SECONDS", 0.7)
+    monkeypatch.setattr(poller, "WAITING_SECONDS", 0.7)
+
+    async def scene() -> None:
+        one = Poller()
+        for pause in (0.0, 0.02, 0.1, 0.3):
+            stream = one.stream("caller")
+            for _ in range(3):
+                await hear(stream, "state")
+            await stream.aclose()
+            await asyncio.sleep(pause)
+        one.stop()
+
+    asyncio.run(scene())
+
+
 def test_lets_go_of_a_client_that_does_not_keep_up() -> None:
     async def scene() -> None:
         crowd = audience.Audience()

@@ -32,6 +32,7 @@ WAITING_SECONDS: Final = 2.0  # between two questions of health to broker and wo
 SLOW_SECONDS: Final = 3.0  # between two looks at what changes slowly
 ASK_SECONDS: Final = 0.8  # with the pause before it: a server that is away is told within 2 s
 ASK_WAITING_SECONDS: Final = 3.0  # workers have time to reply, and a broker to confirm
+LOOK_SECONDS: Final = 0.2  # between two looks whether anybody is there
 LINGER_SECONDS: Final = 15.0  # the poller goes on for, after the last one looked
 RETRY: Final = "retry: 2000\n\n"  # milliseconds until a browser comes back
 HELLO: Final = event("hello", {})
@@ -44,7 +45,7 @@ class Poller:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._audience = Audience()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._attending: asyncio.Task[None] | None = None
         self._wanted_until = 0.0
         self._state: dict[str, Any] = {}
         self._told = asyncio.Event()
@@ -90,13 +91,13 @@ class Poller:
     def stop(self) -> None:
         """End all streams and the poller."""
         self._audience.close()
-        for task in self._tasks:
-            task.cancel()
+        if self._attending is not None:
+            self._attending.cancel()
 
     def _want(self) -> None:
         """Have it run, in a context of its own: free of the deadline of the request that asks for it."""
         self._wanted_until = time.monotonic() + LINGER_SECONDS
-        if any(not task.done() for task in self._tasks):
+        if self._attending is not None and not self._attending.done():
             return
         self._told.clear()
         self._watching = False
@@ -104,17 +105,31 @@ class Poller:
         self._trend, self._watch = Trend(), cities.Watch()  # what happened while nobody looked is nobody's news
         self._health, self._waiting, self._known_at = Health(), None, None
         self._waiting_asked.clear()
-        self._tasks = [
-            self._loop.create_task(self._repeat(seconds, turn), context=contextvars.Context())
-            for seconds, turn in self._turns()
-        ]
+        self._attending = self._loop.create_task(self._attend(), context=contextvars.Context())
+
+    async def _attend(self) -> None:
+        """Take all turns for as long as anybody looks; they begin and end together, so none is ever missing."""
+        turns = [self._loop.create_task(self._repeat(seconds, turn)) for seconds, turn in self._turns()]
+        try:
+            while self._is_wanted():
+                await asyncio.sleep(LOOK_SECONDS)
+        finally:
+            for turn in turns:
+                turn.cancel()
+
+    def _is_wanted(self) -> bool:
+        """Whether somebody looks, or did a moment ago."""
+        now = time.monotonic()
+        if len(self._audience):
+            self._wanted_until = now + LINGER_SECONDS
+        return now <= self._wanted_until
 
     def _turns(self) -> list[Turn]:
         turns: list[Turn] = [(STATE_SECONDS, self._turn_state), (CITIES_SECONDS, self._turn_cities)]
         return turns if settings().in_process else [(WAITING_SECONDS, self._turn_waiting), *turns]
 
     async def _repeat(self, seconds: float, turn: Callable[[], Awaitable[None]]) -> None:
-        while len(self._audience) or time.monotonic() < self._wanted_until:
+        while True:
             began = time.monotonic()
             try:
                 await turn()

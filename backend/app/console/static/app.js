@@ -22,26 +22,34 @@ const THEMES = ["auto", "light", "dark"];
 let state = null;
 let isLost = false; // whether the API does not answer
 
+const SHOWS = [ // what shows which sections of the state; the others need not be drawn again
+  [() => knowCities(state.unknown_since), ["unknown_since"]],
+  [() => drawVerdict(state, totals(), isLost), ["health", "freshness", "stations"]],
+  [() => drawIncidents(state), ["incidents"]],
+  [() => drawPipeline(state), ["pipeline", "changed_seconds", "workers"]],
+  [() => drawFreshness(state), ["freshness"]],
+  [() => drawConsistency(state), ["consistency"]],
+  [() => drawWay(state), ["stations", "workers"]],
+  [() => takeRuns(state), ["runs"]],
+  [() => drawSchedule(state), ["schedule"]],
+  [() => takeLetters(state), ["dead_letters"]],
+  [() => drawFindings(state), ["findings", "findings_total"]],
+  [drawKey, []],
+];
+const ALWAYS = ["unknown_since", "setup"]; // all is drawn again when these change
+const AGAIN_SECONDS = 10; // until what tells how long ago something was is drawn again
+
 function take(sections) {
+  const changed = ALWAYS.some((name) => name in sections) ? null : Object.keys(sections);
   state = { ...state, ...sections };
   if (!state.pipeline) return;
   if (sections.stations) remember(sections.stations);
-  draw();
+  draw(changed);
 }
 
-function draw() {
-  knowCities(state.unknown_since);
-  drawVerdict(state, totals(), isLost);
-  drawIncidents(state);
-  drawPipeline(state);
-  drawFreshness(state);
-  drawConsistency(state);
-  drawWay(state);
-  takeRuns(state);
-  drawSchedule(state);
-  takeLetters(state);
-  drawFindings(state);
-  drawKey();
+/** Draw what shows these sections; null: everything. */
+function draw(changed = null) {
+  for (const [show, sections] of SHOWS) if (!changed || sections.some((name) => changed.includes(name))) show();
 }
 
 function link(isLive, silent) {
@@ -128,4 +136,5 @@ onKey(drawKey);
 for (const input of document.querySelectorAll("input[name=window]")) input.addEventListener("change", () => state && drawConsistency(state));
 speak(language());
 startRoutes();
+setInterval(() => { if (state?.pipeline) draw(); }, AGAIN_SECONDS * 1000);
 listen({ hello, state: take, cities: changeCities, link });

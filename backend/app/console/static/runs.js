@@ -4,7 +4,7 @@ import { askClear } from "./clear.js";
 import { $, el, fill, icon, sync, toast } from "./dom.js";
 import { askReplay, wouldChange } from "./replay.js";
 import { rove } from "./rove.js";
-import { ago, clock, number, seconds, since, t, has } from "./text.js";
+import { ago, clock, has, language, number, seconds, since, t } from "./text.js";
 
 const REFRESHES = ["update_product_city_cache", "update_company_city_cache", "update_cities_product_count", "refresh_all_caches"];
 const ICONS = { SUCCESS: "ok", FAILURE: "standing", EXPIRED: "standing", REVOKED: "standing", RETRY: "slow", SKIPPED: "unknown", PENDING: "unknown" };
@@ -114,13 +114,9 @@ function create() {
 
 function update(item, run) {
   const [state, task, trigger, result, took, when] = item.children;
-  item.run = run;
-  item.dataset.state = run.state;
-  fill(state, [run.state === "STARTED" ? el("span", { class: "spinner", "aria-hidden": "true" }) : icon(ICONS[run.state]),
-    el("span", {}, t(`run.${run.state}`))], run.state + t("title"));
-  fill(task, [taskName(run.task)]);
-  fill(trigger, [t(`trigger.${run.trigger}`)]);
-  fill(result, outcome(run), JSON.stringify([run.state, run.progress, run.result, run.error, t("title")]));
+  const known = item.run === run && item.language === language();
+  Object.assign(item, { run, language: language() });
+  if (!known) describe(run, state, task, trigger, result);
   const end = run.finished_at ? Date.parse(run.finished_at) : Date.now();
   const duration = run.started_at ? (end - Date.parse(run.started_at)) / 1000 : null;
   const active = ACTIVE.includes(run.state);
@@ -130,6 +126,16 @@ function update(item, run) {
   when.dataset.words = words;
   if (!when.firstChild) when.append(el("a", { href: `#/runs/${run.task_id}`, title: clock(run.queued_at) }, el("time", { datetime: run.queued_at })));
   when.querySelector("time").textContent = words;
+}
+
+/** All of it but its times. */
+function describe(run, state, task, trigger, result) {
+  state.parentElement.dataset.state = run.state;
+  fill(state, [run.state === "STARTED" ? el("span", { class: "spinner", "aria-hidden": "true" }) : icon(ICONS[run.state]),
+    el("span", {}, t(`run.${run.state}`))], run.state + t("title"));
+  fill(task, [taskName(run.task)]);
+  fill(trigger, [t(`trigger.${run.trigger}`)]);
+  fill(result, outcome(run), JSON.stringify([run.state, run.progress, run.result, run.error, t("title")]));
 }
 
 function outcome(run) {
