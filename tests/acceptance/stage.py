@@ -52,8 +52,8 @@ class Stage:
         visit = Visit(context.new_page(), self.system.api_url)
         try:
             visit.page.goto(f"{self.system.api_url}/?{query}")
-            visit.page.wait_for_selector("#tile-pipeline[data-state]")
-            visit.page.wait_for_selector("#totals:not(:empty)")
+            for filled in ("html:not(.filling)", "#tile-pipeline[data-state]", "#totals:not(:empty)"):
+                visit.page.wait_for_selector(filled, state="attached")
             yield visit
         finally:
             context.close()

@@ -79,9 +79,7 @@ def standing(verdict: Verdict, incidents: Sequence[Incident]) -> list[Standing]:
     began = {(one.kind, one.subject): one.began_at for one in incidents}
     wrong = {(one.kind, one.subject): one for one in (*_written(incidents, verdict), *verdict.wrong)}
     return [
-        Standing(
-            KINDS[one.kind], one.subject, min(one.since(at), began.get(name, at)), one.values, one.effect
-        )
+        Standing(KINDS[one.kind], one.subject, min(one.since(at), began.get(name, at)), one.values, one.effect)
         for name, one in wrong.items()
     ]
 

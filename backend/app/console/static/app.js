@@ -21,6 +21,8 @@ import { drawWay, remember } from "./way.js";
 const THEMES = ["auto", "light", "dark"];
 let state = null;
 let isLost = false; // whether the API does not answer
+const awaited = new Set(["state", "cities"]); // before the page is shown, but not for long
+const SHOWN_MS = 2500;
 
 const SHOWS = [ // what shows which sections of the state; the others need not be drawn again
   [() => knowCities(state.unknown_since), ["unknown_since"]],
@@ -45,6 +47,12 @@ function take(sections) {
   if (!state.pipeline) return;
   if (sections.stations) remember(sections.stations);
   draw(changed);
+  came("state");
+}
+
+function came(what) {
+  awaited.delete(what);
+  if (!awaited.size) document.documentElement.classList.remove("filling");
 }
 
 /** Draw what shows these sections; null: everything. */
@@ -66,6 +74,7 @@ function link(isLive, silent) {
 async function hello() {
   try {
     await loadCities();
+    came("cities");
   } catch {
     setTimeout(hello, 2000); // the database is away; the stream lives
   }
@@ -136,5 +145,6 @@ onKey(drawKey);
 for (const input of document.querySelectorAll("input[name=window]")) input.addEventListener("change", () => state && drawConsistency(state));
 speak(language());
 startRoutes();
+setTimeout(() => [...awaited].forEach(came), SHOWN_MS);
 setInterval(() => { if (state?.pipeline) draw(); }, AGAIN_SECONDS * 1000);
 listen({ hello, state: take, cities: changeCities, link });

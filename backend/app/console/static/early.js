@@ -1,5 +1,6 @@
 // Runs before the first paint: the remembered theme and language. ?lang=ru or ?lang=en wins and is remembered.
 (() => {
+  document.documentElement.classList.add("filling"); // until there is something to show, so that nothing jumps
   const read = (name) => { try { return localStorage.getItem(name); } catch { return null; } };
   const asked = new URLSearchParams(location.search).get("lang");
   const known = ["en", "ru"];
