@@ -416,6 +416,7 @@ def violations(page: Page, context: str | None = None) -> list[str]:
 @pytest.mark.parametrize("language", ["en", "ru"])
 def test_nothing_sticks_out_on_a_phone(console: Stage, language: str) -> None:
     phone = {"width": 360, "height": 740}
+    console.plain.run("INSERT INTO audit_log (method, path, status) VALUES ('PUT', '/x', 401)")
     with console.page(query=f"lang={language}", viewport=phone, is_mobile=True, has_touch=True) as visit:
         page = visit.page
         for section in ("map", "explain", "log", "runs", "findings", "letters", "incidents", "schedule", "freshness"):
