@@ -12,7 +12,7 @@ import click
 from psycopg2.errors import InsufficientPrivilege
 from sqlalchemy.exc import DBAPIError
 
-from backend.app.errors import BadDefinition, BadSetting, CitycacheError, DatabaseUnfit
+from backend.app.errors import BadDefinition, BadSetting, CitycacheError, DatabaseUnfit, StatementFailed
 from backend.app.settings import settings
 from backend.app.telemetry import logs
 from backend.embedded.errors import EmbeddedError
@@ -26,6 +26,7 @@ RIGHTS = (
 )
 COMMANDS = {  # those that live in a module of their own, loaded when they are asked for
     "import": "backend.app.commands.importing:import_command",
+    "preview": "backend.app.commands.preview:preview_command",
     "replay": "backend.app.commands.replay:replay_command",
     "dead-letters": "backend.app.commands.dead_letters:dead_letters_command",
     "adopt": "backend.app.adopting.commands:adopt_command",
@@ -159,7 +160,7 @@ def main(arguments: list[str] | None = None) -> Any:
     try:
         logs.configure(settings().log_format, settings().log_level)
         group(arguments, prog_name="citycache")
-    except (BadSetting, BadDefinition, DatabaseUnfit) as failure:
+    except (BadSetting, BadDefinition, DatabaseUnfit, StatementFailed) as failure:
         fail(str(failure), WRONG)
     except (CitycacheError, EmbeddedError, EventError) as failure:
         fail(str(failure), NO)

@@ -8,6 +8,7 @@ CitycacheError
 ├── Unprocessable       well-formed input that cannot be applied
 ├── BadFeedLine         a line of a change feed cannot be applied
 ├── Refused             the operation is not possible in this set-up
+├── StatementFailed     a statement that was previewed fails
 ├── BeingQueued         another process is about to queue this run
 └── Away                a server did not answer in time
     ├── DatabaseAway
@@ -68,6 +69,10 @@ class BadFeedLine(CitycacheError):
 
 class Refused(CitycacheError):
     """This operation is not possible in the present set-up."""
+
+
+class StatementFailed(CitycacheError):
+    """A statement that was to be previewed fails."""
 
 
 class BeingQueued(CitycacheError):

@@ -11,7 +11,7 @@ import pytest
 
 from backend.app import db
 from backend.app import settings as own
-from backend.app.caches import diff, reconcile
+from backend.app.caches import diff, outlook, reconcile
 from backend.app.caches.keys import Cause, Keys
 from backend.app.caches.patch import patch
 from backend.app.ledger import ledger
@@ -459,7 +459,7 @@ def test_a_dry_run_writes_nothing_and_shows_rows_before_and_after(plain: Plain) 
     plain.run("DELETE FROM products WHERE id = 2")
     before = written(plain)
 
-    shown = reconcile.dry_run(lambda connection: [("products", [1, 2, 3]), ("companies", [1])])
+    shown = outlook.dry_run(lambda connection: [("products", [1, 2, 3]), ("companies", [1])])
 
     assert written(plain) == before
     assert shown["would_change"]["product_city_mapping"] == 2

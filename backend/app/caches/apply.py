@@ -61,9 +61,14 @@ def plan(keys: Keys, truncated: bool = False, most: int | None = None, changes: 
     """
     most = most or 2 * settings().batch_keys  # a batch is closed when it is full, so most are a little more than full
     with db.transaction() as connection:
-        moved = watched.moved(connection, changes, settings().wide_patch_keys)
-        keys = keys.joined(moved.keys)
-        own, wide = _products_of(connection, keys.companies)
+        return plan_in(connection, keys, truncated, most, changes)
+
+
+def plan_in(connection: Connection, keys: Keys, truncated: bool, most: int, changes: Sequence[int]) -> Plan:
+    """The same as this transaction sees it."""
+    moved = watched.moved(connection, changes, settings().wide_patch_keys)
+    keys = keys.joined(moved.keys)
+    own, wide = _products_of(connection, keys.companies)
     products = sorted({*keys.products, *own})
     parts = [Keys((), part, ()) for part in chunks(keys.companies, most)]
     parts += [Keys(part, (), ()) for part in chunks(products, most)]
@@ -185,12 +190,22 @@ def _patch_company(request: tuple[int, int, int | None], cause: Cause, done: dic
     company, generation, after = request
     most = settings().wide_patch_keys
     done["companies"] += 1
-    while products := [row[0] for row in _run("next_products", company=company, after=after, most=most)]:
+    while products := _next_products(company, after, most):
         done["patched"] += _patch_chunk(products, cause, hooks)
         after = products[-1]
         _run("advance_wide", company=company, generation=generation, after=after)
         done["keys"] += len(products)
         hooks.progress({"company_id": company, **done})
+
+
+def _next_products(company: int, after: int | None, most: int) -> list[int]:
+    with db.transaction() as connection:
+        return products_after(connection, company, after, most)
+
+
+def products_after(connection: Connection, company: int, after: int | None, most: int) -> list[int]:
+    """The next products that a change of the company touches, in the order of their ids; None: the first ones."""
+    return [row[0] for row in _all(connection, "next_products", company=company, after=after, most=most)]
 
 
 def _patch_chunk(products: list[int], cause: Cause, hooks: WideHooks) -> int:

@@ -89,21 +89,23 @@ def rows(connection: Connection, what: str, ids: Sequence[int]) -> list[RowDiffe
     return [RowDifference(TABLES[what], *row) for row in _all(connection, _ROWS[what], ids=list(ids))]
 
 
-def wrong(connection: Connection, what: str, ids: Sequence[int]) -> list[int]:
-    """Those of these keys ('products', 'companies') whose mapping differs from the truth."""
-    found = (
-        _all(connection, "differing_products", ids=list(ids), companies=[])
-        if what == "products"
-        else (_all(connection, "differing_companies", ids=list(ids)))
-    )
-    return [row[0] for row in found]
+def among(connection: Connection, what: str, ids: Sequence[int]) -> Difference:
+    """Compare the mappings of these keys ('products', 'companies') with the truth."""
+    if what == "products":
+        found = _all(connection, "differing_products", ids=list(ids), companies=[])
+    else:
+        found = _all(connection, "differing_companies", ids=list(ids))
+    sides: dict[str, list[int]] = {"missing": [], "extra": [], "different": []}
+    for key, is_missing, is_extra in found:
+        sides["missing" if is_missing else "extra" if is_extra else "different"].append(key)
+    return Difference(TABLES[what], len(ids), **sides)
 
 
 def stale(connection: Connection, noun: Noun, ids: Sequence[int]) -> set[int]:
     """Those of these subjects of which anything cached differs from the truth, in one snapshot: of a product its
     mapping, of a company its mapping and those of all its products, of a city its counts."""
     if noun == "product":
-        return set(wrong(connection, "products", ids))
+        return set(among(connection, "products", ids).keys)
     if noun == "company":
         return {key for key in ids if _all(connection, "company_differs", company=key)[0][0]}
     return {row.key for row in rows(connection, "counts", ids) if row.before != row.after}
@@ -118,6 +120,12 @@ def moves(connection: Connection, what: str, ids: Sequence[int]) -> dict[tuple[i
 def uncounted(connection: Connection) -> list[RowDifference]:
     """Cities without a row of counts, and rows of zeros that cities left behind; without numbers on either side."""
     return [RowDifference(TABLES["counts"], *row) for row in _all(connection, "uncounted")]
+
+
+def counted(connection: Connection, ids: Sequence[int] | None) -> list[tuple[int, bool, tuple[int, int, int] | None]]:
+    """Of these cities, or of all: the id, whether the catalog has it, and its counted products, services, companies."""
+    found = _all(connection, "counted", ids=None if ids is None else list(ids))
+    return [(row[0], row[1], None if row[2] is None else (row[2], row[3], row[4])) for row in found]
 
 
 def window_end(connection: Connection, after: int | None, size: int) -> int:

@@ -73,8 +73,8 @@ SELECT company_id, CASE WHEN cached.company_id IS NOT NULL THEN to_jsonb(cached)
  ORDER BY company_id
 
 -- name: differing_products
--- Those of the given keys, and of the products of the given companies, that differ; the dry run of a patch.
-SELECT product_id
+-- Those of the given keys, and of the products of the given companies, that differ: missing, extra, or with other values.
+SELECT product_id, cached.product_id IS NULL, wanted.product_id IS NULL
   FROM (SELECT unnest(%(ids)s::bigint[])
         UNION SELECT id FROM catalog_products WHERE company_id = ANY(%(companies)s::bigint[])
         UNION SELECT product_id FROM product_city_mapping WHERE company_id = ANY(%(companies)s::bigint[])) AS key (product_id)
@@ -84,7 +84,7 @@ SELECT product_id
  ORDER BY product_id
 
 -- name: differing_companies
-SELECT company_id
+SELECT company_id, cached.company_id IS NULL, wanted.company_id IS NULL
   FROM unnest(%(ids)s::bigint[]) AS key (company_id)
   LEFT JOIN company_city_mapping AS cached USING (company_id)
   LEFT JOIN company_city_truth AS wanted USING (company_id)
@@ -142,6 +142,14 @@ UNION ALL
 SELECT city_id, to_jsonb(counted) - 'updated_at' - 'patch_ids', NULL
   FROM city_counts AS counted
  WHERE (products_count, services_count, companies_count) = (0, 0, 0) AND NOT EXISTS (SELECT FROM catalog_cities WHERE id = city_id)
+
+-- name: counted
+SELECT city_id, city.id IS NOT NULL, products_count, services_count, companies_count
+  FROM (SELECT id AS city_id FROM catalog_cities WHERE %(ids)s::bigint[] IS NULL
+        UNION SELECT city_id FROM city_counts WHERE %(ids)s::bigint[] IS NULL
+        UNION SELECT unnest(%(ids)s::bigint[])) AS key
+  LEFT JOIN city_counts USING (city_id)
+  LEFT JOIN catalog_cities AS city ON city.id = city_id
 
 -- name: window_end
 -- The last id of the next window of a mapping rebuild, NULL when the rest fits into one.

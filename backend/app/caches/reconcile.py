@@ -7,15 +7,12 @@ drift: before the keys of a difference are patched, the pipeline is given time t
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from threading import Lock
 from typing import Any
-
-from sqlalchemy import Connection
 
 from backend.app import db
 from backend.app.caches import diff, under_way
@@ -38,7 +35,6 @@ FIRST_KEYS = 20  # of those that had drifted, named in the result
 FIRST_CHUNK = 1_000  # keys
 CHUNK_SECONDS = 0.06  # for which a chunk holds its lanes: events of their keys wait that long
 WINDOW_ROWS = 2_000_000  # rows compared in one snapshot; it bounds memory and how long vacuum is held back
-DRY_WINDOW_ROWS = 200_000  # the same of a dry run
 Settle = Callable[[datetime], bool]  # waits until what was committed before this instant is applied; False: not proven
 Progress = Callable[[dict[str, Any]], None]
 
@@ -241,35 +237,3 @@ def empty() -> dict[str, int]:
         db.may_take_long(connection)
         products, companies, counts = clear(connection)
     return {"product_city_mapping": products, "company_city_mapping": companies, "city_counts": counts}
-
-
-Parts = Callable[[Connection], Iterable[tuple[CacheType, Sequence[int]]]]  # distinct keys, read in a snapshot
-
-
-def dry_run(parts: Parts, everything: bool = False, first: int = 100) -> dict[str, Any]:
-    """What patching these keys would change: numbers by table, and the first rows before and after.
-
-    Companies do not take their products along here. A part is held in memory at a time.
-    """
-    numbers, rows, moves = Counter[str](), list[diff.RowDifference](), Counter[tuple[int, str]]()
-    with db.snapshot() as connection:
-        connection.exec_driver_sql("SET LOCAL statement_timeout = '10min'")
-        for what, ids in _windows(connection) if everything else parts(connection):
-            wrong = diff.wrong(connection, what, ids)
-            numbers[diff.TABLES[what]] += len(wrong)
-            rows += diff.rows(connection, what, wrong[: first - len(rows)])
-            moves.update(diff.moves(connection, what, wrong))
-    tables = {diff.TABLES[what]: numbers[diff.TABLES[what]] for what in ("products", "companies")}
-    moved = {city for (city, _), by in moves.items() if by}
-    return {"would_change": tables | {"city_counts": len(moved)}, "rows": [vars(row) for row in rows]}
-
-
-def _windows(connection: Connection) -> Iterator[tuple[CacheType, Sequence[int]]]:
-    """All that differs, by windows."""
-    after: int | None = None
-    until: int | None = None
-    while until != diff.BIGINT_MAX:
-        until = diff.window_end(connection, after, DRY_WINDOW_ROWS)
-        yield "products", diff.compare(connection, "products", after, until).keys
-        after = until
-    yield "companies", diff.compare(connection, "companies").keys

@@ -76,7 +76,7 @@ def begin(connection: psycopg2.extensions.connection, statement_ms: int, search_
         _, earlier, _ = cursor.fetchone() or ("", "", "")
         if earlier:
             raise DatabaseUnfit(UNCLEANED_POOLER)
-        _ask(cursor, ASKED | {"search_path": search_path})
+    ask(connection, search_path)
     check(connection, mark)
     return mark
 
@@ -87,6 +87,12 @@ def check(connection: psycopg2.extensions.connection, mark: str) -> None:
         cursor.execute(SQL["marked"])
         if cursor.fetchone() != (mark,):
             raise DatabaseUnfit(TRANSACTION_POOLER)
+
+
+def ask(connection: psycopg2.extensions.connection, search_path: str) -> None:
+    """Ask for every setting on which a result could depend. Raises DatabaseUnfit."""
+    with connection.cursor() as cursor:
+        _ask(cursor, ASKED | {"search_path": search_path})
 
 
 def _ask(cursor: psycopg2.extensions.cursor, asked: dict[str, str]) -> None:

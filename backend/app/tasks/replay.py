@@ -20,7 +20,7 @@ from sqlalchemy import Connection
 from tenacity import RetryCallState, retry, stop_after_delay, wait_exponential_jitter
 
 from backend.app import db
-from backend.app.caches import reconcile
+from backend.app.caches import outlook
 from backend.app.caches.apply import apply
 from backend.app.caches.diff import BIGINT_MAX, BIGINT_MIN
 from backend.app.caches.keys import Cause, Keys
@@ -288,7 +288,7 @@ class _Run:
                 self._replay.keys = connection.exec_driver_sql(SQL["count_keys"], asked).scalar_one()
                 _write(connection, self._task_id, self._replay)
             connection.exec_driver_sql(SQL["take_products_along"], asked)
-        shown = reconcile.dry_run(self._parts, self._replay.truncated)
+        shown = outlook.dry_run(self._parts, self._replay.truncated)
         with db.transaction() as connection:
             connection.exec_driver_sql(SQL["forget_keys"], asked)
         return shown

@@ -113,9 +113,8 @@ def apply_apart(hints: Sequence[Hint], task_id: str) -> Done:
 def _planned(hints: Sequence[Hint]) -> Plan:
     """A plan is read from the catalog for all keys at once: where that fails, it is not for one of them."""
     try:
-        is_truncated = any(hint.id is None for hint in hints)
-        changes = sorted({hint.id for hint in hints if hint.noun == "watched" and hint.id is not None})
-        return plan(keys_of(hints), is_truncated, breaker.most(2 * settings().batch_keys), changes)
+        asked = Asked.of(hints)
+        return plan(asked.keys, asked.is_truncated, breaker.most(2 * settings().batch_keys), asked.changes)
     except CitycacheError:
         raise
     except Exception as failure:
@@ -126,6 +125,21 @@ def _sample(hints: Sequence[Hint]) -> list[str]:
     """A few of the keys, for the auditor to look at."""
     step = max(1, len(hints) // SAMPLED_KEYS)
     return [f"{hint.noun}/{hint.id}" for hint in hints[::step] if hint.id is not None][:SAMPLED_KEYS]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What hints ask for, together."""
+
+    keys: Keys
+    is_truncated: bool  # a whole table
+    changes: Sequence[int]  # of watched rows
+
+    @classmethod
+    def of(cls, hints: Sequence[Hint]) -> Asked:
+        """Of these."""
+        changes = {hint.id for hint in hints if hint.noun == "watched" and hint.id is not None}
+        return cls(keys_of(hints), any(hint.id is None for hint in hints), sorted(changes))
 
 
 def keys_of(hints: Sequence[Hint]) -> Keys:
