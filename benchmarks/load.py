@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -40,6 +42,19 @@ class WritersFailed(RuntimeError):
 def paced(dsn: str, size: Size, folder: Path, rate: float, seconds: float) -> subprocess.Popen[str]:
     """Start 4 writers that together begin `rate` transactions a second, each on a product that none wrote before."""
     return _pgbench(dsn, size, folder, ONCE, seconds, clients=4, extra=("-R", str(rate)))
+
+
+@contextmanager
+def going_on(dsn: str, size: Size, folder: Path, rate: float) -> Iterator[None]:
+    """The same for as long as the block lasts, an hour at most."""
+    writers = paced(dsn, size, folder, rate, 3_600)
+    try:
+        yield
+        if writers.poll() is not None:
+            finish(writers)
+    finally:
+        writers.kill()
+        writers.communicate()
 
 
 def flat_out(dsn: str, size: Size, folder: Path, seconds: float, script: str = SKEWED) -> float:

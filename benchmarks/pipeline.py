@@ -40,7 +40,8 @@ class Pipeline:
         self._dsn = dsn
         self._folder = servers.place / f"pipeline-{next(_numbers)}"
         urls = {"DATABASE_URL": dsn, "CELERY_BROKER_URL": self._broker, "PYTHONUNBUFFERED": "1"}
-        self._environment = {**os.environ, **urls}
+        self._environment = {**os.environ, **urls, "OBSERVER": "false", "RATE_LIMIT_PER_SECOND": "0"}
+        self._port = spawn.free_port()
         self._children: dict[str, Child] = {}
 
     def start(self, *names: str) -> None:
@@ -55,14 +56,20 @@ class Pipeline:
                 "--hostname",
                 f"{self._folder.name}@bench",
             ],
+            "api": [program("uvicorn"), "backend.app.main:app", "--port", str(self._port), "--no-access-log"],
         }
         for name in names:
             child = Child(name, commands[name], self._folder / f"{name}.log", self._environment)
             child.begin()
             self._children[name] = child
         for name in names:
-            ready = self._leads if name == "relay" else self._consumes
+            ready = {"relay": self._leads, "worker": self._consumes, "api": self._answers}[name]
             self.wait(ready, PATIENCE, f"the {name} starts")
+
+    @property
+    def api_url(self) -> str:
+        """Where the API is, if it was started."""
+        return f"http://127.0.0.1:{self._port}"
 
     def stop(self) -> None:
         """End all parts."""
@@ -104,6 +111,9 @@ class Pipeline:
 
     def _leads(self) -> bool:
         return "relay leads" in spawn.tail(self._children["relay"].log, 50)
+
+    def _answers(self) -> bool:
+        return not spawn.is_free(self._port)
 
     def _consumes(self) -> bool:
         try:

@@ -15,7 +15,7 @@ from benchmarks.measure import Table
 from benchmarks.servers import servers
 
 NAMES: Final = (
-    "throughput", "cost", "freshness", "writes", "rebuild", "replay", "imports", "memory", "growth", "audit",
+    "throughput", "cost", "freshness", "fresh", "writes", "rebuild", "replay", "imports", "memory", "growth", "audit",
 )  # fmt: skip
 
 
