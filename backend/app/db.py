@@ -45,7 +45,7 @@ FAULTS_OF_A_STATEMENT = (  # operational errors, says the driver, but the server
     psycopg2.errors.ObjectNotInPrerequisiteState,
 )
 
-_engines: dict[int, Engine] = {}  # by process id: a forked child must not use its parent's sockets
+_engines: dict[tuple[int, str], Engine] = {}  # by process, since a child must not use its parent's sockets, and URL
 
 
 def url() -> str:
@@ -60,17 +60,21 @@ def search_path() -> str:
     return definition.current().search_path
 
 
-def connect(name: str, statement_ms: int = STATEMENT_MS, to: str = "") -> psycopg2.extensions.connection:
-    """A connection in autocommit, to the first host of the URL (`to`, or DATABASE_URL) that is fit for writing.
+def connect(
+    name: str, statement_ms: int = STATEMENT_MS, to: str = "", attributes: str = address.WRITES
+) -> psycopg2.extensions.connection:
+    """A connection in autocommit, to the first host of the URL (`to`, or DATABASE_URL) that has these attributes.
 
     `name` is what pg_stat_activity shows. Raises the driver's errors, and DatabaseUnfit.
     """
-    return _marked(name, statement_ms, to)[0]
+    return _marked(name, statement_ms, to, attributes)[0]
 
 
-def _marked(name: str, statement_ms: int, to: str = "") -> tuple[psycopg2.extensions.connection, str]:
+def _marked(
+    name: str, statement_ms: int, to: str = "", attributes: str = address.WRITES
+) -> tuple[psycopg2.extensions.connection, str]:
     wishes: dict[str, Any] = {
-        **address.parameters(to or url()),
+        **address.parameters(to or url(), attributes),
         "connect_timeout": CONNECT_SECONDS,
         "application_name": f"citycache {name}",
         "client_encoding": "UTF8",  # psycopg2 looks at it while it connects
@@ -97,11 +101,12 @@ def prove() -> None:
                     session.check(second, other)
 
 
-def make_engine(name: str, statement_ms: int = STATEMENT_MS, **pool: Any) -> Engine:
-    """An engine on connections of `connect`; `pool` goes to SQLAlchemy."""
+def make_engine(name: str, statement_ms: int = STATEMENT_MS, to: str = "", **pool: Any) -> Engine:
+    """An engine on connections of `connect`, for reading only where `to` is given; `pool` goes to SQLAlchemy."""
+    attributes = address.READS if to else address.WRITES
 
     def connection() -> psycopg2.extensions.connection:
-        made = connect(name, statement_ms)
+        made = connect(name, statement_ms, to, attributes)
         made.autocommit = False
         return made
 
@@ -118,21 +123,23 @@ def _leave_standby(context: ExceptionContext) -> None:
             context.is_disconnect = True
 
 
-def engine(name: str = "task", statement_ms: int = STATEMENT_MS, size: int = 10) -> Engine:
-    """This process's engine; the arguments count at the first call only."""
-    pid = os.getpid()
-    if pid not in _engines:
-        _engines.clear()
-        _engines[pid] = make_engine(
+def engine(name: str = "task", statement_ms: int = STATEMENT_MS, size: int = 10, to: str = "") -> Engine:
+    """This process's engine, or the one that reads from `to`; the other arguments count at the first call only."""
+    key = (os.getpid(), to)
+    if key not in _engines:
+        for inherited in [other for other in _engines if other[0] != key[0]]:
+            del _engines[inherited]
+        _engines[key] = make_engine(
             name,
             statement_ms,
+            to,
             pool_size=size,
             max_overflow=size,
             pool_timeout=CONNECT_SECONDS,
             pool_pre_ping=True,
             pool_use_lifo=True,
         )
-    return _engines[pid]
+    return _engines[key]
 
 
 def dispose() -> None:
@@ -209,9 +216,9 @@ def may_take_long(connection: Connection) -> None:
 
 
 @contextmanager
-def snapshot() -> Iterator[Connection]:
-    """One read-only REPEATABLE READ transaction: every statement in it sees the same state."""
-    with translated(), engine().connect() as connection:
+def snapshot(to: str = "") -> Iterator[Connection]:
+    """One read-only REPEATABLE READ transaction, on `to` where given: every statement in it sees the same state."""
+    with translated(), engine(to=to).connect() as connection:
         connection = connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         with connection.begin():
             yield connection

@@ -28,6 +28,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, extra="ignore", case_sensitive=False, allow_inf_nan=False)
 
     database_url: str = ""  # several hosts: a:5432,b:5432; empty means that `citycache up` embeds one
+    database_read_url: str = ""  # replicas that serve the API's reads of caches; empty: DATABASE_URL does
     catalog_file: str = ""  # a definition of tables that are there already; empty: the built-in catalog
     celery_broker_url: str = "amqp://admin:admin123@rabbitmq:5672//"  # several, separated by ';', for a cluster
     celery_result_backend: str = "rpc://"  # passed on to Celery; nothing here reads results from it
@@ -74,7 +75,7 @@ class Settings(BaseSettings):
     metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 0  # where relay or worker shows its metrics; 0: nowhere
     metrics_host: str = "127.0.0.1"  # 0.0.0.0 in a container, whose network says who may ask
 
-    @field_validator("database_url")
+    @field_validator("database_url", "database_read_url")
     @classmethod
     def _database(cls, url: str) -> str:
         if url:

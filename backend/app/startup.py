@@ -41,6 +41,7 @@ def warn_on_default_passwords(settings: Settings) -> tuple[str, ...]:
         return ()
     urls = {
         "DATABASE_URL": [settings.database_url],
+        "DATABASE_READ_URL": [settings.database_read_url],
         "CELERY_BROKER_URL": settings.celery_broker_url.split(";"),
     }
     weak = tuple(name for name, all_of_it in urls.items() if any(map(_has_default_password, all_of_it)))

@@ -18,6 +18,7 @@ NONSENSE: Final[dict[str, tuple[str, ...]]] = {
         "postgresql://h:port/d", "postgresql://a b/d", "postgresql://[::1/d", "mysql://h/d", "h", "postgresql://h,/d",
         "postgresql://u:p/ss@h/d", *TEXTS,
     ),
+    "DATABASE_READ_URL": ("postgresql://h", "postgresql://h:0/d", "mysql://h/d", "h", *TEXTS),
     "CELERY_BROKER_URL": (
         "", "amqp://", "amqp:///", "amqp://h:0//", "amqp://h:99999//", "amqp://h//;", ";", "redis://h", "amqp://u:p@",
         "amqp://[::1//", "amqps://h//?unknown=1", *TEXTS,

@@ -9,14 +9,16 @@ import psycopg2
 from psycopg2.extensions import parse_dsn
 
 SCHEMES: Final = ("postgresql", "postgres", "postgresql+psycopg2")
+WRITES: Final = "primary"
+READS: Final = "prefer-standby"
 WANTED: Final = "must be postgresql://user:password@host:port/name, several hosts as host:port,host:port"
 
 
-def parameters(url: str) -> dict[str, str]:
+def parameters(url: str, attributes: str = WRITES) -> dict[str, str]:
     """Keyword arguments for psycopg2.connect. Raises ValueError, with a sentence that quotes nothing of the URL.
 
-    Several hosts are written as libpq does, `a:5432,b:5432`, or as SQLAlchemy does, `?host=a:5432&host=b:5432`. A
-    standby is passed over, unless `target_session_attrs` says otherwise: everybody here writes.
+    Several hosts are written as libpq does, `a:5432,b:5432`, or as SQLAlchemy does, `?host=a:5432&host=b:5432`.
+    `attributes` says which of them is taken (WRITES, READS), unless the URL's own `target_session_attrs` does.
     """
     check_scheme(url)
     place, _, query = url.partition("://")[2].partition("?")
@@ -26,7 +28,7 @@ def parameters(url: str) -> dict[str, str]:
     found = _parsed(f"postgresql://{place}?{others}") | ({"host": ",".join(named)} if named else {})
     if any(_has_port(host) for host in named):
         found |= _split(named)
-    return {"target_session_attrs": "primary", **found}
+    return {"target_session_attrs": attributes, **found}
 
 
 def check_scheme(url: str) -> None:

@@ -136,8 +136,9 @@ def _traceback(formatter: logging.Formatter, record: logging.LogRecord) -> list[
 @cache
 def _secrets(own: Settings) -> set[str]:
     urls = own.celery_broker_url.split(";")
+    databases = (own.database_url, own.database_read_url)
     keys = [part.strip().split(":", 2)[-1] for part in own.api_keys.split(",")]
-    found = {own.api_key, *keys, *(_password(url) for url in urls), address.password(own.database_url)}
+    found = {own.api_key, *keys, *map(_password, urls), *map(address.password, databases)}
     both = found | {quote(secret, safe="") for secret in found} | {unquote(secret) for secret in found}
     return {secret for secret in both if len(secret) >= SHORTEST_SECRET and secret not in ("citycache",)}
 

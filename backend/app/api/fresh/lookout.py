@@ -146,7 +146,7 @@ class Lookout:
 
 def _stale(noun: Noun, keys: Sequence[int]) -> set[int]:
     try:
-        with database.snapshot() as connection:
+        with database.fresh_snapshot() as connection:
             return diff.stale(connection, noun, keys)
     except TooLong:  # it could not be shown in time
         return set(keys)
