@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input -qq
 ARGS ?=
 # Files of tests side by side: they wait more than they compute.
-TESTS_AT_ONCE ?= 2
+TESTS_AT_ONCE ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help up setup setup-dev test check format bench bench-quick faults hostile model containers clean
