@@ -56,6 +56,8 @@ def show(report: campaign.Report) -> None:
         f"transactions that stayed open: {report.open_rows:,} rows committed\n"
         f"API: {dict(sorted(report.answers.items()))}, {len(report.slow_answers)} of them late"
     )
+    told = f"{report.operations:,} operations, {report.fresh_reads:,} of them fresh reads"
+    print(f"clients: {told}, {len(report.impossible)} reads that could not have been")
     for late in report.slow_answers:
         print(f"  {late}")
     if report.runs:

@@ -11,6 +11,7 @@ from typing import Final
 
 from tests.background import background
 from tests.faults.captured import captured, logged
+from tests.faults.clients import Clients
 from tests.faults.faults import Fault
 from tests.faults.feed import Feed
 from tests.faults.open_transactions import OpenTransactions, Standing
@@ -46,6 +47,9 @@ class Report:
     failures: list[str] = field(default_factory=list)  # of them, and why
     answers: Counter[int] = field(default_factory=Counter)  # of the API, by status
     slow_answers: list[str] = field(default_factory=list)
+    operations: int = 0  # of clients who read what they have written
+    fresh_reads: int = 0  # of them, answers that said yes
+    impossible: list[str] = field(default_factory=list)  # of them, reads that could not have been
 
     @property
     def kills(self) -> int:
@@ -55,7 +59,7 @@ class Report:
     @property
     def complaints(self) -> list[str]:
         """Everything that must not be."""
-        found = [*self.violations, *self.dead_letters, *self.unfinished]
+        found = [*self.violations, *self.dead_letters, *self.unfinished, *self.impossible]
         found += [f"{len(self.standing)} events stood in the outbox, such as {self.standing[:3]}"] * bool(self.standing)
         found += [f"{self.lost} events are lost"] * bool(self.lost)
         found += [f"the API answered {status}" for status in self.answers if status >= 500 and status != 503]
@@ -78,12 +82,14 @@ def run(world: World, plan: Plan, tell: Callable[[str], None]) -> Report:
     """Play until the time is over, then drain and compare. AssertionError when events do not flow again in time."""
     report, begin = Report(plan.seed), time.monotonic()
     feed, operator = Feed(world.plant.environment, world.place, RATE), Operator(world, plan.seed, plan.tasks)
+    clients = Clients(world, plan.seed)
     writers, standing = OpenTransactions(world, plan.seed, plan.longest_open), Standing(world)
     with (
         background(feed.play),
         background(operator.work, 2 * PATIENCE),
         background(writers.work, 2 * FLOW_SECONDS),
         background(standing.work),
+        background(clients.work, 2 * PATIENCE),
     ):
         try:
             _disturb(world, plan, begin + plan.minutes * 60, report, tell)
@@ -92,6 +98,8 @@ def run(world: World, plan: Plan, tell: Callable[[str], None]) -> Report:
     report.seconds = time.monotonic() - begin
     report.lines, report.interruptions = feed.lines, feed.interruptions
     report.open_rows, report.standing = writers.committed, sorted(standing.found)
+    report.operations, report.impossible = len(clients.writes) + len(clients.reads), clients.violations()
+    report.fresh_reads = sum(read.is_fresh for read in clients.reads)
     report.answers, report.slow_answers = operator.answers, operator.slow
     _judge(world, report)
     return report

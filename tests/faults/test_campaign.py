@@ -16,6 +16,7 @@ def test_nothing_is_lost_or_wrong_whatever_is_killed(tmp_path: Path):
     assert report.complaints == []
     assert report.events > 1_000
     assert report.open_rows > 50
+    assert report.fresh_reads > 2
     assert report.faults.total() > 2
 
 
