@@ -6,6 +6,9 @@ import argparse
 import shutil
 import signal
 import sys
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -53,32 +56,40 @@ def _try(table: Table, engine: Engine, parts: list[str], older: str) -> None:
         seen.append(images.build(engine, ROOT, "citycache:now"))
         engine.docker("tag", "citycache:now", "citycache:dev")
     over = _over(engine)
-    here = {"engine": engine, "folder": ROOT, "variables": {"CITYCACHE_TAG": "now"}}
-    production = Stack(files=("docker-compose.yml", *over), **here)
+
+    def stack(*files: str, tool: tuple[str, ...] = ("docker", "compose"), **variables: str) -> Stack:
+        return Stack(engine, (*files, *over), ROOT, {"CITYCACHE_TAG": "now", **variables}, tool)
+
+    production = stack("docker-compose.yml")
     if "production" in parts:
-        with table.part("production"):
-            walk.production(table, production)
+        _part(table, "production", production, walk.production)
     if "least-rights" in parts:
-        files = ("docker-compose.yml", "docker-compose.least-rights.yml", *over)
-        here["variables"] = {"CITYCACHE_TAG": "now", **walk.PASSWORDS}
-        with table.part("production with least rights"):
-            walk.least_rights(table, Stack(files=files, **here))
+        limited = stack("docker-compose.yml", "docker-compose.least-rights.yml", **walk.PASSWORDS)
+        _part(table, "production with least rights", limited, walk.least_rights)
     if "development" in parts:
-        with table.part("development"):
-            walk.development(table, Stack(files=("docker-compose.dev.yml", *over), tool=_oldest_tool(engine), **here))
+        _part(table, "development", stack("docker-compose.dev.yml", tool=_oldest_tool()), walk.development)
     if "upgrade" in parts:
-        with table.part(f"from {older} to here and back"):
-            walk.upgrade(table, _older(table, engine, older, over), production)
+        old = _older(table, production, older)
+        _part(table, f"from {older} to here and back", production, partial(walk.upgrade, old=old))
 
 
-def _older(table: Table, engine: Engine, revision: str, over: list[str]) -> Stack:
-    folder = engine.place / "older"
+def _part(table: Table, title: str, stack: Stack, play: Callable[[Table, Stack], None]) -> None:
+    """From nothing to nothing."""
+    with table.part(title):
+        try:
+            play(table, stack)
+        finally:
+            stack.compose("down", "-v", "--remove-orphans")
+
+
+def _older(table: Table, stack: Stack, revision: str) -> Stack:
+    """The same set-up by the files and the image of that revision."""
+    folder = stack.engine.place / "older"
     walk.older_files(revision, str(folder))
     with table.step("the older image", must=True):
-        engine.docker(
-            "build", "--network=host", "-f", folder / "backend/Dockerfile", "-t", "citycache:older", folder, seconds=900
-        )
-    return Stack(engine, ("docker-compose.yml", *over), folder, {"CITYCACHE_TAG": "older"})
+        build = ("build", "--network=host", "-f", folder / "backend/Dockerfile", "-t", "citycache:older", folder)
+        stack.engine.docker(*build, seconds=900)
+    return replace(stack, folder=folder, variables={"CITYCACHE_TAG": "older"})
 
 
 def _over(engine: Engine) -> list[str]:
@@ -91,7 +102,7 @@ def _over(engine: Engine) -> list[str]:
     return [str(file)]
 
 
-def _oldest_tool(engine: Engine) -> tuple[str, ...]:
+def _oldest_tool() -> tuple[str, ...]:
     """Debian's docker-compose 1.29 where it is installed: the files are for both."""
     return ("docker-compose",) if shutil.which("docker-compose", path="/usr/bin") else ("docker", "compose")
 

@@ -77,7 +77,7 @@ def least_rights(table: Table, stack: Stack) -> None:
         seen.append(locked_up(stack))
 
 
-def upgrade(table: Table, old: Stack, new: Stack) -> None:
+def upgrade(table: Table, new: Stack, old: Stack) -> None:
     """From the older release to this one and back, with the same data."""
     from_nothing(table, old)
     fill(table, old, verifier="celery-worker")
