@@ -1,7 +1,8 @@
 """The stations on the way of an event, in its order: what was measured at each, and what health says of it.
 
 A station stands when the judge of health says so, and only then; what waits there for long makes it slow. What cannot
-be asked is unknown, not well. A server that is away is to blame itself, not the stations that wait for it.
+be asked is unknown, not well; whether events pass queue and workers, nobody can say without the database. A server that
+is away is to blame itself, not the stations that wait for it.
 """
 
 from __future__ import annotations
@@ -120,6 +121,8 @@ def _queue(look: Look) -> Station:
         return Station("queue", "unknown", "unasked")
     if (carried := look.carried.value) is None:
         return Station("queue", code="in_process")
+    if look.stored.value is None:
+        return Station("queue", "unknown", "unasked", depth=carried.ready or None)
     age = _age(look.now, carried.newest_held) if carried.ready else None
     state, code, values = _slow_if(age or 0.0, "queue_waits")
     return Station("queue", state, code, values, look.rates.published, carried.ready, age)
@@ -129,7 +132,9 @@ def _worker(look: Look) -> Station:
     if look.carried.failure:
         return Station("worker", "unknown", "unasked")
     stored, carried = look.stored.value, look.carried.value
-    rate = stored.applied / WINDOW_SECONDS if stored else None
+    if stored is None:
+        return Station("worker", "unknown", "unasked", depth=(carried and carried.held) or None)
+    rate = stored.applied / WINDOW_SECONDS
     if carried is None:
         return Station("worker", code="in_process", rate=rate)
     age = _age(look.now, carried.oldest_held)

@@ -126,7 +126,7 @@ const pick = (city) => el("a", { class: "link", href: `#/cities/${city.id}` }, c
 
 function drawFeed() {
   if (!feed.length) {
-    fill($("feed"), [el("li", { class: "muted" }, t("changed.none"))]);
+    fill($("feed"), [el("li", { class: "muted" }, t(isKnown() ? "changed.none" : "unknown"))]);
     return;
   }
   if ($("feed").dataset.mark) {

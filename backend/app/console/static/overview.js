@@ -36,7 +36,7 @@ export function drawFreshness({ freshness, unknown_since: unknownSince }) {
   fill($("fresh-events"), [unknownSince ? t("unknown.since", { time: clock(unknownSince) })
     : freshness.events ? plural("freshness.events", freshness.events) : t("freshness.none")]);
   const age = freshness.canary_age_seconds;
-  const text = t(`canary.${freshness.canary}`, {
+  const text = unknownSince && freshness.canary === "unknown" ? t("unknown.since", { time: clock(unknownSince) }) : t(`canary.${freshness.canary}`, {
     ms: milliseconds(freshness.canary_ms), ago: ago(age ?? 0), time: seconds(age ?? 0, false),
   });
   fill($("canary"), [icon(bad), el("span", {}, text)], `${bad} ${text}`);

@@ -74,7 +74,7 @@ function create(one) {
 }
 
 function update(item, one, state) {
-  const duration = since(one.since);
+  const duration = Math.max(1, since(one.since));
   fill(item.querySelector(".need-what"), [effectOf(one, duration)]);
   const facts = [t("need.since", { at: clock(one.since), time: seconds(duration, false) })];
   if (HOLDS_EVENTS.includes(one.part)) facts.push(waiting(state));
