@@ -57,7 +57,7 @@ def asked(scope: Scope) -> Asked | None:
 def subjects(texts: Iterable[str]) -> dict[Noun, set[int]]:
     """'product/1,company/2' → ids by noun. Raises PydanticCustomError with a sentence."""
     found: dict[Noun, set[int]] = {}
-    parts = [part.strip() for text in texts for part in text.split(",")]
+    parts = [part.strip(" \t") for text in texts for part in text.split(",")]
     if len(parts) > MOST_SUBJECTS:
         raise PydanticCustomError("subject", f"more than {MOST_SUBJECTS} subjects")
     for part in parts:
@@ -79,7 +79,8 @@ def _checked(texts: list[str]) -> list[str]:
     return texts
 
 
-_Subjects = Annotated[str, Field(json_schema_extra={"pattern": f"^{_SUBJECT}(,{_SUBJECT})*$"})]
+_PADDED: Final = rf"[ \t]*{_SUBJECT}[ \t]*"
+_Subjects = Annotated[str, Field(json_schema_extra={"pattern": f"^{_PADDED}(,{_PADDED})*$"})]
 _EXAMPLES: Final[dict[str, Any]] = {
     "one": {"summary": "what has just been written", "value": ["product/123"]},
     "several": {"summary": "a company with its products, and a city", "value": ["company/7,city/1"]},
