@@ -79,8 +79,6 @@ def _checked(texts: list[str]) -> list[str]:
     return texts
 
 
-_PADDED: Final = rf"[ \t]*{_SUBJECT}[ \t]*"
-_Subjects = Annotated[str, Field(json_schema_extra={"pattern": f"^{_PADDED}(,{_PADDED})*$"})]
 _EXAMPLES: Final[dict[str, Any]] = {
     "one": {"summary": "what has just been written", "value": ["product/123"]},
     "several": {"summary": "a company with its products, and a city", "value": ["company/7,city/1"]},
@@ -92,13 +90,9 @@ _MEANING: Final = (
 
 
 def _documented(
-    fresh: Annotated[
-        list[_Subjects], AfterValidator(_checked), Query(description=_MEANING, openapi_examples=_EXAMPLES)
-    ] = [],  # noqa: B006
+    fresh: Annotated[list[str], AfterValidator(_checked), Query(description=_MEANING, openapi_examples=_EXAMPLES)] = [],  # noqa: B006
     wait: Annotated[_Wait, Query()] = WAIT_MS,
-    citycache_fresh: Annotated[
-        list[_Subjects], AfterValidator(_checked), Header(description="The same as `fresh`.")
-    ] = [],  # noqa: B006
+    citycache_fresh: Annotated[list[str], AfterValidator(_checked), Header(description="The same as `fresh`.")] = [],  # noqa: B006
 ) -> None:
     """What such a read may ask for; the waiting itself is done before the route has a thread."""
 
