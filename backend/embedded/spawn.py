@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -15,8 +16,13 @@ from functools import cache
 from pathlib import Path
 from typing import IO
 
+from backend.embedded.errors import EmbeddedError
+
 LAUNCH = Path(__file__).parents[1] / "launch.py"
 LOOK_EVERY = 0.02
+LEAST_PORT = 20_000
+PORTS_TRIED = 50
+USUAL_EPHEMERAL = 32_768  # Linux's own choice of the first port for the local ends of connections
 
 
 @dataclass(frozen=True)
@@ -193,13 +199,24 @@ def _ps(column: str, pid: int) -> str:
 
 
 def free_port(preferred: int | None = None) -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on; `preferred` when that one is free."""
-    with socket.socket() as probe:
-        if preferred is not None and is_free(preferred):
-            return preferred
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port of 127.0.0.1 that nobody listens on; `preferred` when that one is free.
+
+    It is none of those from which the kernel takes the local ends of connections: one of these may be taken by any
+    connection before the server listens.
+    """
+    chosen = secrets.SystemRandom().sample(range(LEAST_PORT, _first_ephemeral()), PORTS_TRIED)
+    for port in (preferred, *chosen) if preferred else chosen:
+        if is_free(port):
+            return port
+    raise EmbeddedError(f"{PORTS_TRIED} ports from {LEAST_PORT} on were tried, and none is free")
+
+
+def _first_ephemeral() -> int:
+    try:
+        first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        return USUAL_EPHEMERAL
+    return first if first >= LEAST_PORT + PORTS_TRIED else USUAL_EPHEMERAL
 
 
 def is_free(port: int, host: str = "127.0.0.1") -> bool:
