@@ -394,7 +394,7 @@ def test_a_dry_run_that_was_killed_goes_on_and_counts_each_key_once(forgotten: P
 
 
 def test_a_dry_run_over_a_truncation_compares_everything(forgotten: Plain, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("backend.app.caches.reconcile.DRY_WINDOW_ROWS", 9)
+    monkeypatch.setattr("backend.app.caches.outlook.WINDOW_ROWS", 9)
     with closing(Publisher(settings().celery_broker_url)) as publisher:
         at = "2026-01-01T00:00:00Z"
         publisher.deliver([Row(1, str(uuid4()), "catalog.product.truncated", "product", at, None, None, None)])

@@ -57,7 +57,7 @@ COLUMNS: Final = ("products_count", "services_count", "companies_count")
 
 
 def dry_run(parts: Parts, everything: bool = False, first: int = 100) -> dict[str, Any]:
-    """What patching these keys would change: numbers by table, and the first rows before and after, of each mapping."""
+    """What patching these keys would change: numbers by table, and the first rows before and after."""
     found = Outlook(first)
     with db.snapshot() as connection:
         connection.exec_driver_sql("SET LOCAL statement_timeout = '10min'")
@@ -65,7 +65,7 @@ def dry_run(parts: Parts, everything: bool = False, first: int = 100) -> dict[st
             found.look(connection, what, ids)
     tables = {diff.TABLES[what]: found.sides[diff.TABLES[what]].total() for what in ("products", "companies")}
     moved = {city for (city, _), by in found.moves.items() if by}
-    return {"would_change": tables | {"city_counts": len(moved)}, "rows": [vars(row) for row in found.rows]}
+    return {"would_change": tables | {"city_counts": len(moved)}, "rows": [vars(row) for row in found.rows[:first]]}
 
 
 def windows(connection: Connection) -> Iterator[Part]:
