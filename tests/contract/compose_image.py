@@ -10,7 +10,6 @@ from pathlib import Path, PurePosixPath
 from tests.servers import ROOT
 
 DOCKERFILE = ROOT / "backend" / "Dockerfile"
-APP = "/app/"
 
 
 @dataclass(frozen=True)
@@ -57,14 +56,12 @@ def is_in_context(path: str) -> bool:
 
 
 def lay_out(place: Path) -> None:
-    """Make `place` what /app is in the image."""
-    last = instructions()[-1].stage
+    """Make `place` what /app is in the image: what is copied from here into a stage, below its working directory."""
     for instruction in instructions():
-        if instruction.stage == last and instruction.name == "COPY":
-            source, target = [part for part in instruction.arguments.split() if not part.startswith("--")]
-            inside = source.removeprefix(APP)
-            if not inside.startswith("/"):  # the venv comes from the builder, ours stands for it
-                _copy(inside, place / target / (Path(inside).name if target.endswith("/") else ""))
+        if instruction.name == "COPY" and not instruction.arguments.startswith("--from"):
+            source, target = instruction.arguments.split()
+            if not target.startswith("/"):
+                _copy(source, place / target / (Path(source).name if target.endswith("/") else ""))
 
 
 def _copy(source: str, target: Path) -> None:
