@@ -3,7 +3,7 @@
     celery -A backend.app.celery_app worker
     celery -A backend.app.celery_app beat
 
-Any number of both may run. To change the schedule, edit `beat_schedule` and restart beat.
+Any number of both may run. What beat does when stands in `beat/schedule.py`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from typing import Any
 
 from celery import Celery
 from celery.apps import worker as celery_worker
-from celery.schedules import crontab
 from celery.signals import (
     beat_init,
     celeryd_init,
@@ -31,31 +30,20 @@ from celery.signals import (
 from kombu import Exchange, Queue
 
 from backend.app import db, garbage_collection
+from backend.app.beat.schedule import ENTRIES
 from backend.app.health import watchdog
 from backend.app.settings import settings
 from backend.app.startup import end_on_unfit_database, warn_on_default_passwords
+from backend.app.tasks.task import LedgerTask
 from backend.app.telemetry import logs, metrics, serve, tracing
 from backend.app.worker import connection, ending, holding, questions, stopping
+from backend.app.worker.consumer import EventConsumer
+from backend.app.worker.pulse import WorkerPulse
 from events import foreign, tls
 from events.topology import MAINTENANCE, PATCHES
 
 AT_ONCE = {"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0}  # who publishes will not wait
-EVERY_15_MINUTES = crontab(minute="*/15")
-EVERY_30_MINUTES = crontab(minute="*/30")
-EVERY_60_MINUTES = crontab(minute="0")
-
-
-def periodic(task: str, schedule: crontab, expires: int) -> dict[str, Any]:
-    """A schedule entry; a run that no worker took within `expires` seconds is dropped, so runs never pile up."""
-    return {"task": task, "schedule": schedule, "options": {"expires": expires, "headers": {"trigger": "beat"}}}
-
-
-beat_schedule = {
-    "update-product-city-cache": periodic("update_product_city_cache", EVERY_30_MINUTES, expires=24 * 60),
-    "update-company-city-cache": periodic("update_company_city_cache", EVERY_30_MINUTES, expires=24 * 60),
-    "update-cities-product-count": periodic("update_cities_product_count", EVERY_15_MINUTES, expires=12 * 60),
-    "refresh-all-caches": periodic("refresh_all_caches", EVERY_60_MINUTES, expires=48 * 60),
-}
+beat_schedule = {entry.name: entry.as_celery() for entry in ENTRIES}
 
 _broker, _encryption = tls.split(settings().celery_broker_url)
 app = Celery(
@@ -120,11 +108,7 @@ app.conf.update(
 )
 
 if not settings().in_process:
-    from backend.app.worker.consumer import EventConsumer
-
     app.steps["consumer"].add(EventConsumer)
-    from backend.app.worker.pulse import WorkerPulse
-
     app.steps["consumer"].add(WorkerPulse)
     app.steps["worker"].add(ending.EndsInTime)
 
@@ -176,8 +160,6 @@ def _logging(**kwargs: Any) -> None:
 @worker_ready.connect
 def _show_metrics(**kwargs: Any) -> None:
     """Only now: the children have been forked, from a process without another thread."""
-    from backend.app.tasks.task import LedgerTask
-
     metrics.begin_worker(name for name, task in app.tasks.items() if isinstance(task, LedgerTask))
     serve.serve(metrics.WORKER)
     if not settings().in_process:  # there the API's loop is watched

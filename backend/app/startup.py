@@ -5,15 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from backend.app import db
+from backend.app.commands.exit_codes import WRONG
 from backend.app.errors import DatabaseAway, DatabaseUnfit
 from backend.app.settings import DEFAULT_PASSWORDS, Settings
 
 log = logging.getLogger(__name__)
-WRONG_USE: Final = 2  # exit code
 
 
 def refuse_unfit_database() -> None:
@@ -32,7 +31,7 @@ def end_on_unfit_database() -> None:
         refuse_unfit_database()
     except DatabaseUnfit as failure:
         print(f"citycache: {failure}", file=sys.stderr, flush=True)
-        os._exit(WRONG_USE)
+        os._exit(WRONG)
 
 
 def warn_on_default_passwords(settings: Settings) -> tuple[str, ...]:

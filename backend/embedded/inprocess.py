@@ -26,6 +26,7 @@ from backend.app.ledger import ledger
 from backend.app.relay.metrics import Counted
 from backend.app.relay.process import connection, pace
 from backend.app.settings import settings
+from backend.app.tasks.events import apply_events
 from backend.app.telemetry import logs
 from backend.app.worker import batch
 from backend.app.worker.consumer import read_parts
@@ -43,8 +44,6 @@ class ToPatch:
 
     def deliver(self, rows: Sequence[Row]) -> list[int]:
         """Apply a batch; all of its ids."""
-        from backend.app.tasks.events import apply_events
-
         hints: list[Hint] = []
         letters: list[DeadLetter] = []
         for row in rows:  # the images are not looked at, whatever is in them

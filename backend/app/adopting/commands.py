@@ -19,10 +19,10 @@ from backend.app.adopting.doctor import Finding, look
 from backend.app.adopting.plan import Plan, plan
 from backend.app.catalog import definition
 from backend.app.catalog.definition import Definition
+from backend.app.commands.exit_codes import NO
 from backend.app.errors import BadSetting, Refused
 from backend.app.settings import settings
 
-NO = 1
 STATEMENT_MS = 600_000
 FILE = click.argument("file", type=click.Path(path_type=Path, dir_okay=False), required=False)
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 
 from backend.app.api import database
 from backend.app.api.probe import Remembered, ask_all
+from backend.app.celery_app import app
 from backend.app.errors import Away
 from backend.app.health import inspector
 from backend.app.health import lag as pipeline
@@ -40,8 +41,6 @@ class Stats(BaseModel):
 
 def workers() -> list[str]:
     """Names of the workers that answer a broadcast."""
-    from backend.app.celery_app import app
-
     return sorted(app.control.inspect(timeout=WORKER_SECONDS).ping() or {})
 
 

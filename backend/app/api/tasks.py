@@ -18,6 +18,10 @@ from backend.app.api.security import router as guarded_router
 from backend.app.api.values import Body, FilterText
 from backend.app.errors import NotFound
 from backend.app.ledger import ledger
+from backend.app.tasks.refresh import STARTABLE
+from backend.app.tasks.replay import Request as Wanted
+from backend.app.tasks.replay import replay_events
+from backend.app.tasks.task import start
 
 router = guarded_router(prefix="/celery/tasks", tags=["tasks"], responses=documented(422, 503))
 
@@ -126,8 +130,6 @@ def get_run(task_id: str) -> Any:
 
 
 def _start(request: Request, response: Response, task: Any, **arguments: Any) -> Any:
-    from backend.app.tasks.task import start
-
     database.prepare()
     run = start(task, trigger="api", **arguments)
     status_url = f"/api/v1{router.prefix}/{run.task_id}"
@@ -137,8 +139,6 @@ def _start(request: Request, response: Response, task: Any, **arguments: Any) ->
 
 def _endpoint(name: str) -> Callable[..., Any]:
     def endpoint(request: Request, response: Response) -> Any:
-        from backend.app.tasks.refresh import STARTABLE
-
         return _start(request, response, STARTABLE[name])
 
     endpoint.__name__, endpoint.__doc__ = f"start_{name}", DOCUMENTED[name]
@@ -164,9 +164,6 @@ for _name in DOCUMENTED:
 )
 def start_replay_events(request: Request, response: Response, replay: Replay | None = None) -> Any:
     """Patch again what the log names from an offset or instant on; `dry_run` only says what would change."""
-    from backend.app.tasks.replay import Request as Wanted
-    from backend.app.tasks.replay import replay_events
-
     arguments = (replay or Replay()).model_dump(mode="json", exclude_none=True)
     Wanted.parse(**arguments)
     return _start(request, response, replay_events, **arguments)

@@ -27,10 +27,8 @@ from rich.progress import (
 from backend.app import db, garbage_collection
 from backend.app.catalog import definition
 from backend.app.catalog.feed import importing
+from backend.app.commands.exit_codes import NO, WRONG
 from backend.app.errors import BadSetting, CitycacheError
-
-WRONG_INPUT = 2
-NO = 1
 
 
 @click.command("import", short_help="Apply a change feed to the catalog.")
@@ -45,7 +43,7 @@ def import_command(file: Path, from_line: int, rate: float | None, as_json: bool
     message says with which --from-line to go on.
     """
     if definition.current().is_adopted:
-        _fail("the catalog belongs to another system, which writes it: nothing is imported", WRONG_INPUT, as_json)
+        _fail("the catalog belongs to another system, which writes it: nothing is imported", WRONG, as_json)
     name = "<stdin>" if str(file) == "-" else str(file)
     garbage_collection.collect_seldom()  # else looking through what is loaded costs a fifth of the import
     try:
@@ -53,13 +51,13 @@ def import_command(file: Path, from_line: int, rate: float | None, as_json: bool
             db.engine("import", size=1)
             done = importing.import_feed(stream, name, from_line, rate=rate, progress=bar)
     except importing.BadLine as bad:
-        _fail(f"{bad}\n{_kept(bad.done, from_line)}", WRONG_INPUT, as_json, bad.done)
+        _fail(f"{bad}\n{_kept(bad.done, from_line)}", WRONG, as_json, bad.done)
     except importing.Interrupted as away:
         _fail(f"{away}\n{_kept(away.done, from_line)}", NO, as_json, away.done)
     except OSError as failure:
-        _fail(f"{name}: {failure.strerror or failure}", WRONG_INPUT, as_json)
+        _fail(f"{name}: {failure.strerror or failure}", WRONG, as_json)
     except BadSetting as failure:
-        _fail(str(failure), WRONG_INPUT, as_json)
+        _fail(str(failure), WRONG, as_json)
     except CitycacheError as failure:
         _fail(str(failure), NO, as_json)
     click.echo(json.dumps({"ok": True, **asdict(done)}) if as_json else _sentence(done))

@@ -12,11 +12,11 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from backend.app.commands.exit_codes import NO
 from backend.app.errors import StatementFailed, TooLong
 from backend.app.preview.outcome import Preview, preview
 from backend.app.preview.trial import Limits
 
-NO: Final = 1  # more rows would change than --most
 SHOWN: Final = 20  # rows and moves that are named
 UNITS: Final = {"": 0.001, "ms": 0.001, "s": 1.0, "min": 60.0}
 LONGEST: Final = 3600.0  # seconds

@@ -10,6 +10,7 @@ from typing import Any, Final
 from urllib.error import HTTPError
 from urllib.request import ProxyHandler, build_opener
 
+import click
 import psycopg2
 
 from backend.app import db
@@ -25,6 +26,19 @@ READY_SECONDS: Final = 3.0
 USUAL: Final = Path(".citycache")
 UNKNOWN: Final = "unknown"
 NAMES: Final = 20  # letters of the longest name
+
+
+@click.command()
+@click.option(
+    "--data-dir", default=None, type=click.Path(path_type=Path), help="Of a running `up`.  [default: .citycache]"
+)
+@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+def status_command(data_dir: Path | None, as_json: bool) -> None:
+    """Show how all is: addresses, processes, and how far the caches lag behind.
+
+    Where no `up` runs, as in a container, the servers of DATABASE_URL and CELERY_BROKER_URL are asked.
+    """
+    show(status(data_dir), as_json)
 
 
 def status(data_dir: Path | None) -> dict[str, Any]:

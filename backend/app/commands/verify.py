@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from typing import Any
 
+import click
+
 from backend.app import db
 from backend.app.caches import diff
+from backend.app.commands.exit_codes import NO
 from backend.app.commands.tables import print_table
 
 FIRST_ROWS = 5
 SIDES = ("checked", "missing", "extra", "different")
 HEAD = ("table", *SIDES)
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+@click.option("--wait", default=0.0, help="Seconds to look again while events may be under way.")
+def verify_command(as_json: bool, wait: float) -> None:
+    """Compare every cache with the catalog, in one snapshot."""
+    agrees, report = verify(wait)
+    show(report, as_json, agrees)
+    sys.exit(0 if agrees else NO)
 
 
 def verify(wait: float) -> tuple[bool, list[dict[str, Any]]]:

@@ -11,11 +11,10 @@ import click
 
 from backend import __version__
 from backend.app import db
+from backend.app.commands.exit_codes import NO
 from backend.app.database import schema
 from backend.app.errors import DatabaseAway
 from backend.app.settings import settings
-
-NO = 1
 
 
 @click.command()

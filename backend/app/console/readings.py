@@ -10,6 +10,7 @@ from typing import Any, Final
 from amqp.exceptions import NotFound
 
 from backend.app import db
+from backend.app.celery_app import app
 from backend.app.errors import BrokerAway
 from backend.app.settings import settings
 from backend.app.telemetry import latency
@@ -121,8 +122,6 @@ class BrokerReader:
                 channel.close()
 
     def _held(self, consumers: int) -> dict[str, dict[str, Any]]:
-        from backend.app.celery_app import app
-
         replies = app.control.broadcast(
             "held_events", reply=True, limit=consumers, timeout=REPLY_SECONDS, connection=self._connection
         )

@@ -6,6 +6,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from backend.app.beat.schedule import ENTRIES, Entry
 from backend.app.ledger import ledger
 
 GRACE: Final = timedelta(seconds=90)  # beat wakes every few seconds, and may start anew meanwhile
@@ -13,20 +14,18 @@ GRACE: Final = timedelta(seconds=90)  # beat wakes every few seconds, and may st
 
 def schedule() -> list[dict[str, Any]]:
     """One row for each entry, in the order of its next run. Raises DatabaseAway."""
-    from backend.app.celery_app import beat_schedule
-
     last_due = ledger.last_due()
-    rows = [_row(name, entry, last_due.get(entry["task"])) for name, entry in beat_schedule.items()]
+    rows = [_row(entry, last_due.get(entry.task)) for entry in ENTRIES]
     return sorted(rows, key=lambda row: (row["next"], row["name"]))
 
 
-def _row(name: str, entry: dict[str, Any], last: datetime | None) -> dict[str, Any]:
-    crontab = entry["schedule"]
+def _row(entry: Entry, last: datetime | None) -> dict[str, Any]:
+    crontab = entry.schedule
     now = datetime.now(UTC)
     following = now + crontab.remaining_estimate(now) + timedelta(seconds=0.5)
     return {
-        "name": name,
-        "task": entry["task"],
+        "name": entry.name,
+        "task": entry.task,
         "crontab": _expression(crontab),
         "last": last and last.isoformat(),
         "next": following.replace(microsecond=0).isoformat(),

@@ -18,6 +18,9 @@ from backend.app.caches.patch import as_array
 from backend.app.dead_letters.letters import SQL
 from backend.app.errors import BrokerAway
 from backend.app.settings import settings
+from backend.app.tasks.events import apply_events
+from backend.app.worker.batch import Batch
+from backend.app.worker.consumer import read_parts
 from events import contract, topology
 from events.connection import LOST, connect
 from events.errors import BrokerGone
@@ -124,9 +127,5 @@ def _publish(channel: Any, letter: dict[str, Any]) -> None:
 
 def _apply(letter: dict[str, Any]) -> None:
     """Without a broker: apply it here."""
-    from backend.app.tasks.events import apply_events
-    from backend.app.worker.batch import Batch
-    from backend.app.worker.consumer import read_parts
-
     hints, letters = read_parts(*_message(letter))
     apply_events(Batch(hints, letters), str(uuid4()))

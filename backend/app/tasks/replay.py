@@ -28,6 +28,7 @@ from backend.app.caches.patch import CacheType, as_array
 from backend.app.celery_app import app
 from backend.app.errors import BrokerAway, Refused, Unprocessable
 from backend.app.settings import settings
+from backend.app.tasks.events import apply_wide_patches
 from backend.app.tasks.task import PATIENCE_SECONDS, LedgerTask, flight
 from events import contract, times
 from events.contract import Event
@@ -265,8 +266,6 @@ class _Run:
             replay.keys += len(keys)
             replay.rows_changed += applied.patched
             if applied.leaves_some:
-                from backend.app.tasks.events import apply_wide_patches
-
                 apply_wide_patches.apply_async(headers={"trigger": "replay"})
         replay.products, replay.companies, replay.cities, replay.truncated = set(), set(), set(), False
 
