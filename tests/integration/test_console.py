@@ -157,6 +157,19 @@ class TestHistory:
         assert 5 <= points[0]["p50_ms"] <= 7
         assert 50 <= points[0]["p99_ms"] <= 70
 
+    def test_the_slowest_bucket_counts_and_histograms_of_other_bounds_do_not(self, api: Client, plain: Plain) -> None:
+        slowest = [0] * len(BOUNDS) + [7]
+        for when, histogram in (("1 hour", slowest), ("3 days", [5] * 23)):
+            plain.run(
+                "INSERT INTO observations (at, seconds, captured, published, applied, patched, latency)"
+                " VALUES (now() - %s::interval, 5, 7, 7, 7, 7, %s::bigint[])",
+                (when, histogram),
+            )
+
+        other, ours = api.get(f"{V1}/console/history", params={"hours": 168}).json()
+
+        assert (other["p99_ms"], ours["p99_ms"]) == (None, BOUNDS[-1])
+
     def test_reads_a_full_week_in_time(self, api: Client, plain: Plain) -> None:
         plain.run(
             "INSERT INTO observations (at, seconds, captured, published, applied, patched, latency, canary_ms)"

@@ -149,8 +149,9 @@ def _plain(value: Any) -> Any:
 
 def _point(
     at: datetime, seconds: float, captured: int, applied: int, outbox: int | None, queue: int | None,
-    canary_ms: float | None, counts: list[int],
+    canary_ms: float | None, buckets: list[int | None],
 ) -> dict[str, Any]:  # fmt: skip
+    counts = [number or 0 for number in buckets]
     return {
         "at": at.isoformat(),
         "captured_per_second": round(captured / seconds, 2),

@@ -8,9 +8,12 @@ SELECT date_bin(%(step)s * interval '1 second', at, 'epoch') AS bucket, sum(seco
        ARRAY[sum(latency[1]), sum(latency[2]), sum(latency[3]), sum(latency[4]), sum(latency[5]), sum(latency[6]),
              sum(latency[7]), sum(latency[8]), sum(latency[9]), sum(latency[10]), sum(latency[11]), sum(latency[12]),
              sum(latency[13]), sum(latency[14]), sum(latency[15]), sum(latency[16]), sum(latency[17]), sum(latency[18]),
-             sum(latency[19]), sum(latency[20]), sum(latency[21]), sum(latency[22]), sum(latency[23])]::bigint[]
-  FROM observations
- WHERE at > now() - %(hours)s * interval '1 hour'
+             sum(latency[19]), sum(latency[20]), sum(latency[21]), sum(latency[22]), sum(latency[23]), sum(latency[24]),
+             sum(latency[25]), sum(latency[26]), sum(latency[27]), sum(latency[28]), sum(latency[29]), sum(latency[30]),
+             sum(latency[31]), sum(latency[32]), sum(latency[33]), sum(latency[34])]::bigint[]
+  FROM (SELECT at, seconds, captured, applied, outbox_rows, queue_ready, queue_held, canary_ms,
+               CASE cardinality(latency) WHEN 34 THEN latency END AS latency  -- others have other bounds
+          FROM observations WHERE at > now() - %(hours)s * interval '1 hour') AS past
  GROUP BY 1 ORDER BY 1
 
 -- name: recent_runs
