@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from backend.app.health.inspector import depths
-from backend.app.ledger.ledger import QUEUEING_SECONDS
 from backend.embedded import spawn
 from events import topology
 from events.outbox import LEADER_LOCK
@@ -145,14 +144,16 @@ def test_two_beats_of_which_one_is_suspended_queue_each_due_instant_once(
                 spawn.end(beat, signal.SIGTERM, 5)
         runs, instants = sql.all("SELECT count(*), count(DISTINCT scheduled_for) FROM task_runs")[0]
         assert runs == instants
-        assert depths(topology.MAINTENANCE, url=plant.broker)[topology.MAINTENANCE] == runs
+        queued = sql.one("SELECT count(*) FROM task_runs WHERE error IS NULL")  # beats may have ended while they queued
+        assert queued <= depths(topology.MAINTENANCE, url=plant.broker)[topology.MAINTENANCE] <= runs
+        assert queued >= runs - len(beats)
 
 
 def await_runs(sql: Plain, more: int, what: str) -> None:
     """Until so many more runs are queued than now."""
     due = "SELECT count(*) FROM task_runs WHERE trigger = 'beat'"
     least = sql.one(due) + more
-    until(lambda: sql.one(due) >= least, 30 + QUEUEING_SECONDS, what)  # one that is stopped may just be queueing
+    until(lambda: sql.one(due) >= least, 30, what)
 
 
 def hasty_beat(plant: Plant, log: Path) -> subprocess.Popen[bytes]:
