@@ -111,11 +111,13 @@ class Judge:
     def _relay(self, signs: Signs, stored: Stored | None, now: float) -> Iterator[Wrong]:
         if stored is None:
             return
-        absent = self._still("relay_absent", not stored.relay_leads, None, now)
-        stands = self._still("relay_stands", stored.outbox_first is not None, stored.outbox_first, now)
-        if absent:
+        can_work = (
+            not signs.carried.failure
+        )  # without a broker it neither leads nor publishes: it has its time afterwards
+        first = stored.outbox_first
+        if absent := self._still("relay_absent", can_work and not stored.relay_leads, None, now):
             yield Wrong("relay_absent", seconds=absent)
-        if stands and not signs.carried.failure:  # without a broker it can't
+        if stands := self._still("relay_stands", can_work and first is not None, first, now):
             yield Wrong("relay_stands", seconds=stands)
 
     def _worker(self, signs: Signs, stored: Stored | None, now: float) -> Iterator[Wrong]:

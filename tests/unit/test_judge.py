@@ -1,0 +1,32 @@
+"""Health blames what stands by itself, and not who waits for a server."""
+
+from __future__ import annotations
+
+from backend.app.health.inspector import Waiting
+from backend.app.health.judge import Judge
+from backend.app.health.signs import Signs, Stored, Told
+
+PATIENCE = 10.0
+STANDS = Told(Stored(version="9999", outbox_first=7, observed_seconds=1.0, canary_seconds=1.0))
+AWAY: Told[Waiting] = Told(failure="connection refused")
+THERE = Told(Waiting(0, 0, None, None, consumers=1))
+
+
+def kinds(judge: Judge, carried: Told[Waiting], now: float) -> set[str]:
+    return {one.kind for one in judge.judge(Signs(STANDS, carried), now).wrong}
+
+
+def test_a_relay_that_stands_is_said_to_once_its_patience_is_over() -> None:
+    judge = Judge(PATIENCE)
+    assert kinds(judge, THERE, 0) == set()
+    assert kinds(judge, THERE, PATIENCE - 1) == set()
+    assert kinds(judge, THERE, PATIENCE) == {"relay_absent", "relay_stands"}
+
+
+def test_while_the_broker_is_away_and_just_after_that_the_relay_is_not_blamed() -> None:
+    judge = Judge(PATIENCE)
+    for second in range(60):
+        assert kinds(judge, AWAY, second) == {"broker_away"}
+    assert kinds(judge, THERE, 60) == set()
+    assert kinds(judge, THERE, 60 + PATIENCE - 1) == set()
+    assert kinds(judge, THERE, 60 + PATIENCE) == {"relay_absent", "relay_stands"}
