@@ -18,6 +18,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from http.client import HTTPException
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -38,6 +39,7 @@ UNAVAILABLE = 503  # a server behind the API is away for the moment: the run goe
 FINAL = (*GOOD, "FAILURE", "REVOKED", "EXPIRED")
 WIDEST = max(map(len, TASKS))
 REQUEST_SECONDS = 10.0
+MOST_BYTES = 10_000_000  # of an answer
 FIRST_LOOK, LONGEST_PAUSE = 0.1, 1.0  # seconds between two looks at a run, growing
 
 
@@ -72,7 +74,7 @@ class System:
     def __init__(self, url: str, key: str) -> None:
         self.url, self._key = url.rstrip("/"), key
 
-    def call(self, method: str, path: str, body: Any = None) -> Any:
+    def call(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
         """One call; the decoded answer. Raises NobodyAnswers or Refused."""
         request = urllib.request.Request(
             self.url + path,
@@ -82,12 +84,15 @@ class System:
         )
         try:
             with urllib.request.urlopen(request, timeout=REQUEST_SECONDS) as answer:
-                return json.loads(answer.read())
+                found: dict[str, Any] = json.loads(answer.read(MOST_BYTES))
         except urllib.error.HTTPError as failure:
             raise Refused(failure.code, _detail(failure)) from None
-        except (OSError, ValueError) as failure:
+        except (OSError, ValueError, HTTPException) as failure:
             reason = getattr(failure, "reason", failure)
             raise NobodyAnswers(f"nothing that is citycache answers at {self.url}: {reason}") from None
+        if not isinstance(found, dict):
+            raise NobodyAnswers(f"nothing that is citycache answers at {self.url}: {path} gives no JSON object")
+        return found
 
 
 def run(system: System, task: str, timeout: float) -> Outcome:
@@ -139,9 +144,9 @@ def _plain(path: str, value: Any) -> Iterator[tuple[str, Any]]:
 def _detail(failure: urllib.error.HTTPError) -> str:
     """What the problem document says, else the reason phrase."""
     try:
-        problem = json.loads(failure.read())
+        problem = json.loads(failure.read(MOST_BYTES))
         return str(problem.get("detail") or problem.get("title") or failure.reason)
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, HTTPException):
         return str(failure.reason)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import closing
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Final
 from urllib.error import HTTPError
@@ -23,6 +24,7 @@ from backend.embedded.state import read_state
 
 OPENER: Final = build_opener(ProxyHandler({}))  # it is on this machine
 READY_SECONDS: Final = 3.0
+MOST_BYTES: Final = 1_000_000  # of an answer
 USUAL: Final = Path(".citycache")
 UNKNOWN: Final = "unknown"
 NAMES: Final = 20  # letters of the longest name
@@ -53,7 +55,7 @@ def status(data_dir: Path | None) -> dict[str, Any]:
         if data_dir or not settings().database_url:
             raise
         return _of_servers(settings().database_url, settings().celery_broker_url)
-    return {**state, "health": _health(state["api_url"]), "lag": _lag(state["database_url"], state["broker_url"])}
+    return {**state, "health": health_at(state["api_url"]), "lag": _lag(state["database_url"], state["broker_url"])}
 
 
 def _of_servers(database_url: str, broker_url: str) -> dict[str, Any]:
@@ -77,17 +79,21 @@ def _lag(database_url: str, broker_url: str) -> dict[str, Any]:
         return lag.lag(lag.cursor_query(connection), broker_url).as_dict()
 
 
-def _health(api_url: str) -> dict[str, Any] | None:
-    """What readiness answers; None when nobody answers in time."""
+def health_at(api_url: str) -> dict[str, Any] | None:
+    """What readiness answers; None when nobody answers in time, or nobody that is citycache."""
     try:
-        with OPENER.open(f"{api_url}/health/ready", timeout=READY_SECONDS) as answer:
-            found: dict[str, Any] = json.load(answer)
-            return found
-    except HTTPError as refusal:
-        refused: dict[str, Any] = json.load(refusal)
-        return refused
-    except (OSError, ValueError):
+        with _ready_or_not(f"{api_url}/health/ready") as answer:
+            found = json.loads(answer.read(MOST_BYTES))
+    except (OSError, ValueError, HTTPException):
         return None
+    return found if isinstance(found, dict) else None
+
+
+def _ready_or_not(url: str) -> Any:
+    try:
+        return OPENER.open(url, timeout=READY_SECONDS)
+    except HTTPError as refusal:
+        return refusal
 
 
 def verdict(health: dict[str, Any] | None) -> Iterator[str]:
