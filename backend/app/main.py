@@ -31,7 +31,7 @@ from backend.app.api import (
     stats,
     tasks,
 )
-from backend.app.api.deadline import Deadline
+from backend.app.api.deadline import SECONDS, Deadline
 from backend.app.api.edge import server
 from backend.app.api.edge.forwarding import Forwarded
 from backend.app.api.edge.hosts import Hosts
@@ -52,16 +52,19 @@ from backend.app.telemetry import logs, tracing
 TRACES: Final[TelemetryConfig] = {"metrics": False, "logs": False, "operation_spans": False}  # FastAPI's: only requests
 
 
-def create_app() -> FastAPI:
-    """The whole API; connects to nothing before its first request."""
+def create_app(seconds: float = SECONDS) -> FastAPI:
+    """The whole API, which answers each request within `seconds`; connects to nothing before its first request."""
     app = FastAPIOffline(title="citycache", version=__version__, redoc_url=None, lifespan=_lifespan, telemetry=TRACES)
     problems.install(app)
     app.include_router(_v1())
     app.include_router(health.router)
     app.include_router(page.router)
     app.state.journal, app.state.turns, app.state.lookout = Journal(), Turns(), Lookout()
-    for middleware in (problems.CatchAll, Limits, Hosts, Measured, Deadline, Heads, SafeHeaders, Forwarded):
+    for middleware in (problems.CatchAll, Limits, Hosts, Measured):
         app.add_middleware(middleware)  # the last one is the outermost
+    app.add_middleware(Deadline, seconds)
+    for outer in (Heads, SafeHeaders, Forwarded):
+        app.add_middleware(outer)
     app.openapi = lambda: _described(app)  # type: ignore[method-assign]
     return app
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 import httpx2
 from fastapi.testclient import TestClient
@@ -15,6 +15,7 @@ from backend.app.main import create_app
 from tests.plain import Plain
 
 V1 = "/api/v1"
+PATIENCE: Final = 20.0  # seconds for an answer where a test asks what it says, not how soon it comes
 
 
 class Words(httpx2.Client):
@@ -47,9 +48,9 @@ class Client(Words, TestClient):
 
 
 @contextmanager
-def client() -> Iterator[Client]:
-    """A client on the configured database; failures inside come back as answers."""
-    with Client(create_app(), base_url="http://localhost", raise_server_exceptions=False) as open_client:
+def client(seconds: float = PATIENCE) -> Iterator[Client]:
+    """A client on the configured database, answered within `seconds`; failures inside come back as answers."""
+    with Client(create_app(seconds), base_url="http://localhost", raise_server_exceptions=False) as open_client:
         yield open_client
 
 

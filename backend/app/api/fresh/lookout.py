@@ -29,7 +29,7 @@ KEYS_OF_A_LOOK: Final[dict[Noun, int]] = {"product": 2_000, "company": 1, "city"
 LEAST_PAUSE: Final = 0.002  # seconds between two looks; as long as the look took, if that is longer
 LONGEST_PAUSE: Final = 0.1
 FIRST_LOOK: Final = 0.5  # seconds that the first look may take, however short the wait: a company may be large
-FOR_THE_READ: Final = 0.5  # seconds of a request's time that the waiting leaves
+FOR_THE_READ: Final = 0.2  # seconds of a request's time that the waiting leaves
 Look = Callable[[Noun, Sequence[int]], set[int]]  # those of the keys that are not fresh
 
 
