@@ -26,7 +26,6 @@ TASKS: Final = (
     "update_product_city_cache", "update_company_city_cache", "update_cities_product_count", "refresh_all_caches",
     "clear_all_caches", "replay_events", "apply_wide_patches",
 )  # fmt: skip
-SLOW_CANARY_MS: Final = 1_000.0  # hundreds of times what it takes at rest
 POINTS: Final = 240  # of a plot
 
 
@@ -82,7 +81,7 @@ class Canary:
             return "absent"
         if self.ms is None or self.age_seconds is None:
             return "unknown"
-        return "slow" if self.ms > SLOW_CANARY_MS else "ok"
+        return "slow" if self.ms > settings().freshness_target_ms else "ok"
 
 
 def assemble(look: Look, canary: Canary, sections: Sections, judged: Judged, known_at: datetime) -> dict[str, Any]:
