@@ -22,7 +22,7 @@ setup-dev: $(VENV)/.dev
 
 test: setup-dev  ## install what the tests need, then run all of them (some: make test ARGS="tests/unit -k patch")
 	@scripts/install-test-servers
-	@$(BIN)/python -m pytest -n $(TESTS_AT_ONCE) --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n $(TESTS_AT_ONCE) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: setup-dev  ## format, lint, types, import contracts
 	@$(BIN)/ruff format --check .

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,8 +13,25 @@ from backend.app import db, settings
 from backend.embedded.errors import ServerMissing
 from backend.embedded.postgres import Postgres
 from backend.embedded.rabbitmq import RabbitMQ
+from tests.alone import turn
 from tests.servers import CAREFREE, Databases, Vhosts, migrate
 from tests.system import System
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What must be alone comes last, when the others need not wait for it."""
+    items.sort(key=_is_alone)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """A test's time begins when it has its turn."""
+    with turn(getattr(item.config, "workerinput", {}).get("testrunuid", str(os.getpid())), _is_alone(item)):
+        return (yield)
+
+
+def _is_alone(item: pytest.Item) -> bool:
+    return item.get_closest_marker("alone") is not None
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import urllib.error
 import urllib.request
+from http.client import HTTPException
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -15,7 +15,7 @@ def scrape(url: str) -> Series:
     try:
         with urllib.request.urlopen(url, timeout=5) as answer:
             text = answer.read().decode()
-    except (OSError, urllib.error.URLError):
+    except (OSError, HTTPException):
         return {}
     families = text_string_to_metric_families(text)
     return {

@@ -6,10 +6,10 @@ import os
 import signal
 import subprocess
 import sys
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from http.client import HTTPException
 from pathlib import Path
 
 from backend.embedded import spawn
@@ -80,7 +80,7 @@ class System:
         try:
             with urllib.request.urlopen(f"{self.api_url}/health/live", timeout=2) as answer:
                 return bool(answer.status == 200)
-        except (OSError, urllib.error.URLError):
+        except (OSError, HTTPException):
             return False
 
     def wait_until(self, predicate: Callable[[], bool], deadline: float, what: str = "") -> float:

@@ -6,6 +6,7 @@ import csv
 import json
 import subprocess
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,8 +65,19 @@ def citycache(system: System, *arguments: str, code: int = 0, stdin: bytes = b""
     return done.stdout.decode()
 
 
-def call(system: System, method: str, path: str, body: Any = None) -> Any:
-    """One request; the decoded answer."""
+def call(system: System, method: str, path: str, body: Any = None, patience: float = 30) -> Any:
+    """One request, made again when the API asks for that, on a machine that is busy; the decoded answer."""
+    end = time.monotonic() + patience
+    while True:
+        try:
+            return _asked(system, method, path, body)
+        except urllib.error.HTTPError as refusal:
+            if refusal.code != 503 or time.monotonic() > end:
+                raise
+            time.sleep(float(refusal.headers["Retry-After"]))
+
+
+def _asked(system: System, method: str, path: str, body: Any) -> Any:
     request = urllib.request.Request(
         f"{system.api_url}{V1}{path}",
         method=method,

@@ -83,6 +83,7 @@ def run(world: World, plan: Plan, tell: Callable[[str], None]) -> Report:
     report, begin = Report(plan.seed), time.monotonic()
     feed, operator = Feed(world.plant.environment, world.place, RATE), Operator(world, plan.seed, plan.tasks)
     clients = Clients(world, plan.seed)
+    clients.prepare()
     writers, standing = OpenTransactions(world, plan.seed, plan.longest_open), Standing(world)
     with (
         background(feed.play),

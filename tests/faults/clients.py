@@ -9,6 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPException
 from typing import Any, Final
 
 from tests.faults.history import Read, Write, violations
@@ -32,10 +33,13 @@ class Clients:
         self.reads: list[Read] = []
         self._world, self._seed = world, seed
 
-    def work(self, stop: threading.Event) -> None:
-        """Until stopped."""
+    def prepare(self) -> None:
+        """Make the companies, before anything is faulty."""
         with self._world.plant.sql() as sql:
             sql.run(PREPARE)
+
+    def work(self, stop: threading.Event) -> None:
+        """Until stopped."""
         with ThreadPoolExecutor(CLIENTS) as pool:
             for done in [pool.submit(self._client, number, stop) for number in range(CLIENTS)]:
                 done.result()
@@ -82,5 +86,5 @@ class Clients:
         try:
             with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
                 return {**json.load(answer), "fresh": answer.headers.get("Citycache-Fresh")}
-        except (OSError, ValueError):  # killed, away, refused, or cut off amid its answer
+        except (OSError, ValueError, HTTPException):  # killed, away, refused, or cut off amid its answer
             return None

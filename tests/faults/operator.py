@@ -9,6 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
+from http.client import HTTPException
 from typing import Final
 
 from tests.faults.world import World
@@ -58,7 +59,7 @@ class Operator:
                 status = answer.status
         except urllib.error.HTTPError as refusal:
             status = refusal.code
-        except OSError:
+        except (OSError, HTTPException):
             return  # it was killed, or not there
         self.answers[status] += 1
         seconds = time.monotonic() - begin

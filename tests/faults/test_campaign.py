@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.faults import campaign, faults
 from tests.faults.world import World
 
 SHORT = campaign.Plan(seed=7, minutes=0.5, kinds=faults.KINDS, longest=2.0, longest_open=5.0)
 
 
+@pytest.mark.alone
 def test_nothing_is_lost_or_wrong_whatever_is_killed(tmp_path: Path):
     with World(tmp_path) as world:
         report = campaign.run(world, SHORT, print)

@@ -18,6 +18,7 @@ GENEROUS_BYTES = 200 * 2**20  # over the usual: a bomb has 256 MiB
 SUDDEN = ("messages", "requests", "settings", "clock")  # that need no long wait
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(600)
 def test_good_changes_pass_and_nothing_needs_a_person_whatever_is_sent(tmp_path: Path):
     with Siege(tmp_path, due_seconds=5.0) as siege:
