@@ -42,6 +42,7 @@ from backend.app.api.fresh.lookout import Lookout
 from backend.app.api.journal import Journal
 from backend.app.api.limits import Limits, SafeHeaders
 from backend.app.api.metrics import Measured
+from backend.app.api.reading.answers import Answers, Shortcut
 from backend.app.console import page
 from backend.app.health import watchdog
 from backend.app.observing.observer import Observer
@@ -59,8 +60,8 @@ def create_app(seconds: float = SECONDS) -> FastAPI:
     app.include_router(_v1())
     app.include_router(health.router)
     app.include_router(page.router)
-    app.state.journal, app.state.turns, app.state.lookout = Journal(), Turns(), Lookout()
-    for middleware in (problems.CatchAll, Limits, Hosts, Measured):
+    app.state.journal, app.state.turns, app.state.lookout, app.state.answers = Journal(), Turns(), Lookout(), Answers()
+    for middleware in (Shortcut, problems.CatchAll, Limits, Hosts, Measured):
         app.add_middleware(middleware)  # the last one is the outermost
     app.add_middleware(Deadline, seconds)
     for outer in (Heads, SafeHeaders, Forwarded):
@@ -95,6 +96,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     console.stop(app)
     observer.stop()
     app.state.journal.stop()
+    app.state.answers.stop()
     tracing.end()
     db.dispose()
 

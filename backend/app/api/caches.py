@@ -6,18 +6,21 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Literal
 
-from fastapi import Request, Response
+from fastapi import Request
 from pydantic import BaseModel, Field
 
 from backend.app.api import database
-from backend.app.api.conditional import Validated, answer
+from backend.app.api.conditional import Answer, Validated
 from backend.app.api.fresh.asking import CACHED
 from backend.app.api.paging import RowId
 from backend.app.api.problems import documented
+from backend.app.api.reading.question import Question, encode
 from backend.app.api.security import router as guarded_router
 from backend.app.caches import reads
 from backend.app.caches.diff import Noun
 from backend.app.caches.explain import explain
+from backend.app.caches.reads import Row
+from backend.app.errors import NotFound
 
 router = guarded_router(
     prefix="/caches", tags=["caches"], responses={**documented(404, 422, 503), **Validated}, dependencies=[CACHED]
@@ -61,33 +64,38 @@ class Explanation(BaseModel):
 
 
 @router.get("/active-cities/{cache_type}", response_model=ActiveCities)
-def get_active_cities(cache_type: Literal["products", "companies"], request: Request, response: Response) -> Any:
+async def get_active_cities(cache_type: Literal["products", "companies"], request: Request) -> Any:
     """Cities that have anything at all, and totals."""
-    with database.transaction() as connection:
-        row = reads.active_cities(connection, cache_type)
+
+    def told(rows: list[Row]) -> Answer:
+        if not rows:
+            raise NotFound(f"the cache has no row {cache_type!r}")
+        row = rows[0]
         unwritten_at = row.pop("unwritten_at")
-    return answer(request, response, ActiveCities(**row), row["last_updated"], unwritten_at)
+        return Answer(encode(row), row["last_updated"], unwritten_at)
+
+    return await request.app.state.answers.of(request, Question(reads.active_cities(cache_type), told))
 
 
 @router.get("/explain/product/{row_id}", response_model=Explanation)
-def explain_product(row_id: RowId, request: Request, response: Response) -> Any:
+def explain_product(row_id: RowId) -> Any:
     """Source row, cached row, agreement and last patches of a product."""
-    return _explained("product", row_id, request, response)
+    return _explained("product", row_id)
 
 
 @router.get("/explain/company/{row_id}", response_model=Explanation)
-def explain_company(row_id: RowId, request: Request, response: Response) -> Any:
+def explain_company(row_id: RowId) -> Any:
     """Source row, cached row, agreement and last patches of a company."""
-    return _explained("company", row_id, request, response)
+    return _explained("company", row_id)
 
 
 @router.get("/explain/city/{row_id}", response_model=Explanation)
-def explain_city(row_id: RowId, request: Request, response: Response) -> Any:
+def explain_city(row_id: RowId) -> Any:
     """A city, its counts as they are and as they should be, and the patches that moved them last."""
-    return _explained("city", row_id, request, response)
+    return _explained("city", row_id)
 
 
-def _explained(noun: Noun, row_id: int, request: Request, response: Response) -> Response:
+def _explained(noun: Noun, row_id: int) -> Answer:
     with database.snapshot() as connection:
         found = explain(connection, noun, row_id)
-    return answer(request, response, Explanation(**asdict(found)), None)
+    return Answer(Explanation(**asdict(found)).model_dump_json().encode())

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import Query, Request, Response
 from pydantic import BaseModel, Field, RootModel
+from starlette.datastructures import URL
 
 from backend.app.api import database, paging
-from backend.app.api.conditional import Validated, answer
+from backend.app.api.conditional import Answer, Validated
 from backend.app.api.fresh.asking import CACHED, tell
 from backend.app.api.paging import After, Limit, Page, RowId
 from backend.app.api.problems import documented
+from backend.app.api.reading.question import Question, encode
 from backend.app.api.removal import LARGE, remove
 from backend.app.api.security import GUARDED, writes
 from backend.app.api.security import router as guarded_router
 from backend.app.api.values import Body, FilterText, Kind, Latitude, Longitude, Text, optional
 from backend.app.caches import reads, tree
+from backend.app.caches.reads import Read, Row
 from backend.app.catalog import definition, rows
 from backend.app.catalog.rows import CITIES
 
@@ -84,9 +87,8 @@ class CityCompany(BaseModel):
 
 
 @router.get("", response_model=Page[City], responses=Validated, dependencies=[CACHED])
-def list_cities(
+async def list_cities(
     request: Request,
-    response: Response,
     limit: Limit = 100,
     after: After = None,
     sort: Annotated[Sort, Query(description="A leading '-' turns the order round.")] = "id",
@@ -95,11 +97,14 @@ def list_cities(
     """Cities with their counts, in the wanted order."""
     by = sort.removeprefix("-")
     key = paging.key_of(after, *KEYS_OF_SORTS.get(by, (int, int)))
-    with database.snapshot() as connection:
-        found, changed = reads.cities(connection, sort, key, limit, external_id)
     names = ("id",) if by == "id" else (by, "id")
-    body = paging.page(request, response, found, limit, lambda row: paging.cursor_of([row[name] for name in names]))
-    return answer(request, response, Page[City](**body), changed)
+    url = request.url
+
+    def told(rows: list[Row]) -> Answer:
+        found, changed = reads.split(rows)
+        return _page(url, found, limit, names, changed)
+
+    return await request.app.state.answers.of(request, Question(reads.cities(sort, key, limit, external_id), told))
 
 
 @router.post(
@@ -109,7 +114,7 @@ def create_city(city: NewCity, request: Request, response: Response, trace: data
     """Create a city; 409 when its external id is taken."""
     with database.transaction(trace) as connection:
         created = rows.create(connection, CITIES, city.given())
-        found, _ = reads.city(connection, created["id"])
+        found = reads.city_now(connection, created["id"])
     response.headers["Location"] = f"{request.url.path}/{created['id']}"
     tell(response, "city", created["id"])
     return found
@@ -130,25 +135,29 @@ class Tree(RootModel[list[Place]]):
 
 
 @router.get("/tree", response_model=Tree, responses=Validated, tags=["caches"], dependencies=[CACHED])
-def get_tree(
+async def get_tree(
     request: Request,
-    response: Response,
     count: Annotated[tree.Counted, Query(description="What to count.")] = "products",
     everything: Annotated[bool, Query(alias="all", description="Places without any of these as well.")] = False,
 ) -> Any:
     """Cities by region, district or country, as the catalog's definition has them, with sums of the cached counts."""
     levels = [level.name for level in definition.current().levels]
-    with database.snapshot() as connection:
-        found = tree.tree(connection, levels, count, everything)
-    return answer(request, response, Tree([Place(**asdict(node)) for node in found]), None)
+
+    def told(rows: list[Row]) -> Answer:
+        return Answer(encode(tree.tree(rows, levels, count, everything)))
+
+    return await request.app.state.answers.of(request, Question(tree.read(len(levels)), told))
 
 
 @router.get("/{city_id}", response_model=City, responses={**Validated, **documented(404)}, dependencies=[CACHED])
-def get_city(city_id: RowId, request: Request, response: Response) -> Any:
+async def get_city(city_id: RowId, request: Request) -> Any:
     """One city with its counts."""
-    with database.snapshot() as connection:
-        found, changed = reads.city(connection, city_id)
-    return answer(request, response, City(**found), changed)
+
+    def told(rows: list[Row]) -> Answer:
+        found, changed = reads.one_city(rows, city_id)
+        return Answer(encode(found), changed)
+
+    return await request.app.state.answers.of(request, Question(reads.city(city_id), told))
 
 
 @router.patch(
@@ -159,7 +168,7 @@ def change_city(city_id: RowId, city: ChangedCity, response: Response, trace: da
     tell(response, "city", city_id)
     with database.transaction(trace) as connection:
         rows.change(connection, CITIES, city_id, city.given())
-        return reads.city(connection, city_id)[0]
+        return reads.city_now(connection, city_id)
 
 
 @router.delete(
@@ -177,20 +186,16 @@ def delete_city(city_id: RowId, trace: database.Trace) -> Response:
     tags=["caches"],
     dependencies=[CACHED],
 )
-def list_city_products(
+async def list_city_products(
     city_id: RowId,
     request: Request,
-    response: Response,
     limit: Limit = 100,
     after: After = None,
     kind: Annotated[Kind | None, Query()] = None,
 ) -> Any:
     """What can be bought in the city, in the order of product ids."""
-    last = paging.id_of(after)
-    with database.snapshot() as connection:
-        found, changed = reads.city_products(connection, city_id, kind, last, limit)
-    body = paging.page(request, response, found, limit, lambda row: paging.cursor_of([row["product_id"]]))
-    return answer(request, response, Page[CityProduct](**body), changed)
+    read = reads.city_products(city_id, kind, paging.id_of(after), limit)
+    return await _in_city(request, read, city_id, "product_id", limit)
 
 
 @router.get(
@@ -200,12 +205,23 @@ def list_city_products(
     tags=["caches"],
     dependencies=[CACHED],
 )
-def list_city_companies(
-    city_id: RowId, request: Request, response: Response, limit: Limit = 100, after: After = None
-) -> Any:
+async def list_city_companies(city_id: RowId, request: Request, limit: Limit = 100, after: After = None) -> Any:
     """Companies in the city, in the order of their ids."""
-    last = paging.id_of(after)
-    with database.snapshot() as connection:
-        found, changed = reads.city_companies(connection, city_id, last, limit)
-    body = paging.page(request, response, found, limit, lambda row: paging.cursor_of([row["company_id"]]))
-    return answer(request, response, Page[CityCompany](**body), changed)
+    read = reads.city_companies(city_id, paging.id_of(after), limit)
+    return await _in_city(request, read, city_id, "company_id", limit)
+
+
+async def _in_city(request: Request, read: Read, city_id: int, key: str, limit: int) -> Answer:
+    url, answers = request.url, request.app.state.answers
+
+    def told(rows: list[Row]) -> Answer:
+        found, changed = reads.of_city(rows, city_id, key)
+        return _page(url, found, limit, (key,), changed)
+
+    found: Answer = await answers.of(request, Question(read, told))
+    return found
+
+
+def _page(url: URL, rows: list[Row], limit: int, keys: Sequence[str], changed: datetime | None) -> Answer:
+    next_page = paging.following(url, rows, limit, lambda row: paging.cursor_of([row[key] for key in keys]))
+    return Answer(encode({"items": rows[:limit], "next": next_page}), changed, following=next_page)

@@ -8,43 +8,59 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime, parsedate_to_datetime
 from typing import Any, Final
 
-from fastapi import Request, Response
-from pydantic import BaseModel
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 SETTLED: Final = timedelta(seconds=1)  # HTTP dates have seconds: a younger change may not be the second's last
+CONDITIONS: Final = (b"if-none-match", b"if-modified-since")
 Validated: Final[dict[int | str, dict[str, Any]]] = {304: {"description": "The client has it already."}}
 
 
-def answer(
-    request: Request,
-    response: Response,
-    body: BaseModel,
-    changed: datetime | None,
-    unwritten_at: datetime | None = None,
-) -> Response:
-    """The body with its validators, or 304.
+class Answer(Response):
+    """JSON with its validators, the same for everyone who asks: all of it, or 304 for who has it already.
 
-    `unwritten_at`: an instant, by the clock that dated the change, from before which no later change can be dated.
-    Without one If-Modified-Since is not honored: a transaction may have dated what it has yet to commit.
+    `changed`: when what it shows was changed last. `unwritten_at`: an instant, by the clock that dated the change, from
+    before which no later change can be dated. Without one If-Modified-Since is not honored: a transaction may have
+    dated what it has yet to commit. `following`: the address of the next page.
     """
-    content = body.model_dump_json().encode()
-    etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-    headers = {**response.headers, "ETag": etag, "Cache-Control": "no-cache"}
-    headers.pop("content-length", None)
-    if changed is not None:
-        headers["Last-Modified"] = format_datetime(_as_http_date(changed, unwritten_at), usegmt=True)
-    if _has_it(request, etag, changed if unwritten_at is not None else None):
-        return Response(status_code=304, headers=headers)
-    return Response(content, headers=headers, media_type="application/json")
+
+    def __init__(
+        self,
+        content: bytes,
+        changed: datetime | None = None,
+        unwritten_at: datetime | None = None,
+        following: str | None = None,
+    ) -> None:
+        self._etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+        self._dated = changed if unwritten_at is not None else None
+        headers = {"ETag": self._etag, "Cache-Control": "no-cache"}
+        if changed is not None:
+            headers["Last-Modified"] = format_datetime(_as_http_date(changed, unwritten_at), usegmt=True)
+        if following is not None:
+            headers["Link"] = f'<{following}>; rel="next"'
+        super().__init__(content, headers=headers, media_type="application/json")
+        self._told = [header for header in self.raw_headers if header[0] not in (b"content-length", b"content-type")]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it, or 304."""
+        has_it = self._is_had(scope)
+        told = list(self._told if has_it else self.raw_headers)
+        await send({"type": "http.response.start", "status": 304 if has_it else 200, "headers": told})
+        await send({"type": "http.response.body", "body": b"" if has_it else self.body})
+
+    def _is_had(self, scope: Scope) -> bool:
+        asked = {name: value for name, value in scope["headers"] if name in CONDITIONS}
+        if not asked:
+            return False
+        if (tags := asked.get(b"if-none-match")) is not None:
+            said = tags.decode("latin-1")
+            return said.strip() == "*" or self._etag in [tag.strip().removeprefix("W/") for tag in said.split(",")]
+        return self._dated is not None and _is_since(self._dated, asked[b"if-modified-since"].decode("latin-1"))
 
 
-def _has_it(request: Request, etag: str, changed: datetime | None) -> bool:
-    if (tags := request.headers.get("if-none-match")) is not None:
-        return tags.strip() == "*" or etag in [tag.strip().removeprefix("W/") for tag in tags.split(",")]
-    if changed is None or (since := request.headers.get("if-modified-since")) is None:
-        return False
+def _is_since(changed: datetime, date: str) -> bool:
     try:
-        return changed <= parsedate_to_datetime(since).astimezone(UTC)
+        return changed <= parsedate_to_datetime(date).astimezone(UTC)
     except (ValueError, TypeError, OverflowError):
         return False
 

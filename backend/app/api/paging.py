@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Final, Generic, TypeVar
 
 from fastapi import Path, Query, Request, Response
 from pydantic import BaseModel, Field
+from starlette.datastructures import URL
 
 from backend.app.errors import Unprocessable
 
@@ -61,12 +62,18 @@ def id_of(cursor: str | None) -> int | None:
 
 def page(request: Request, response: Response, rows: Sequence[Any], limit: int, cursor: Any) -> dict[str, Any]:
     """`rows` has one row more than `limit` when there is a next page; `cursor` makes a row's cursor."""
-    following = None
-    if len(rows) > limit:
-        url = request.url.include_query_params(after=cursor(rows[limit - 1]), limit=limit)
-        following = f"{url.path}?{url.query}"
-        response.headers["Link"] = f'<{following}>; rel="next"'
-    return {"items": rows[:limit], "next": following}
+    next_page = following(request.url, rows, limit, cursor)
+    if next_page is not None:
+        response.headers["Link"] = f'<{next_page}>; rel="next"'
+    return {"items": rows[:limit], "next": next_page}
+
+
+def following(url: URL, rows: Sequence[Any], limit: int, cursor: Callable[[Any], str]) -> str | None:
+    """Path and query of the page after these rows; None on the last one."""
+    if len(rows) <= limit:
+        return None
+    wanted = url.include_query_params(after=cursor(rows[limit - 1]), limit=limit)
+    return f"{wanted.path}?{wanted.query}"
 
 
 def _unpacked(cursor: str) -> list[Any]:

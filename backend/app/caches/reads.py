@@ -1,13 +1,15 @@
-"""Reads of the caches, keyset-paged; each says when what it shows was changed last."""
+"""Reads of the caches, keyset-paged. Each is one statement, so that all of its rows are of one moment."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import Connection, Select, Table, func, literal, select, tuple_
+from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 
 from backend.app.caches.tables import CityCounts
 from backend.app.catalog.rows import CITY_ROWS as CITIES
@@ -17,12 +19,19 @@ from events.sql_files import statements
 SQL: Final = statements(Path(__file__).with_name("reads.sql"))
 COUNTS: Final[Table] = CityCounts.__table__  # type: ignore[assignment]
 NUMBERS: Final = ("products_count", "services_count", "companies_count")
-Rows = list[dict[str, Any]]
+DIALECT: Final = PGDialect_psycopg2()  # type: ignore[no-untyped-call]
+Row = dict[str, Any]
 
 
-def cities(
-    connection: Connection, sort: str, key: Sequence[Any] | None, limit: int, external_id: str | None = None
-) -> tuple[Rows, datetime | None]:
+@dataclass(frozen=True)
+class Read:
+    """A statement in the driver's style, with what stands for its parameters."""
+
+    statement: str
+    parameters: Mapping[str, Any]
+
+
+def cities(sort: str, key: Sequence[Any] | None, limit: int, external_id: str | None = None) -> Read:
     """Cities with their counts, sorted by 'id', 'name' or a count ('-' for descending), after `key`; limit + 1 rows.
 
     `key` is the sort value and the id of the last row before, the id alone when sorted by id.
@@ -36,37 +45,57 @@ def cities(
         query = query.where(row < last if descending else row > last)
     if external_id is not None:
         query = query.where(CITIES.c.external_id == external_id)
-    return _split(connection.execute(query.limit(limit + 1)).mappings())
+    return _compiled(query.limit(limit + 1))
 
 
-def city(connection: Connection, city_id: int) -> tuple[dict[str, Any], datetime | None]:
-    """One city with its counts; raises NotFound."""
-    found, changed = _split(connection.execute(_cities().where(CITIES.c.id == city_id)).mappings())
+def city(city_id: int) -> Read:
+    """One city with its counts."""
+    return _compiled(_cities().where(CITIES.c.id == city_id))
+
+
+def city_now(connection: Connection, city_id: int) -> Row:
+    """The same as this transaction sees it; raises NotFound."""
+    read = city(city_id)
+    found = [dict(row) for row in connection.exec_driver_sql(read.statement, dict(read.parameters)).mappings()]
+    return one_city(found, city_id)[0]
+
+
+def city_products(city_id: int, kind: str | None, after: int | None, limit: int) -> Read:
+    """Mapped products and services of a city, in the order of their ids; for a city without any, one row of nulls."""
+    return Read(SQL["city_products"], {"city_id": city_id, "kind": kind, "after": after, "limit": limit + 1})
+
+
+def city_companies(city_id: int, after: int | None, limit: int) -> Read:
+    """Mapped companies of a city, in the order of their ids; for a city without any, one row of nulls."""
+    return Read(SQL["city_companies"], {"city_id": city_id, "after": after, "limit": limit + 1})
+
+
+def active_cities(cache_type: str) -> Read:
+    """One row of the active-cities cache."""
+    return Read(SQL["active_cities"], {"cache_type": cache_type})
+
+
+def split(rows: Iterable[Row]) -> tuple[list[Row], datetime | None]:
+    """Rows, and when any of their counts was changed last."""
+    found = list(rows)
+    instants = [instant for row in found if (instant := row.pop("updated_at")) is not None]
+    return found, max(instants, default=None)
+
+
+def one_city(rows: Iterable[Row], city_id: int) -> tuple[Row, datetime | None]:
+    """The city's row, and when its counts were changed last; raises NotFound."""
+    found, changed = split(rows)
     if not found:
         raise NotFound(f"there is no city {city_id}")
     return found[0], changed
 
 
-def city_products(
-    connection: Connection, city_id: int, kind: str | None, after: int | None, limit: int
-) -> tuple[Rows, datetime | None]:
-    """Mapped products and services of a city, in the order of their ids; raises NotFound."""
-    changed = city(connection, city_id)[1]
-    return _page(connection, "city_products", city_id=city_id, kind=kind, after=after, limit=limit + 1), changed
-
-
-def city_companies(connection: Connection, city_id: int, after: int | None, limit: int) -> tuple[Rows, datetime | None]:
-    """Mapped companies of a city, in the order of their ids; raises NotFound."""
-    changed = city(connection, city_id)[1]
-    return _page(connection, "city_companies", city_id=city_id, after=after, limit=limit + 1), changed
-
-
-def active_cities(connection: Connection, cache_type: str) -> dict[str, Any]:
-    """One row of the active-cities cache; raises NotFound."""
-    found = _page(connection, "active_cities", cache_type=cache_type)
+def of_city(rows: Iterable[Row], city_id: int, key: str) -> tuple[list[Row], datetime | None]:
+    """Rows of what is in a city, by the name of their id, and when its counts were changed last; raises NotFound."""
+    found, changed = split(rows)
     if not found:
-        raise NotFound(f"the cache has no row {cache_type!r}")
-    return found[0]
+        raise NotFound(f"there is no city {city_id}")
+    return [row for row in found if row[key] is not None], changed
 
 
 def _cities() -> Select[Any]:
@@ -78,11 +107,6 @@ def _column(name: str) -> Any:
     return func.coalesce(COUNTS.c[name], 0) if name in NUMBERS else CITIES.c[name]
 
 
-def _split(found: Any) -> tuple[Rows, datetime | None]:
-    rows = [dict(row) for row in found]
-    instants = [instant for row in rows if (instant := row.pop("updated_at")) is not None]
-    return rows, max(instants, default=None)
-
-
-def _page(connection: Connection, name: str, **parameters: Any) -> Rows:
-    return [dict(row) for row in connection.exec_driver_sql(SQL[name], parameters).mappings()]
+def _compiled(query: Select[Any]) -> Read:
+    compiled = query.compile(dialect=DIALECT)
+    return Read(str(compiled), compiled.params)

@@ -1,25 +1,37 @@
 -- Reads of the mappings with the catalog's names. A row whose source is gone, its event still on the way, shows no name.
 
 -- name: city_products
-SELECT mapping.product_id, product.external_id, product.name, mapping.kind, mapping.company_id,
-       company.name AS company_name, mapping.created_at AS mapped_at
-  FROM product_city_mapping AS mapping
-  LEFT JOIN catalog_products AS product ON product.id = mapping.product_id
-  LEFT JOIN catalog_companies AS company ON company.id = mapping.company_id
- WHERE mapping.city_id = %(city_id)s
-   AND (%(after)s IS NULL OR mapping.product_id > CAST(%(after)s AS bigint))
-   AND (%(kind)s::text IS NULL OR mapping.kind = %(kind)s)
- ORDER BY mapping.product_id
- LIMIT %(limit)s
+SELECT counted.updated_at, listed.*
+  FROM catalog_cities AS city
+  LEFT JOIN city_counts AS counted ON counted.city_id = city.id
+  LEFT JOIN LATERAL (
+         SELECT mapping.product_id, product.external_id, product.name, mapping.kind, mapping.company_id,
+                company.name AS company_name, mapping.created_at AS mapped_at
+           FROM product_city_mapping AS mapping
+           LEFT JOIN catalog_products AS product ON product.id = mapping.product_id
+           LEFT JOIN catalog_companies AS company ON company.id = mapping.company_id
+          WHERE mapping.city_id = %(city_id)s
+            AND (%(after)s IS NULL OR mapping.product_id > CAST(%(after)s AS bigint))
+            AND (%(kind)s::text IS NULL OR mapping.kind = %(kind)s)
+          ORDER BY mapping.product_id
+          LIMIT %(limit)s) AS listed ON true
+ WHERE city.id = %(city_id)s
+ ORDER BY listed.product_id
 
 -- name: city_companies
-SELECT mapping.company_id, company.external_id, company.name, mapping.created_at AS mapped_at
-  FROM company_city_mapping AS mapping
-  LEFT JOIN catalog_companies AS company ON company.id = mapping.company_id
- WHERE mapping.city_id = %(city_id)s
-   AND (%(after)s IS NULL OR mapping.company_id > CAST(%(after)s AS bigint))
- ORDER BY mapping.company_id
- LIMIT %(limit)s
+SELECT counted.updated_at, listed.*
+  FROM catalog_cities AS city
+  LEFT JOIN city_counts AS counted ON counted.city_id = city.id
+  LEFT JOIN LATERAL (
+         SELECT mapping.company_id, company.external_id, company.name, mapping.created_at AS mapped_at
+           FROM company_city_mapping AS mapping
+           LEFT JOIN catalog_companies AS company ON company.id = mapping.company_id
+          WHERE mapping.city_id = %(city_id)s
+            AND (%(after)s IS NULL OR mapping.company_id > CAST(%(after)s AS bigint))
+          ORDER BY mapping.company_id
+          LIMIT %(limit)s) AS listed ON true
+ WHERE city.id = %(city_id)s
+ ORDER BY listed.company_id
 
 -- name: active_cities
 -- `unwritten_at`: until when nobody had begun to write the row anew, so that whatever is written later is dated later;

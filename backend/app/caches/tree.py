@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from sqlalchemy import Connection
-
+from backend.app.caches.reads import Read
 from events.sql_files import statements
 
 SQL: Final = statements(Path(__file__).with_name("tree.sql"))
@@ -37,24 +36,31 @@ class Place:
     parents: Sequence[int | None]  # by level, from the nearest to the widest; None: the row names none
 
 
-def tree(connection: Connection, levels: Sequence[str], counted: Counted, everything: bool) -> list[Node]:
+def read(levels: int) -> Read:
+    """Cities, and the rows of so many levels above them."""
+    wider = (
+        f"UNION ALL SELECT {number}, id, label, parents, NULL, NULL, NULL FROM level_{number}_rows()"
+        for number in range(1, levels + 1)
+    )
+    return Read("\n".join((SQL["cities_below_levels" if levels else "cities"], *wider)), {})
+
+
+def tree(rows: Iterable[Mapping[str, Any]], levels: Sequence[str], counted: Counted, everything: bool) -> list[Node]:
     """The widest places with what is below them, by name; branches of zero only with `everything`."""
-    cities = connection.exec_driver_sql(SQL["cities_below_levels" if levels else "cities"]).all()
-    above = {place.key: place for number in range(1, len(levels) + 1) for place in _level(connection, number)}
+    cities, above = [], {}
+    for row in rows:
+        place = Place((row["level"], row["id"]), row["label"], row["parents"])
+        if row["level"]:
+            above[place.key] = place
+        elif (count := row[f"{counted}_count"] or 0) or everything:
+            cities.append((place, count))
     growing = _Growing((CITY, *levels), above)
-    for row in cities:
-        count = getattr(row, f"{counted}_count") or 0
-        if count or everything:
-            growing.add(Place((0, row.id), row.label, row.parents), count)
+    for place, count in cities:
+        growing.add(place, count)
     if everything:
         for place in above.values():
             growing.add(place, 0)
     return growing.roots()
-
-
-def _level(connection: Connection, number: int) -> Iterator[Place]:
-    rows = connection.exec_driver_sql(f"SELECT id, label, parents FROM level_{number}_rows()")
-    return (Place((number, row.id), row.label, row.parents) for row in rows)
 
 
 class _Growing:

@@ -14,9 +14,11 @@ AT_ONCE: Final = THREADS // 2  # requests of one caller that may have a thread
 
 
 class Turns:
-    """Of one application."""
+    """Of one pool of threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, at_once: int = AT_ONCE) -> None:
+        """`at_once`: threads that one caller may have."""
+        self._at_once = at_once
         self._turns: dict[str, asyncio.Semaphore] = {}
         self._inside: Counter[str] = Counter()  # requests that have a turn or wait for one
 
@@ -25,7 +27,7 @@ class Turns:
         """Wait for a turn of this caller, and have it for the block."""
         self._inside[caller] += 1
         try:
-            async with self._turns.setdefault(caller, asyncio.Semaphore(AT_ONCE)):
+            async with self._turns.setdefault(caller, asyncio.Semaphore(self._at_once)):
                 yield
         finally:
             self._inside[caller] -= 1

@@ -1,0 +1,145 @@
+"""Answers that are remembered, and whether they still hold.
+
+PostgreSQL says which transactions a statement sees: `pg_current_snapshot()`. While it says the same, every statement
+sees the same rows, so an answer holds as long as that does not move. It is asked anew for every request, once for all
+that came before the question went out; an answer is therefore as new as one that was read for this request alone.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final
+
+from psycopg2.extensions import cursor as Cursor
+from starlette.requests import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from backend.app.api.conditional import Answer
+from backend.app.api.edge.turns import Turns
+from backend.app.api.fresh.asking import FRESH
+from backend.app.api.reading.memory import Memory
+from backend.app.api.reading.question import Question
+from backend.app.api.reading.rounds import Rounds
+from backend.app.api.reading.sessions import Sessions
+from backend.app.api.security import caller_of
+from backend.app.errors import CitycacheError
+from backend.app.settings import settings
+from backend.app.telemetry import tracing
+
+SESSIONS: Final = 6
+AT_ONCE: Final = SESSIONS // 2  # statements that one caller has begun
+SNAPSHOT: Final = "SELECT pg_current_snapshot()::text, pg_postmaster_start_time()"  # of this server, since its start
+MOST_SECONDS: Final = 2.0  # that an answer is kept: dates are told to the second, and grow more exact with time
+MOST_ANSWERS: Final = 5_000
+MOST_BYTES: Final = 2**25
+FRESH_HEADER: Final = FRESH.lower().encode()
+Target = tuple[str, bytes]  # path and query as they were sent
+
+
+@dataclass(eq=False)
+class Known:
+    """An address that has been asked for, and the newest answer."""
+
+    target: Target
+    question: Question
+    route: Any  # that has understood it
+    rounds: Rounds[Answer] = field(init=False)
+    share: str = ""  # of whoever asked first, for the next round
+    snapshot: str | None = None  # that the answer is not older than
+    answer: Answer | None = None
+    until: float = 0.0  # monotonic seconds
+
+    def held(self, snapshot: str) -> Answer | None:
+        """The answer, while it holds."""
+        return self.answer if self.snapshot == snapshot and time.monotonic() < self.until else None
+
+
+class Answers:
+    """Of one application."""
+
+    def __init__(self, most: int = MOST_ANSWERS, most_bytes: int = MOST_BYTES) -> None:
+        self._memory: Memory[Known] = Memory(most, most_bytes)
+        self._look = Rounds(self._looked)
+        self._snapshot: str | None = None  # that the newest look has found
+        self._sessions, self._looking = Sessions(SESSIONS), Sessions(1)  # a look is never behind a slow statement
+        self._turns = Turns(AT_ONCE)
+
+    def known(self, scope: Scope) -> Known | None:
+        """What is remembered of this address, when the request wants nothing more than its answer."""
+        known = self._memory.get(_target(scope))
+        return None if known is None or _asks_for_more(scope) else known
+
+    async def of(self, request: Request, question: Question) -> Answer:
+        """The answer to a question that a route has understood. Raises what its statement raises, and NotFound."""
+        scope, target = request.scope, _target(request.scope)
+        known = self._memory.get(target)
+        if known is None:
+            known = Known(target, question, scope.get("route"))
+            known.rounds = Rounds(partial(self._asked, known))
+            if b"fresh" not in scope["query_string"]:  # such a one is not asked for again
+                self._memory.keep(target, known, 0)
+        known.question = question  # the definition may have changed
+        return await self.now(known, caller_of(scope).share)
+
+    async def now(self, known: Known, share: str) -> Answer:
+        """An answer not older than this moment."""
+        if not settings().database_read_url:  # snapshots of a replica do not tell of every commit
+            snapshot = await self._look()
+            if answer := known.held(snapshot):
+                return answer
+        known.share = known.share or share
+        return await known.rounds()
+
+    def stop(self) -> None:
+        """Close all sessions."""
+        self._sessions.stop()
+        self._looking.stop()
+
+    async def _looked(self) -> str:
+        self._snapshot = await self._looking.run(_snapshot)
+        return self._snapshot
+
+    async def _asked(self, known: Known) -> Answer:
+        snapshot, share, known.share = self._snapshot, known.share, ""
+        async with self._turns.of(share):
+            answer = await self._sessions.run(known.question.put)
+        known.snapshot, known.answer, known.until = snapshot, answer, time.monotonic() + MOST_SECONDS
+        self._memory.weigh(known.target, known, len(answer.body))
+        return answer
+
+
+class Shortcut:
+    """Middleware: a request for what has been asked before needs no route to be looked for."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer it, or let it pass."""
+        if scope["type"] == "http" and scope["method"] == "GET" and not tracing.enabled():
+            answers: Answers = scope["app"].state.answers
+            if known := answers.known(scope):
+                try:
+                    answer = await answers.now(known, caller_of(scope).share)
+                except CitycacheError:
+                    pass  # the route tells what is wrong
+                else:
+                    scope["route"] = known.route
+                    return await answer(scope, receive, send)
+        await self.app(scope, receive, send)
+
+
+def _target(scope: Scope) -> Target:
+    return scope["path"], scope["query_string"]
+
+
+def _asks_for_more(scope: Scope) -> bool:
+    """Whether something is to be waited for first."""
+    return b"fresh" in scope["query_string"] or any(name == FRESH_HEADER for name, _ in scope["headers"])
+
+
+def _snapshot(cursor: Cursor) -> str:
+    cursor.execute(SNAPSHOT)
+    return str(cursor.fetchone())

@@ -1,0 +1,29 @@
+"""What a read asks the database, and the answer that is made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+from psycopg2.extensions import cursor as Cursor
+
+from backend.app.api.conditional import Answer
+from backend.app.caches.reads import Read, Row
+
+encode: Final[Callable[[Any], bytes]] = msgspec.json.Encoder(decimal_format="number").encode
+
+
+@dataclass(frozen=True)
+class Question:
+    """A statement, and the answer that its rows make."""
+
+    read: Read
+    told: Callable[[list[Row]], Answer]  # may raise NotFound
+
+    def put(self, cursor: Cursor) -> Answer:
+        """Ask the database."""
+        cursor.execute(self.read.statement, self.read.parameters)
+        names = [column.name for column in cursor.description or ()]
+        return self.told([dict(zip(names, row, strict=True)) for row in cursor.fetchall()])
