@@ -26,10 +26,10 @@ def spent(servers: Servers, started: Pipeline) -> Iterator[dict[str, float]]:
     Processes that end in between are not counted.
     """
     before = _all(servers, started)
-    seconds: dict[str, float] = defaultdict(float)
-    yield seconds
+    found: dict[str, float] = defaultdict(float)
+    yield found
     for pid, (kind, now) in _all(servers, started).items():
-        seconds[kind] += now - (before[pid][1] if pid in before else 0.0)
+        found[kind] += now - (before[pid][1] if pid in before else 0.0)
 
 
 def _all(servers: Servers, started: Pipeline) -> dict[int, tuple[str, float]]:
@@ -39,9 +39,14 @@ def _all(servers: Servers, started: Pipeline) -> dict[int, tuple[str, float]]:
     found = {}
     for pid, kind in kinds.items():
         with suppress(OSError):
-            fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
-            found[pid] = (kind, (int(fields[USER]) + int(fields[SYSTEM])) * TICK)
+            found[pid] = (kind, seconds(pid))
     return found
+
+
+def seconds(pid: int) -> float:
+    """CPU seconds of one process since it began, in ticks. Raises OSError when it is gone."""
+    fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+    return (int(fields[USER]) + int(fields[SYSTEM])) * TICK
 
 
 def backends(postgres: int | None) -> float:

@@ -67,8 +67,13 @@ class Pipeline:
             self.wait(ready, PATIENCE, f"the {name} starts")
 
     @property
-    def api_url(self) -> str:
+    def api_port(self) -> int:
         """Where the API is, if it was started."""
+        return self._port
+
+    @property
+    def api_url(self) -> str:
+        """The same as an address."""
         return f"http://127.0.0.1:{self._port}"
 
     def stop(self) -> None:

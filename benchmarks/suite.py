@@ -15,7 +15,8 @@ from benchmarks.measure import Table
 from benchmarks.servers import servers
 
 NAMES: Final = (
-    "throughput", "cost", "freshness", "fresh", "writes", "rebuild", "replay", "imports", "memory", "growth", "audit",
+    "throughput", "cost", "freshness", "fresh", "reads", "writes", "rebuild", "replay", "imports", "memory", "growth",
+    "audit",
 )  # fmt: skip
 
 

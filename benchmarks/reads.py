@@ -1,0 +1,183 @@
+"""Reads over HTTP with 8 connections, beside an empty FastAPI route, a live JOIN, and that JOIN kept for a minute, all
+under the same uvicorn; at rest and beside 500 writes a second. How old an answer is, and what CPU it takes."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
+
+import httpx2
+import psycopg2.extensions
+
+from backend.embedded import spawn
+from backend.embedded.processes import Child, program
+from benchmarks import cpu, http_load, load
+from benchmarks.catalog import Size, connect, run
+from benchmarks.figure import Bench, main
+from benchmarks.http_load import Load
+from benchmarks.measure import Row, Table, Wanted, alternate, quantiles
+from benchmarks.pipeline import ALL, Pipeline, pipeline
+
+RATE: Final = 500  # writes a second
+V1: Final = "/api/v1"
+EMPTY, JOIN, KEPT, SORTED = "empty route", "live JOIN", "JOIN kept 60 s", "cities by products"
+OURS: Final[
+    dict[str, tuple[str, float | None, float | None]]
+] = {  # paths, and what is wanted of them beside the empty route: at rest, beside writes
+    SORTED: (f"{V1}/cities?sort=-products_count&limit=50", 0.9, 0.5),
+    "active cities": (f"{V1}/caches/active-cities/products", 0.9, 0.5),
+    "one city": (f"{V1}/cities/1", 0.9, 0.5),
+    "tree of cities": (f"{V1}/cities/tree", 0.9, 0.5),
+    "products of a city": (f"{V1}/cities/1/products?limit=50", 0.4, None),
+}
+EACH_CITY: Final = [f"{V1}/cities/{number}" for number in range(1, 401)]
+BESIDE: Final = ", beside writes"
+MANY_CITIES: Final = 5_000
+OWN_CITY, OWN_COMPANY = 1_000_000, 1_000_000  # that the writers beside never touch
+AGED: Final = f"""
+INSERT INTO cities (id, name) VALUES ({OWN_CITY}, 'read');
+INSERT INTO companies (id, name, city_id) VALUES ({OWN_COMPANY}, 'read', {OWN_CITY})"""
+MORE_CITIES: Final = "INSERT INTO cities (id, name) SELECT 2000 + n, 'c' FROM generate_series(1, %(more)s) AS n"
+NEW: Final = f"INSERT INTO products (company_id, name) VALUES ({OWN_COMPANY}, 'read')"
+
+
+@dataclass
+class Stage:
+    """The API of a pipeline, and the peers."""
+
+    started: Pipeline
+    peers: int  # port
+    seconds: float
+    loads: dict[str, list[Load]] = field(default_factory=dict)
+    cpu: dict[str, list[float]] = field(default_factory=dict)  # microseconds of the API's process for an answer
+
+    def rate(self, name: str, what: str) -> float:
+        """Answers a second for one of the paths; `name` is what it is called in the table."""
+        paths = {EMPTY: ["/empty"], JOIN: ["/join"], KEPT: ["/kept"], "each city": EACH_CITY}.get(what)
+        port = self.peers if what in (EMPTY, JOIN, KEPT) else self.started.api_port
+        before = cpu.seconds(self.started.pids()["api"])
+        found = http_load.read(port, paths or [OURS[what][0]], self.seconds)
+        spent = cpu.seconds(self.started.pids()["api"]) - before
+        self.loads.setdefault(name, []).append(found)
+        self.cpu.setdefault(name, []).append(1e6 * spent / (found.rate * self.seconds))
+        return found.rate
+
+
+def figure(bench: Bench) -> Table:
+    """Answers a second, milliseconds, microseconds of CPU."""
+    rows: list[Row] = []
+    for products in bench.pick((1_000_000, 100_000, 10_000), (20_000,)):
+        rows += _of_size(bench, Size(products), is_main=not rows)
+    notes = (
+        "8 connections, each asking as soon as it has its answer, one uvicorn process; all on the same two CPUs.",
+        "Every answer shows all that was committed before it was asked; the kept JOIN's are up to a minute old.",
+        "Redis is not measured: no client of it is among what this project installs.",
+    )
+    return Table("reads", "reads over HTTP", rows, notes)
+
+
+def _of_size(bench: Bench, size: Size, is_main: bool) -> Iterator[Row]:
+    rounds, seconds = bench.pick((3, 4.0), (1, 1.0))
+    with (
+        bench.servers.catalog(size) as dsn,
+        pipeline(bench.servers, dsn, (*ALL, "api")) as started,
+        _peers(bench, dsn) as peers,
+        connect(dsn) as connection,
+    ):
+        stage = Stage(started, peers, seconds)
+        names = [EMPTY, *OURS, "each city", KEPT, JOIN] if is_main else [SORTED, JOIN]
+        suffix = "" if is_main else f", {size.products:,} products"
+        samples = alternate(rounds, {name + suffix: partial(stage.rate, name + suffix, name) for name in names})
+        if not is_main:
+            yield from _beside_join(stage, samples, suffix)
+            return
+        run(connection, load.SQL["prepare"])
+        with load.going_on(dsn, size, bench.servers.place, RATE):
+            names = [EMPTY, *OURS, "each city"]
+            samples |= alternate(rounds, {name + BESIDE: partial(stage.rate, name + BESIDE, name) for name in names})
+            ages = _ages(started, connection, bench.pick(300, 40))
+        yield from _rows(stage, samples)
+        yield from _beside_join(stage, samples, f", {size.products:,} products", SORTED, JOIN)
+        yield Row("commit to answer, p50", [ages["p50"]], "ms", "", Wanted(25, at_least=False, of="value"))
+        yield Row("commit to answer, p99", [ages["p99"]], "ms", "", Wanted(80, at_least=False, of="value"))
+        yield _many_cities(started, connection)
+
+
+def _rows(stage: Stage, samples: dict[str, list[float]]) -> Iterator[Row]:
+    for name, found in samples.items():
+        what, beside = name.removesuffix(BESIDE), BESIDE if name.endswith(BESIDE) else ""
+        _, at_rest, busy = OURS.get(what, ("", None, None))
+        bound = busy if beside else at_rest
+        last = stage.loads[name][-1]
+        more = {"p50 ms": last.p50, "p99 ms": last.p99}
+        if what not in (EMPTY, JOIN, KEPT):
+            more["CPU µs"] = sorted(stage.cpu[name])[len(found) // 2]
+        against = "" if what == EMPTY else EMPTY + beside
+        yield Row(name, found, "answers/s", against, Wanted(bound) if bound else None, more)
+    yield Row(f"{SORTED} : {KEPT}", samples[SORTED], "answers/s", KEPT, Wanted(0.9))
+
+
+def _beside_join(
+    stage: Stage, samples: dict[str, list[float]], suffix: str, ours: str = "", join: str = ""
+) -> Iterator[Row]:
+    ours, join = ours or SORTED + suffix, join or JOIN + suffix
+    if not samples.keys() & {JOIN}:
+        yield Row(join, samples[join], "answers/s", more={"p50 ms": stage.loads[join][-1].p50})
+    wanted = Wanted(100) if suffix.startswith(", 1,000,000") else None
+    yield Row(f"{SORTED} : {JOIN}{suffix}", samples[ours], "answers/s", join, wanted)
+
+
+def _ages(started: Pipeline, connection: psycopg2.extensions.connection, number: int) -> dict[str, float]:
+    """Milliseconds from the return of a commit to the return of the first answer that shows it, by quantile."""
+    for statement in AGED.split(";"):
+        run(connection, statement)
+    ages = []
+    with httpx2.Client(base_url=started.api_url, timeout=10) as api:
+        started.wait(lambda: api.get(f"{V1}/cities/{OWN_CITY}").json()["companies_count"] == 1, 30, "the city is there")
+        for count in range(1, number + 1):
+            run(connection, NEW)
+            committed = time.perf_counter()
+            while api.get(f"{V1}/cities/{OWN_CITY}").json()["products_count"] < count:
+                if time.perf_counter() > committed + 10:
+                    raise RuntimeError("a write was not shown within 10 s")
+            ages.append((time.perf_counter() - committed) * 1000)
+            time.sleep(0.01)
+    return quantiles(ages)
+
+
+def _many_cities(started: Pipeline, connection: psycopg2.extensions.connection) -> Row:
+    run(connection, MORE_CITIES, {"more": MANY_CITIES})
+    found = []
+    with httpx2.Client(base_url=started.api_url, timeout=10) as api:
+        for _ in range(10):
+            run(connection, "UPDATE cities SET name = name WHERE id = 1")  # so that it is read anew
+            begun = time.perf_counter()
+            answer = api.get(f"{V1}/cities/tree", params={"all": "true"})
+            found.append((time.perf_counter() - begun) * 1000)
+            if len(answer.raise_for_status().json()) < MANY_CITIES:
+                raise RuntimeError("cities are missing")
+    return Row(f"{MANY_CITIES:,} cities as one answer", found, "ms", "", Wanted(20, at_least=False, of="value"))
+
+
+@contextmanager
+def _peers(bench: Bench, dsn: str) -> Iterator[int]:
+    port = spawn.free_port()
+    command = [program("uvicorn"), "benchmarks.peer_reads:app", "--port", str(port), "--no-access-log"]
+    child = Child("peers", command, bench.servers.place / "peers.log", {**os.environ, "DATABASE_URL": dsn})
+    child.begin()
+    try:
+        deadline = time.monotonic() + 30
+        while spawn.is_free(port) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        yield port
+    finally:
+        child.kill()
+
+
+if __name__ == "__main__":
+    main(figure)
