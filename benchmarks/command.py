@@ -14,7 +14,7 @@ import click
 @click.option("--json", "as_json", is_flag=True, help="Print all numbers as one JSON document as well.")
 def bench_command(names: tuple[str, ...], quick: bool, as_json: bool) -> None:
     """Run the benchmarks NAMES, or all: throughput cost freshness fresh reads writes rebuild replay imports memory
-    growth audit.
+    growth audit rest.
 
     Servers of their own are started for it. Needs a rabbitmq-server and the packages of requirements-dev.lock.
     Results go to benchmarks/results: a JSON file each, results.md and results.svg.

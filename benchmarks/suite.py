@@ -16,7 +16,7 @@ from benchmarks.servers import servers
 
 NAMES: Final = (
     "throughput", "cost", "freshness", "fresh", "reads", "writes", "rebuild", "replay", "imports", "memory", "growth",
-    "audit",
+    "audit", "rest",
 )  # fmt: skip
 
 

@@ -59,6 +59,8 @@ class Outbox:
         """`on_floor_reset` hears that a row was found where none could be."""
         self._connection = connection
         self._spoke = time.monotonic()
+        self._is_idle = False  # the last claim found nothing
+        self._empty_at: tuple[str, int] | None = None  # snapshot from before it, and floor
         self.floor = Floor(self._ask, on_floor_reset)
 
     def lead(self) -> bool:
@@ -69,10 +71,19 @@ class Outbox:
         return True
 
     def claim(self, rows: int) -> list[Row]:
-        """Up to `rows` oldest rows, of about CLAIM_BYTES in all. They stay in the table until deleted."""
+        """Up to `rows` oldest rows, of about CLAIM_BYTES in all. They stay in the table until deleted.
+
+        After a claim that found nothing the table is not looked at again before any transaction has ended: while the
+        server's snapshot says the same, every statement sees the same rows.
+        """
         self.floor.tend()
+        now = (self._ask("snapshot")[0][0], self.floor.id) if self._is_idle else None
+        if now is not None and now == self._empty_at:
+            return []
         limits = {"floor": self.floor.id, "rows": rows, **CLAIM_LIMITS}
-        return [_row(*row) for row in self._run(SQL["claim"], limits, as_bytes=True)]
+        claimed = [_row(*row) for row in self._run(SQL["claim"], limits, as_bytes=True)]
+        self._is_idle, self._empty_at = not claimed, None if claimed else now
+        return claimed
 
     def delete(self, ids: list[int]) -> None:
         """Delete delivered rows."""

@@ -36,6 +36,10 @@ SELECT id, event_id::text, left(type, 256), left(subject, 256),
   FROM measured
  ORDER BY id
 
+-- name: snapshot
+-- Which transactions a statement sees now. It costs a tenth of a claim.
+SELECT pg_current_snapshot()::text
+
 -- name: delete
 DELETE FROM event_outbox WHERE id = ANY(%(ids)s::bigint[])
 

@@ -199,6 +199,33 @@ def _pages_of_a_claim(plain: Plain, outbox: Outbox) -> int:
     return int(answer[0]["Plan"]["Shared Hit Blocks"]) + int(answer[0]["Plan"]["Shared Read Blocks"])
 
 
+def test_at_rest_the_table_is_looked_at_only_when_a_transaction_has_ended(
+    plain: Plain, outbox: Outbox, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain.run("VACUUM")  # so that nothing of it begins now
+    asked: list[str] = []
+    run = outbox._run
+
+    def noted(sql: str, *rest: Any, **more: Any) -> list[Any]:
+        asked.append(sql)
+        return run(sql, *rest, **more)
+
+    monkeypatch.setattr(outbox, "_run", noted)
+    for _ in range(100):
+        assert outbox.claim(10) == []
+    assert asked.count(SQL["claim"]) <= 10
+
+    with Plain(database, autocommit=False) as older:
+        add(older, 1)
+        add(plain, 2)
+        assert subjects(outbox.claim(10)) == ["product/2"]
+        outbox.delete([row.id for row in outbox.claim(10)])
+        for _ in range(20):
+            assert outbox.claim(10) == []
+        older.commit()
+    assert subjects(outbox.claim(10)) == ["product/1"]
+
+
 def test_lag_is_what_waits_and_for_how_long(plain: Plain, outbox: Outbox) -> None:
     assert outbox.lag() == Lag(0, 0.0)
 
