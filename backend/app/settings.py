@@ -39,6 +39,8 @@ class Settings(BaseSettings):
     rate_limit_per_second: Annotated[float, Field(ge=0, le=1_000_000)] = (
         500.0  # requests of one key or address; 0: no limit
     )
+    shared_cache_seconds: Annotated[int, Field(ge=0, le=86_400)] = 0  # for which a proxy in front may give an answer of
+    # the caches to others; 0: it asks each time whether it still holds
     app_env: Literal["development", "production"] = "development"
     log_format: Literal["text", "json"] = "text"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

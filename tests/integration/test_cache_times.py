@@ -13,8 +13,9 @@ from backend.app import db
 from backend.app.caches import reconcile
 from backend.app.caches.keys import Cause, Keys
 from backend.app.caches.patch import lock, patch
+from backend.app.settings import settings
 from tests import catalogs
-from tests.integration.api import V1, Client, patch_all
+from tests.integration.api import V1, Client, client, patch_all
 from tests.plain import Plain
 from tests.waiting import until
 
@@ -144,6 +145,26 @@ def test_a_transaction_that_was_rolled_back_leaves_dates_valid(api: Client, cach
     date = api.get(ACTIVE).headers["last-modified"]
 
     assert api.get(ACTIVE, headers={"If-Modified-Since": date}).status_code == 304
+
+
+def test_a_proxy_in_front_may_keep_what_nobody_waits_for(
+    configured_database: None, cached: Plain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OBSERVER", "false")
+    monkeypatch.setenv("SHARED_CACHE_SECONDS", "30")
+    settings.cache_clear()
+    with client() as api:
+        told = [
+            api.get(f"{V1}{path}").headers for path in ("/cities", "/cities", "/cities/1", "/cities/1?fresh=city/1")
+        ]
+        assert told[0]["cache-control"] == "public, max-age=0, s-maxage=30"
+        assert told[0]["vary"] == "Citycache-Fresh"
+        assert {one["cache-control"] for one in told[:3]} == {told[0]["cache-control"]}
+        assert told[3]["cache-control"] == "no-cache"
+        etag = {"If-None-Match": told[0]["etag"]}
+        assert api.get(f"{V1}/cities", headers=etag).headers["cache-control"] == told[0]["cache-control"]
+        asked = api.get(f"{V1}/cities", headers={"Citycache-Fresh": "city/1"})
+        assert (asked.headers["cache-control"], asked.headers["citycache-fresh"]) == ("no-cache", "yes")
 
 
 def test_answers_304_for_no_changed_content_under_load(api: Client, cached: Plain, database: str) -> None:

@@ -11,6 +11,9 @@ from typing import Any, Final
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from backend.app.api.fresh.asking import FRESH
+from backend.app.settings import settings
+
 SETTLED: Final = timedelta(seconds=1)  # HTTP dates have seconds: a younger change may not be the second's last
 CONDITIONS: Final = (b"if-none-match", b"if-modified-since")
 Validated: Final[dict[int | str, dict[str, Any]]] = {304: {"description": "The client has it already."}}
@@ -33,7 +36,7 @@ class Answer(Response):
     ) -> None:
         self._etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
         self._dated = changed if unwritten_at is not None else None
-        headers = {"ETag": self._etag, "Cache-Control": "no-cache"}
+        headers = {"ETag": self._etag, **_told_to_proxies(settings().shared_cache_seconds)}
         if changed is not None:
             headers["Last-Modified"] = format_datetime(_as_http_date(changed, unwritten_at), usegmt=True)
         if following is not None:
@@ -56,6 +59,13 @@ class Answer(Response):
             said = tags.decode("latin-1")
             return said.strip() == "*" or self._etag in [tag.strip().removeprefix("W/") for tag in said.split(",")]
         return self._dated is not None and _is_since(self._dated, asked[b"if-modified-since"].decode("latin-1"))
+
+
+def _told_to_proxies(seconds: int) -> dict[str, str]:
+    """Browsers always ask whether it still holds; a proxy after so many seconds, and for whoever waits for a write."""
+    if not seconds:
+        return {"Cache-Control": "no-cache"}
+    return {"Cache-Control": f"public, max-age=0, s-maxage={seconds}", "Vary": FRESH}
 
 
 def _is_since(changed: datetime, date: str) -> bool:

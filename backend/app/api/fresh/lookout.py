@@ -125,7 +125,9 @@ class Lookout:
 
         async def told(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)[FRESH] = "yes" if is_fresh else "no"
+                headers = MutableHeaders(scope=message)
+                headers[FRESH] = "yes" if is_fresh else "no"
+                headers["Cache-Control"] = "no-cache"  # it is true of this moment only
             await send(message)
 
         return told
