@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 from urllib.parse import urlsplit
 
+import psutil
 import pytest
 from axe_core_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
@@ -19,6 +21,7 @@ from tests.acceptance.stage import KEY, Stage, Visit, stage
 from tests.plain import Plain
 from tests.waiting import until
 
+MOST_OF_A_CORE = 0.03
 OPERATOR = "the-key-of-an-operator"
 CATALOG = """
     INSERT INTO cities (id, external_id, name, latitude, longitude) VALUES
@@ -563,6 +566,29 @@ def test_nothing_moves_while_only_canaries_come(console: Stage) -> None:
         moving = "document.getAnimations().filter(one => one.effect.getTiming().iterations === Infinity).length"
         assert visit.page.evaluate(moving) == 0
         expect(visit.page.locator(".station.moving")).to_have_count(0)
+
+
+def test_says_that_nothing_has_changed_yet_rather_than_ago_of_nothing(visit: Visit) -> None:
+    told = "import('./console/overview.js').then(({lastChange}) => lastChange({changed_seconds: %s}))"
+    assert [visit.page.evaluate(told % seconds) for seconds in ("null", "undefined", "90")] == [
+        "No cache has changed yet", "No cache has changed yet", "Last change in a cache 1 min ago",
+    ]  # fmt: skip
+
+
+def test_an_idle_page_with_motion_takes_next_to_no_processor(console: Stage) -> None:
+    with console.page(reduced_motion="no-preference"):
+        await_canaries(console.plain)
+        before, begun = rendering(), time.monotonic()
+        time.sleep(10)  # that is what is measured
+        spent, took = rendering() - before, time.monotonic() - begun
+    assert spent / took < MOST_OF_A_CORE
+
+
+def rendering() -> float:
+    """CPU seconds of all renderers of this process's browsers."""
+    browsers = psutil.Process().children(recursive=True)
+    renderers = [one for one in browsers if "--type=renderer" in one.cmdline()]
+    return sum(sum(one.cpu_times()[:2]) for one in renderers)
 
 
 def test_a_list_is_one_stop_of_the_tab_key(console: Stage, visit: Visit) -> None:

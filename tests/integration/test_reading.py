@@ -153,8 +153,8 @@ def test_what_is_remembered_asks_no_table(
     api: Client, cached: Plain, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Any] = []
-    put = answers.Question.put
-    monkeypatch.setattr(answers.Question, "put", lambda question, cursor: (asked.append(1), put(question, cursor))[1])
+    put = answers.Lookup.put
+    monkeypatch.setattr(answers.Lookup, "put", lambda lookup, cursor: (asked.append(1), put(lookup, cursor))[1])
     cached.run("VACUUM")  # so that nothing of it begins now
     api.get(V1 + path)
     asked.clear()

@@ -10,11 +10,11 @@ from fastapi import Request
 from pydantic import BaseModel, Field
 
 from backend.app.api import database
-from backend.app.api.conditional import Answer, Validated
+from backend.app.api.conditional import Document, Validated
 from backend.app.api.fresh.asking import CACHED
 from backend.app.api.paging import RowId
 from backend.app.api.problems import documented
-from backend.app.api.reading.question import Question, encode
+from backend.app.api.reading.lookup import Lookup, encode
 from backend.app.api.security import router as guarded_router
 from backend.app.caches import reads
 from backend.app.caches.diff import Noun
@@ -67,14 +67,14 @@ class Explanation(BaseModel):
 async def get_active_cities(cache_type: Literal["products", "companies"], request: Request) -> Any:
     """Cities that have anything at all, and totals."""
 
-    def told(rows: list[Row]) -> Answer:
+    def told(rows: list[Row]) -> Document:
         if not rows:
             raise NotFound(f"the cache has no row {cache_type!r}")
         row = rows[0]
         unwritten_at = row.pop("unwritten_at")
-        return Answer(encode(row), row["last_updated"], unwritten_at)
+        return Document(encode(row), row["last_updated"], unwritten_at)
 
-    return await request.app.state.answers.of(request, Question(reads.active_cities(cache_type), told))
+    return await request.app.state.answers.of(request, Lookup(reads.active_cities(cache_type), told))
 
 
 @router.get("/explain/product/{row_id}", response_model=Explanation)
@@ -95,7 +95,7 @@ def explain_city(row_id: RowId) -> Any:
     return _explained("city", row_id)
 
 
-def _explained(noun: Noun, row_id: int) -> Answer:
+def _explained(noun: Noun, row_id: int) -> Document:
     with database.snapshot() as connection:
         found = explain(connection, noun, row_id)
-    return Answer(Explanation(**asdict(found)).model_dump_json().encode())
+    return Document(Explanation(**asdict(found)).model_dump_json().encode())

@@ -11,11 +11,11 @@ from pydantic import BaseModel, Field, RootModel
 from starlette.datastructures import URL
 
 from backend.app.api import database, paging
-from backend.app.api.conditional import Answer, Validated
+from backend.app.api.conditional import Document, Validated
 from backend.app.api.fresh.asking import CACHED, tell
 from backend.app.api.paging import After, Limit, Page, RowId
 from backend.app.api.problems import documented
-from backend.app.api.reading.question import Question, encode
+from backend.app.api.reading.lookup import Lookup, encode
 from backend.app.api.removal import LARGE, remove
 from backend.app.api.security import GUARDED, writes
 from backend.app.api.security import router as guarded_router
@@ -100,11 +100,11 @@ async def list_cities(
     names = ("id",) if by == "id" else (by, "id")
     url = request.url
 
-    def told(rows: list[Row]) -> Answer:
+    def told(rows: list[Row]) -> Document:
         found, changed = reads.split(rows)
         return _page(url, found, limit, names, changed)
 
-    return await request.app.state.answers.of(request, Question(reads.cities(sort, key, limit, external_id), told))
+    return await request.app.state.answers.of(request, Lookup(reads.cities(sort, key, limit, external_id), told))
 
 
 @router.post(
@@ -143,21 +143,21 @@ async def get_tree(
     """Cities by region, district or country, as the catalog's definition has them, with sums of the cached counts."""
     levels = [level.name for level in definition.current().levels]
 
-    def told(rows: list[Row]) -> Answer:
-        return Answer(encode(tree.tree(rows, levels, count, everything)))
+    def told(rows: list[Row]) -> Document:
+        return Document(encode(tree.tree(rows, levels, count, everything)))
 
-    return await request.app.state.answers.of(request, Question(tree.read(len(levels)), told))
+    return await request.app.state.answers.of(request, Lookup(tree.read(len(levels)), told))
 
 
 @router.get("/{city_id}", response_model=City, responses={**Validated, **documented(404)}, dependencies=[CACHED])
 async def get_city(city_id: RowId, request: Request) -> Any:
     """One city with its counts."""
 
-    def told(rows: list[Row]) -> Answer:
+    def told(rows: list[Row]) -> Document:
         found, changed = reads.one_city(rows, city_id)
-        return Answer(encode(found), changed)
+        return Document(encode(found), changed)
 
-    return await request.app.state.answers.of(request, Question(reads.city(city_id), told))
+    return await request.app.state.answers.of(request, Lookup(reads.city(city_id), told))
 
 
 @router.patch(
@@ -211,17 +211,17 @@ async def list_city_companies(city_id: RowId, request: Request, limit: Limit = 1
     return await _in_city(request, read, city_id, "company_id", limit)
 
 
-async def _in_city(request: Request, read: Read, city_id: int, key: str, limit: int) -> Answer:
+async def _in_city(request: Request, read: Read, city_id: int, key: str, limit: int) -> Document:
     url, answers = request.url, request.app.state.answers
 
-    def told(rows: list[Row]) -> Answer:
+    def told(rows: list[Row]) -> Document:
         found, changed = reads.of_city(rows, city_id, key)
         return _page(url, found, limit, (key,), changed)
 
-    found: Answer = await answers.of(request, Question(read, told))
+    found: Document = await answers.of(request, Lookup(read, told))
     return found
 
 
-def _page(url: URL, rows: list[Row], limit: int, keys: Sequence[str], changed: datetime | None) -> Answer:
+def _page(url: URL, rows: list[Row], limit: int, keys: Sequence[str], changed: datetime | None) -> Document:
     next_page = paging.following(url, rows, limit, lambda row: paging.cursor_of([row[key] for key in keys]))
-    return Answer(encode({"items": rows[:limit], "next": next_page}), changed, following=next_page)
+    return Document(encode({"items": rows[:limit], "next": next_page}), changed, following=next_page)

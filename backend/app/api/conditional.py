@@ -19,7 +19,7 @@ CONDITIONS: Final = (b"if-none-match", b"if-modified-since")
 Validated: Final[dict[int | str, dict[str, Any]]] = {304: {"description": "The client has it already."}}
 
 
-class Answer(Response):
+class Document(Response):
     """JSON with its validators, the same for everyone who asks: all of it, or 304 for who has it already.
 
     `changed`: when what it shows was changed last. `unwritten_at`: an instant, by the clock that dated the change, from

@@ -2,7 +2,7 @@
 
 PostgreSQL says which transactions a statement sees: `pg_current_snapshot()`. While it says the same, every statement
 sees the same rows, so an answer holds as long as that does not move. It is asked anew for every request, once for all
-that came before the question went out; an answer is therefore as new as one that was read for this request alone.
+that came before it was put; an answer is therefore as new as one that was read for this request alone.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from psycopg2.extensions import cursor as Cursor
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from backend.app.api.conditional import Answer
+from backend.app.api.conditional import Document
 from backend.app.api.edge.turns import Turns
 from backend.app.api.fresh.asking import FRESH
+from backend.app.api.reading.lookup import Lookup
 from backend.app.api.reading.memory import Memory
-from backend.app.api.reading.question import Question
 from backend.app.api.reading.rounds import Rounds
 from backend.app.api.reading.sessions import Sessions
 from backend.app.api.security import caller_of
@@ -43,15 +43,15 @@ class Known:
     """An address that has been asked for, and the newest answer."""
 
     target: Target
-    question: Question
+    lookup: Lookup
     route: Any  # that has understood it
-    rounds: Rounds[Answer] = field(init=False)
+    rounds: Rounds[Document] = field(init=False)
     share: str = ""  # of whoever asked first, for the next round
     snapshot: str | None = None  # that the answer is not older than
-    answer: Answer | None = None
+    answer: Document | None = None
     until: float = 0.0  # monotonic seconds
 
-    def held(self, snapshot: str) -> Answer | None:
+    def held(self, snapshot: str) -> Document | None:
         """The answer, while it holds."""
         return self.answer if self.snapshot == snapshot and time.monotonic() < self.until else None
 
@@ -71,19 +71,19 @@ class Answers:
         known = self._memory.get(_target(scope))
         return None if known is None or _asks_for_more(scope) else known
 
-    async def of(self, request: Request, question: Question) -> Answer:
-        """The answer to a question that a route has understood. Raises what its statement raises, and NotFound."""
+    async def of(self, request: Request, lookup: Lookup) -> Document:
+        """The answer to a lookup that a route has understood. Raises what its statement raises, and NotFound."""
         scope, target = request.scope, _target(request.scope)
         known = self._memory.get(target)
         if known is None:
-            known = Known(target, question, scope.get("route"))
+            known = Known(target, lookup, scope.get("route"))
             known.rounds = Rounds(partial(self._asked, known))
             if b"fresh" not in scope["query_string"]:  # such a one is not asked for again
                 self._memory.keep(target, known, 0)
-        known.question = question  # the definition may have changed
+        known.lookup = lookup  # the definition may have changed
         return await self.now(known, caller_of(scope).share)
 
-    async def now(self, known: Known, share: str) -> Answer:
+    async def now(self, known: Known, share: str) -> Document:
         """An answer not older than this moment."""
         if not settings().database_read_url:  # snapshots of a replica do not tell of every commit
             snapshot = await self._look()
@@ -101,10 +101,10 @@ class Answers:
         self._snapshot = await self._looking.run(_snapshot)
         return self._snapshot
 
-    async def _asked(self, known: Known) -> Answer:
+    async def _asked(self, known: Known) -> Document:
         snapshot, share, known.share = self._snapshot, known.share, ""
         async with self._turns.of(share):
-            answer = await self._sessions.run(known.question.put)
+            answer = await self._sessions.run(known.lookup.put)
         known.snapshot, known.answer, known.until = snapshot, answer, time.monotonic() + MOST_SECONDS
         self._memory.weigh(known.target, known, len(answer.body))
         return answer

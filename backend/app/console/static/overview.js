@@ -23,7 +23,7 @@ export function drawPipeline(state) {
   fill($("pipeline-foot"), [[lastChange(state), state.setup.replay ? workers : null].filter(Boolean).join(" · ")]);
 }
 
-function lastChange({ unknown_since: unknownSince, changed_seconds: changed }) {
+export function lastChange({ unknown_since: unknownSince, changed_seconds: changed }) {
   if (unknownSince) return t("unknown.since", { time: clock(unknownSince) });
   return typeof changed === "number" ? t("pipeline.foot", { ago: ago(changed) }) : t("pipeline.never");
 }

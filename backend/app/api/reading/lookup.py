@@ -9,20 +9,20 @@ from typing import Any, Final
 import msgspec
 from psycopg2.extensions import cursor as Cursor
 
-from backend.app.api.conditional import Answer
+from backend.app.api.conditional import Document
 from backend.app.caches.reads import Read, Row
 
 encode: Final[Callable[[Any], bytes]] = msgspec.json.Encoder(decimal_format="number").encode
 
 
 @dataclass(frozen=True)
-class Question:
+class Lookup:
     """A statement, and the answer that its rows make."""
 
     read: Read
-    told: Callable[[list[Row]], Answer]  # may raise NotFound
+    told: Callable[[list[Row]], Document]  # may raise NotFound
 
-    def put(self, cursor: Cursor) -> Answer:
+    def put(self, cursor: Cursor) -> Document:
         """Ask the database."""
         cursor.execute(self.read.statement, self.read.parameters)
         names = [column.name for column in cursor.description or ()]
