@@ -46,6 +46,7 @@ def played(databases: Databases) -> Iterator[World]:
     own.settings.cache_clear()
 
 
+@pytest.mark.timeout(900)
 @settings(
     max_examples=HISTORIES,
     deadline=None,

@@ -58,6 +58,7 @@ def as_here(command: str, running: Running) -> str:
     return command
 
 
+@pytest.mark.timeout(900)
 def test_every_command_of_the_walk_works(running: Running):
     status = running.status()
     environment = os.environ | {

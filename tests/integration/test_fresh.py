@@ -195,6 +195,7 @@ def test_a_company_is_fresh_when_its_last_product_is(api: Client, catalog: Plain
     assert _get(api, "/cities", "company/10", wait=0).headers[FRESH] == "no"
 
 
+@pytest.mark.alone
 def test_requests_that_wait_take_no_thread_and_no_turn(api: Client, catalog: Plain) -> None:
     """Three times as many as may have a thread wait for one caller, who reads something else meanwhile."""
     catalog.run("UPDATE products SET is_active = false WHERE id = 100")

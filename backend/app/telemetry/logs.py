@@ -46,14 +46,11 @@ def configure(form: str = "text", level: str = "INFO") -> None:
     handler.setFormatter(JsonLines() if form == "json" else TextLines())
     logging.basicConfig(handlers=[handler], level=level, force=True)
     logging.captureWarnings(True)
-    for name in (
-        "uvicorn",
-        "uvicorn.error",
-        "uvicorn.access",
-    ):  # it brings handlers of its own, which mask nothing
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):  # it brings handlers of its own, which mask nothing
         logger = logging.getLogger(name)
-        logger.handlers.clear()
-        logger.propagate = True
+        if logger.handlers or logger.propagate:  # else it has been silenced: --no-access-log
+            logger.handlers.clear()
+            logger.propagate = True
     for name in ("amqp", "kombu", "alembic.runtime"):
         logging.getLogger(name).setLevel(max(logging.getLevelName(level), logging.WARNING))
 
