@@ -40,9 +40,10 @@ from backend.app.api.edge.turns import Turns
 from backend.app.api.fresh import asking
 from backend.app.api.fresh.lookout import Lookout
 from backend.app.api.journal import Journal
-from backend.app.api.limits import Limits, SafeHeaders
+from backend.app.api.limits import Limits, Rates, SafeHeaders
 from backend.app.api.metrics import Measured
-from backend.app.api.reading.answers import Answers, Shortcut
+from backend.app.api.reading.answers import Answers
+from backend.app.api.reading.shortcut import Shortcut
 from backend.app.console import page
 from backend.app.health import watchdog
 from backend.app.observing.observer import Observer
@@ -61,11 +62,17 @@ def create_app(seconds: float = SECONDS) -> FastAPI:
     app.include_router(health.router)
     app.include_router(page.router)
     app.state.journal, app.state.turns, app.state.lookout, app.state.answers = Journal(), Turns(), Lookout(), Answers()
-    for middleware in (Shortcut, problems.CatchAll, Limits, Hosts, Measured):
+    rates, the_long_way = Rates(), app.build_middleware_stack
+    app.add_middleware(problems.CatchAll)
+    app.add_middleware(Limits, rates)
+    for middleware in (Hosts, Measured):
         app.add_middleware(middleware)  # the last one is the outermost
     app.add_middleware(Deadline, seconds)
     for outer in (Heads, SafeHeaders, Forwarded):
         app.add_middleware(outer)
+    app.build_middleware_stack = lambda: Shortcut(  # type: ignore[method-assign]
+        the_long_way(), app.state.answers, rates
+    )
     app.openapi = lambda: _described(app)  # type: ignore[method-assign]
     return app
 

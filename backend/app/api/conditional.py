@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from backend.app.api.fresh.asking import FRESH
+from backend.app.api.limits import HEADERS
 from backend.app.settings import settings
 
 SETTLED: Final = timedelta(seconds=1)  # HTTP dates have seconds: a younger change may not be the second's last
@@ -36,7 +37,7 @@ class Document(Response):
     ) -> None:
         self._etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
         self._dated = changed if unwritten_at is not None else None
-        headers = {"ETag": self._etag, **_told_to_proxies(settings().shared_cache_seconds)}
+        headers = {**HEADERS, "ETag": self._etag, **_told_to_proxies(settings().shared_cache_seconds)}
         if changed is not None:
             headers["Last-Modified"] = format_datetime(_as_http_date(changed, unwritten_at), usegmt=True)
         if following is not None:
@@ -46,10 +47,15 @@ class Document(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it, or 304."""
+        await self.send(scope, send)
+
+    async def send(self, scope: Scope, send: Send) -> int:
+        """The same; the status."""
         has_it = self._is_had(scope)
-        told = list(self._told if has_it else self.raw_headers)
-        await send({"type": "http.response.start", "status": 304 if has_it else 200, "headers": told})
+        told, status = (self._told, 304) if has_it else (self.raw_headers, 200)
+        await send({"type": "http.response.start", "status": status, "headers": list(told)})
         await send({"type": "http.response.body", "body": b"" if has_it else self.body})
+        return status
 
     def _is_had(self, scope: Scope) -> bool:
         asked = {name: value for name, value in scope["headers"] if name in CONDITIONS}

@@ -18,6 +18,7 @@ from backend.app.errors import Away
 
 SECONDS: Final = 1.7  # the contract says 2 s; the rest is for the way of many at once
 
+UNTIL: Final = "citycache.until"  # key of a scope: monotonic seconds, where some of its time has passed
 _until: ContextVar[float] = ContextVar("until", default=float("inf"))
 
 
@@ -45,10 +46,11 @@ class Deadline:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         gate = _Gate(send)
-        _until.set(time.monotonic() + self._seconds)
+        until = min(time.monotonic() + self._seconds, scope.get(UNTIL, float("inf")))
+        _until.set(until)
         task = asyncio.ensure_future(self.app(scope, receive, gate))
         try:
-            await asyncio.wait({task}, timeout=self._seconds)
+            await asyncio.wait({task}, timeout=max(0.0, until - time.monotonic()))
         except asyncio.CancelledError:
             task.cancel()
             raise

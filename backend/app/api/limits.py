@@ -20,6 +20,7 @@ from backend.app.telemetry import metrics
 LARGEST_BODY: Final = 2**20  # bytes
 BURST_SECONDS: Final = 2.0  # of the rate may come at once
 MOST_CALLERS: Final = 10_000  # remembered; the one that came least lately is forgotten
+COUNTED: Final = "citycache.counted"  # key of a scope whose request has taken its token
 UNLIMITED: Final = ("/health/", "/metrics")  # probes must not fail because somebody else is busy
 TOO_LARGE: Final = f"the body is larger than {LARGEST_BODY:,} bytes"
 HEADERS: Final = {
@@ -60,12 +61,26 @@ class Buckets:
         return 0.0
 
 
+class Rates:
+    """What callers may still send to this application, by the settings."""
+
+    def __init__(self) -> None:
+        self._buckets: Buckets | None = None
+
+    def wait(self, share: str) -> float:
+        """Take a token of this caller: 0, or the seconds until there is one."""
+        if not (rate := settings().rate_limit_per_second):
+            return 0.0
+        self._buckets = self._buckets or Buckets(rate)
+        return self._buckets.wait(share, time.monotonic())
+
+
 class Limits:
     """Middleware: 413 for a body that is too large, 429 for a caller that is too quick."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, rates: Rates) -> None:
         self.app = app
-        self._buckets: Buckets | None = None
+        self._rates = rates
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let one request pass, or refuse it."""
@@ -83,11 +98,9 @@ class Limits:
         return await self.app(scope, _counted(receive), send)
 
     def _wait(self, scope: Scope) -> float:
-        rate = settings().rate_limit_per_second
-        if not rate or scope["path"].startswith(UNLIMITED):
+        if COUNTED in scope or scope["path"].startswith(UNLIMITED):
             return 0.0
-        self._buckets = self._buckets or Buckets(rate)
-        return self._buckets.wait(caller_of(scope).share, time.monotonic())
+        return self._rates.wait(caller_of(scope).share)
 
 
 def _counted(receive: Receive) -> Receive:

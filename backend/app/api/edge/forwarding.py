@@ -30,14 +30,16 @@ class Forwarded:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Say whose request it is, and pass it on."""
         if scope["type"] == "http":
-            _tell(scope)
+            tell(scope)
         await self.app(scope, receive, send)
 
 
-def _tell(scope: Scope) -> None:
+def tell(scope: Scope) -> None:
+    """Put the client and the scheme into a scope; the same again when it is called again."""
     client, scheme = scope.pop(PEER, None) or (scope.get("client"), scope["scheme"])
     scope["client"], scope["scheme"] = client, scheme
-    trusted = settings().proxies
+    if not (trusted := settings().proxies):
+        return
     peer = client and _address(client[0])
     if not (peer and _is_among(peer, trusted)):
         return

@@ -30,7 +30,7 @@ class Hosts:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let one request pass, or refuse it."""
-        if scope["type"] != "http" or is_answered(_named(scope), scope["path"]):
+        if scope["type"] != "http" or is_answered(named(scope), scope["path"]):
             return await self.app(scope, receive, send)
         metrics.HTTP_REFUSED.labels("host").inc()
         await problem(421, SENTENCE, scope["path"])(scope, receive, send)
@@ -61,7 +61,7 @@ def _needs_no_public_name(host: str) -> bool:
     return bool(host) and "." not in host
 
 
-def _named(scope: Scope) -> str:
+def named(scope: Scope) -> str:
     """The one Host header without its port; empty when there is none, several, or no such thing."""
     found = [value for name, value in scope["headers"] if name == b"host"]
     text = found[0].decode("latin-1").strip().lower() if len(found) == 1 else ""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 from collections import Counter
+from functools import lru_cache
 
 
+@lru_cache(maxsize=10_000)
 def network(address: str | None) -> str:
     """Who is one caller: an IPv4 address, or the /64 network that one IPv6 customer has."""
     try:

@@ -10,23 +10,20 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from psycopg2.extensions import cursor as Cursor
 from starlette.requests import Request
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Scope
 
 from backend.app.api.conditional import Document
 from backend.app.api.edge.turns import Turns
-from backend.app.api.fresh.asking import FRESH
 from backend.app.api.reading.lookup import Lookup
 from backend.app.api.reading.memory import Memory
 from backend.app.api.reading.rounds import Rounds
 from backend.app.api.reading.sessions import Sessions
 from backend.app.api.security import caller_of
-from backend.app.errors import CitycacheError
 from backend.app.settings import settings
-from backend.app.telemetry import tracing
 
 SESSIONS: Final = 6
 AT_ONCE: Final = SESSIONS // 2  # statements that one caller has begun
@@ -34,7 +31,6 @@ SNAPSHOT: Final = "SELECT pg_current_snapshot()::text, pg_postmaster_start_time(
 MOST_SECONDS: Final = 2.0  # that an answer is kept: dates are told to the second, and grow more exact with time
 MOST_ANSWERS: Final = 5_000
 MOST_BYTES: Final = 2**25
-FRESH_HEADER: Final = FRESH.lower().encode()
 Target = tuple[str, bytes]  # path and query as they were sent
 
 
@@ -44,7 +40,7 @@ class Known:
 
     target: Target
     lookup: Lookup
-    route: Any  # that has understood it
+    route: str  # that has understood it, as a template
     rounds: Rounds[Document] = field(init=False)
     share: str = ""  # of whoever asked first, for the next round
     snapshot: str | None = None  # that the answer is not older than
@@ -67,16 +63,15 @@ class Answers:
         self._turns = Turns(AT_ONCE)
 
     def known(self, scope: Scope) -> Known | None:
-        """What is remembered of this address, when the request wants nothing more than its answer."""
-        known = self._memory.get(_target(scope))
-        return None if known is None or _asks_for_more(scope) else known
+        """What is remembered of the address of this request."""
+        return self._memory.get(_target(scope))
 
     async def of(self, request: Request, lookup: Lookup) -> Document:
         """The answer to a lookup that a route has understood. Raises what its statement raises, and NotFound."""
         scope, target = request.scope, _target(request.scope)
         known = self._memory.get(target)
         if known is None:
-            known = Known(target, lookup, scope.get("route"))
+            known = Known(target, lookup, getattr(scope.get("route"), "path", "other"))
             known.rounds = Rounds(partial(self._asked, known))
             if b"fresh" not in scope["query_string"]:  # such a one is not asked for again
                 self._memory.keep(target, known, 0)
@@ -110,34 +105,8 @@ class Answers:
         return answer
 
 
-class Shortcut:
-    """Middleware: a request for what has been asked before needs no route to be looked for."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer it, or let it pass."""
-        if scope["type"] == "http" and scope["method"] == "GET" and not tracing.enabled():
-            answers: Answers = scope["app"].state.answers
-            if known := answers.known(scope):
-                try:
-                    answer = await answers.now(known, caller_of(scope).share)
-                except CitycacheError:
-                    pass  # the route tells what is wrong
-                else:
-                    scope["route"] = known.route
-                    return await answer(scope, receive, send)
-        await self.app(scope, receive, send)
-
-
 def _target(scope: Scope) -> Target:
     return scope["path"], scope["query_string"]
-
-
-def _asks_for_more(scope: Scope) -> bool:
-    """Whether something is to be waited for first."""
-    return b"fresh" in scope["query_string"] or any(name == FRESH_HEADER for name, _ in scope["headers"])
 
 
 def _snapshot(cursor: Cursor) -> str:
