@@ -34,22 +34,36 @@ MOST_BYTES: Final = 2**25
 Target = tuple[str, bytes]  # path and query as they were sent
 
 
+@dataclass(frozen=True)
+class Kept:
+    """An answer, and until when it may be given again."""
+
+    snapshot: str | None  # that it is not older than
+    answer: Document
+    until: float  # monotonic seconds
+
+    def holds(self, snapshot: str | None) -> bool:
+        """Whether the same statement would see the same rows; never where nobody can tell."""
+        return snapshot is not None and self.snapshot == snapshot and time.monotonic() < self.until
+
+
 @dataclass(eq=False)
 class Known:
-    """An address that has been asked for, and the newest answer."""
+    """An address that has been asked for."""
 
     target: Target
     lookup: Lookup
     route: str  # that has understood it, as a template
     rounds: Rounds[Document] = field(init=False)
     share: str = ""  # of whoever asked first, for the next round
-    snapshot: str | None = None  # that the answer is not older than
-    answer: Document | None = None
-    until: float = 0.0  # monotonic seconds
+    kept: Kept | None = None
+    moves: bool = False  # the last answer was no longer the one before: it is asked for without a look
 
-    def held(self, snapshot: str) -> Document | None:
-        """The answer, while it holds."""
-        return self.answer if self.snapshot == snapshot and time.monotonic() < self.until else None
+    def now(self, snapshot: str | None, cursor: Cursor) -> Kept:
+        """What is kept, while it holds, else what the database says; `snapshot` is from before that."""
+        if self.kept and self.kept.holds(snapshot):
+            return self.kept
+        return Kept(snapshot, self.lookup.put(cursor), time.monotonic() + MOST_SECONDS)
 
 
 class Answers:
@@ -58,7 +72,6 @@ class Answers:
     def __init__(self, most: int = MOST_ANSWERS, most_bytes: int = MOST_BYTES) -> None:
         self._memory: Memory[Known] = Memory(most, most_bytes)
         self._look = Rounds(self._looked)
-        self._snapshot: str | None = None  # that the newest look has found
         self._sessions, self._looking = Sessions(SESSIONS), Sessions(1)  # a look is never behind a slow statement
         self._turns = Turns(AT_ONCE)
 
@@ -80,10 +93,8 @@ class Answers:
 
     async def now(self, known: Known, share: str) -> Document:
         """An answer not older than this moment."""
-        if not settings().database_read_url:  # snapshots of a replica do not tell of every commit
-            snapshot = await self._look()
-            if answer := known.held(snapshot):
-                return answer
+        if known.kept and not known.moves and known.kept.holds(await self._look()):
+            return known.kept.answer
         known.share = known.share or share
         return await known.rounds()
 
@@ -92,23 +103,25 @@ class Answers:
         self._sessions.stop()
         self._looking.stop()
 
-    async def _looked(self) -> str:
-        self._snapshot = await self._looking.run(_snapshot)
-        return self._snapshot
+    async def _looked(self) -> str | None:
+        return await self._looking.run(_snapshot)
 
     async def _asked(self, known: Known) -> Document:
-        snapshot, share, known.share = self._snapshot, known.share, ""
+        share, known.share, before = known.share, "", known.kept
         async with self._turns.of(share):
-            answer = await self._sessions.run(known.lookup.put)
-        known.snapshot, known.answer, known.until = snapshot, answer, time.monotonic() + MOST_SECONDS
-        self._memory.weigh(known.target, known, len(answer.body))
-        return answer
+            known.kept = await self._sessions.run(lambda cursor: known.now(_snapshot(cursor), cursor))
+        known.moves = known.kept is not before
+        self._memory.weigh(known.target, known, len(known.kept.answer.body))
+        return known.kept.answer
 
 
 def _target(scope: Scope) -> Target:
     return scope["path"], scope["query_string"]
 
 
-def _snapshot(cursor: Cursor) -> str:
+def _snapshot(cursor: Cursor) -> str | None:
+    """Which transactions a statement sees now; None for a replica, whose snapshots do not tell of every commit."""
+    if settings().database_read_url:
+        return None
     cursor.execute(SNAPSHOT)
     return str(cursor.fetchone())
