@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 import threading
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from backend.app.api.reading import answers
+from backend.app.api.reading.sessions import Sessions
 from backend.embedded.postgres import Postgres
 from tests import catalogs
 from tests.background import background
@@ -154,7 +156,7 @@ def test_what_is_remembered_asks_no_table(
 ) -> None:
     asked: list[Any] = []
     put = answers.Lookup.put
-    monkeypatch.setattr(answers.Lookup, "put", lambda lookup, cursor: (asked.append(1), put(lookup, cursor))[1])
+    monkeypatch.setattr(answers.Lookup, "put", lambda lookup, session: (asked.append(1), put(lookup, session))[1])
     cached.run("VACUUM")  # so that nothing of it begins now
     api.get(V1 + path)
     asked.clear()
@@ -217,3 +219,19 @@ def test_names_change_at_once_though_no_cache_did(api: Client, cached: Plain) ->
     for number in range(10):
         cached.run("UPDATE cities SET name = %s WHERE id = 1", (f"name {number}",))
         assert json.loads(api.get(f"{V1}/cities/1").content)["name"] == f"name {number}"
+
+
+def test_columns_that_have_other_types_now_are_read_all_the_same(configured_database: None, plain: Plain) -> None:
+    """A statement that is planned once remembers the types of its columns."""
+    plain.run("CREATE TABLE shown (value int); INSERT INTO shown VALUES (7)")
+
+    async def scene() -> list[Any]:
+        sessions, found = Sessions(1), []
+        for kind in ("int", "text", "numeric"):
+            plain.run(f"ALTER TABLE shown ALTER value TYPE {kind} USING value::{kind}")
+            read = {"statement": "SELECT value, 5 %% 3 AS rest FROM shown WHERE %(a)s::int < %(b)s", "a": 1, "b": 2}
+            found += await sessions.run(lambda session: session.rows(read["statement"], read))  # noqa: B023
+        sessions.stop()
+        return found
+
+    assert asyncio.run(scene()) == [{"value": value, "rest": 2} for value in (7, "7", 7)]

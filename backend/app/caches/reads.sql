@@ -10,12 +10,12 @@ SELECT counted.updated_at, listed.*
            FROM product_city_mapping AS mapping
            LEFT JOIN catalog_products AS product ON product.id = mapping.product_id
            LEFT JOIN catalog_companies AS company ON company.id = mapping.company_id
-          WHERE mapping.city_id = %(city_id)s
-            AND (%(after)s IS NULL OR mapping.product_id > CAST(%(after)s AS bigint))
-            AND (%(kind)s::text IS NULL OR mapping.kind = %(kind)s)
+          WHERE mapping.city_id = %(city_id)s::bigint
+            AND (%(after)s::bigint IS NULL OR mapping.product_id > %(after)s::bigint)
+            AND (%(kind)s::text IS NULL OR mapping.kind = %(kind)s::text)
           ORDER BY mapping.product_id
-          LIMIT %(limit)s) AS listed ON true
- WHERE city.id = %(city_id)s
+          LIMIT %(limit)s::bigint) AS listed ON true
+ WHERE city.id = %(city_id)s::bigint
  ORDER BY listed.product_id
 
 -- name: city_companies
@@ -26,11 +26,11 @@ SELECT counted.updated_at, listed.*
          SELECT mapping.company_id, company.external_id, company.name, mapping.created_at AS mapped_at
            FROM company_city_mapping AS mapping
            LEFT JOIN catalog_companies AS company ON company.id = mapping.company_id
-          WHERE mapping.city_id = %(city_id)s
-            AND (%(after)s IS NULL OR mapping.company_id > CAST(%(after)s AS bigint))
+          WHERE mapping.city_id = %(city_id)s::bigint
+            AND (%(after)s::bigint IS NULL OR mapping.company_id > %(after)s::bigint)
           ORDER BY mapping.company_id
-          LIMIT %(limit)s) AS listed ON true
- WHERE city.id = %(city_id)s
+          LIMIT %(limit)s::bigint) AS listed ON true
+ WHERE city.id = %(city_id)s::bigint
  ORDER BY listed.company_id
 
 -- name: active_cities
@@ -40,4 +40,4 @@ SELECT cache_type, active_city_ids, total_cities, total_companies, total_product
        CASE WHEN xmax::text = '0' OR age(xmax) > age((pg_snapshot_xmin(pg_current_snapshot())::text::bigint & 4294967295)::text::xid)
             THEN statement_timestamp() END AS unwritten_at
   FROM active_cities_cache
- WHERE cache_type = %(cache_type)s
+ WHERE cache_type = %(cache_type)s::text

@@ -2,7 +2,7 @@
 -- `level` 0: cities; rows of wider levels follow from `level_N`.
 
 -- name: cities
-SELECT 0 AS level, city.id::bigint, city.name AS label, ARRAY[]::bigint[] AS parents, counted.products_count,
+SELECT 0 AS level, city.id::bigint, city.name AS label, NULL::bigint[] AS parents, counted.products_count,
        counted.services_count, counted.companies_count
   FROM catalog_cities AS city LEFT JOIN city_counts AS counted ON counted.city_id = city.id
 

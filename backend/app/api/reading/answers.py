@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
-from psycopg2.extensions import cursor as Cursor
 from starlette.requests import Request
 from starlette.types import Scope
 
@@ -21,7 +20,7 @@ from backend.app.api.edge.turns import Turns
 from backend.app.api.reading.lookup import Lookup
 from backend.app.api.reading.memory import Memory
 from backend.app.api.reading.rounds import Rounds
-from backend.app.api.reading.sessions import Sessions
+from backend.app.api.reading.sessions import Session, Sessions
 from backend.app.api.security import caller_of
 from backend.app.settings import settings
 
@@ -59,11 +58,11 @@ class Known:
     kept: Kept | None = None
     moves: bool = False  # the last answer was no longer the one before: it is asked for without a look
 
-    def now(self, snapshot: str | None, cursor: Cursor) -> Kept:
+    def now(self, snapshot: str | None, session: Session) -> Kept:
         """What is kept, while it holds, else what the database says; `snapshot` is from before that."""
         if self.kept and self.kept.holds(snapshot):
             return self.kept
-        return Kept(snapshot, self.lookup.put(cursor), time.monotonic() + MOST_SECONDS)
+        return Kept(snapshot, self.lookup.put(session), time.monotonic() + MOST_SECONDS)
 
 
 class Answers:
@@ -109,7 +108,7 @@ class Answers:
     async def _asked(self, known: Known) -> Document:
         share, known.share, before = known.share, "", known.kept
         async with self._turns.of(share):
-            known.kept = await self._sessions.run(lambda cursor: known.now(_snapshot(cursor), cursor))
+            known.kept = await self._sessions.run(lambda session: known.now(_snapshot(session), session))
         known.moves = known.kept is not before
         self._memory.weigh(known.target, known, len(known.kept.answer.body))
         return known.kept.answer
@@ -119,9 +118,8 @@ def _target(scope: Scope) -> Target:
     return scope["path"], scope["query_string"]
 
 
-def _snapshot(cursor: Cursor) -> str | None:
+def _snapshot(session: Session) -> str | None:
     """Which transactions a statement sees now; None for a replica, whose snapshots do not tell of every commit."""
     if settings().database_read_url:
         return None
-    cursor.execute(SNAPSHOT)
-    return str(cursor.fetchone())
+    return str(session.rows(SNAPSHOT, {}))

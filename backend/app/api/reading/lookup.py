@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
-from psycopg2.extensions import cursor as Cursor
 
 from backend.app.api.conditional import Document
+from backend.app.api.reading.sessions import Session
 from backend.app.caches.reads import Read, Row
 
 encode: Final[Callable[[Any], bytes]] = msgspec.json.Encoder(decimal_format="number").encode
@@ -22,8 +22,6 @@ class Lookup:
     read: Read
     told: Callable[[list[Row]], Document]  # may raise NotFound
 
-    def put(self, cursor: Cursor) -> Document:
+    def put(self, session: Session) -> Document:
         """Ask the database."""
-        cursor.execute(self.read.statement, self.read.parameters)
-        names = [column.name for column in cursor.description or ()]
-        return self.told([dict(zip(names, row, strict=True)) for row in cursor.fetchall()])
+        return self.told(session.rows(self.read.statement, self.read.parameters))
