@@ -22,6 +22,7 @@ from events.outbox import Outbox, Row
 
 log = logging.getLogger(__name__)
 PASSED_SECONDS: Final = 5.0  # after which a row that is passed over is an alarm
+BEAT_SECONDS: Final = 0.2  # how often the broker is listened to at rest
 FOLLOW_SECONDS: Final = 1.0  # how often a relay that does not lead asks for the lock
 
 
@@ -178,12 +179,13 @@ class Relay:
 
     def _rounds(self, outbox: Outbox, deliverer: Deliverer) -> None:
         """Rounds until stopped; a failure after a delivery ends them quietly, so that back-off starts anew."""
-        pause, delivered, passed = self._pace.shortest_seconds, 0, Passed()
+        pause, delivered, passed, beat_at = self._pace.shortest_seconds, 0, Passed(), 0.0
         while not self._stop.is_set():
             try:
                 relayed = run_once(outbox, deliverer, self._pace.rows)
-                if not relayed.claimed:
+                if not relayed.claimed and time.monotonic() >= beat_at:
                     deliverer.heartbeat()
+                    beat_at = time.monotonic() + BEAT_SECONDS
             except self._away as failure:
                 if not delivered:
                     raise
