@@ -73,7 +73,7 @@ class Stage:
 def figure(bench: Bench) -> Table:
     """Answers a second, milliseconds, microseconds of CPU."""
     rows: list[Row] = []
-    for products in bench.pick((1_000_000, 100_000, 10_000), (20_000,)):
+    for products in bench.pick((1_000_000, 100_000, 10_000, 1_000), (20_000,)):
         rows += _of_size(bench, Size(products), is_main=not rows)
     notes = (
         "8 connections, each asking as soon as it has its answer, one uvicorn process; all on the same two CPUs.",

@@ -17,7 +17,7 @@ from tests.acceptance.test_up import Running
 from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("backup", "sizing", "pgbouncer", "managed", "listening", "flower")
+PAGES = ("reading", "backup", "sizing", "pgbouncer", "managed", "listening", "flower")
 
 
 def blocks(page: str, language: str = "") -> list[str]:
