@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import itertools
 import os
+import signal
 import subprocess
 import sys
 import urllib.request
@@ -16,6 +17,7 @@ from urllib.parse import quote
 import psycopg2
 from psycopg2 import sql
 
+from backend.embedded import spawn
 from backend.embedded.postgres import Postgres
 from backend.embedded.rabbitmq import RabbitMQ
 
@@ -125,3 +127,16 @@ class Vhosts:
         with urllib.request.urlopen(request, timeout=30) as answer:
             content: bytes = answer.read()
             return content
+
+
+@contextmanager
+def frozen(postgres: Postgres) -> Iterator[None]:
+    """The server as a frozen machine: it takes connections and never answers."""
+    pids = [postgres.pid or 0, *spawn.descendants(postgres.pid or 0)]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)

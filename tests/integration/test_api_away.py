@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -19,7 +18,7 @@ import pytest
 from backend.embedded import spawn
 from backend.embedded.postgres import Postgres
 from tests.integration.api import V1, Words, is_problem
-from tests.servers import ROOT
+from tests.servers import ROOT, frozen
 from tests.system import System
 from tests.waiting import until
 
@@ -48,19 +47,6 @@ def deaf_broker() -> Iterator[str]:
     """A port that takes connections and never says a word."""
     with socket.create_server(("127.0.0.1", 0), backlog=100) as server:
         yield f"amqp://guest:guest@127.0.0.1:{server.getsockname()[1]}//"
-
-
-@contextmanager
-def stopped(postgres: Postgres) -> Iterator[None]:
-    """The server as a frozen machine: it takes connections and never answers."""
-    pids = [postgres.pid or 0, *spawn.descendants(postgres.pid or 0)]
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
 
 
 def in_time(api: Words, method: str, path: str, **options: Any) -> Any:
@@ -109,7 +95,7 @@ def test_answers_while_the_database_is_frozen_and_recovers(own_postgres: Postgre
             list(pool.map(lambda _: api.read("/cities"), range(20)))
 
         # When the server freezes
-        with stopped(own_postgres):
+        with frozen(own_postgres):
             everything_is_away(api)
             assert in_time(api, "GET", "/health/ready").status_code == 503
             assert in_time(api, "GET", f"{V1}/celery/stats").status_code == 200

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -22,6 +24,7 @@ from tests import catalogs
 from tests.background import background
 from tests.integration.api import V1, Client, Words, client, patch_all
 from tests.plain import Plain
+from tests.servers import frozen, migrate
 from tests.system import System
 from tests.waiting import until
 
@@ -235,3 +238,17 @@ def test_columns_that_have_other_types_now_are_read_all_the_same(configured_data
         return found
 
     assert asyncio.run(scene()) == [{"value": value, "rest": 2} for value in (7, "7", 7)]
+
+
+def test_a_server_that_answers_nothing_does_not_keep_the_process_alive(
+    own_postgres: Postgres, broker: str, tmp_path: Path
+) -> None:
+    migrate(own_postgres.url)
+    with System(own_postgres.url, broker, tmp_path, OBSERVER="false") as system:
+        system.start(["api"])
+        with Words(base_url=system.api_url, timeout=20) as api:
+            assert api.get(V1 + "/cities").status_code == 200
+            with frozen(own_postgres):
+                assert api.get(V1 + "/cities").status_code == 503
+                os.kill(system.pid("api"), signal.SIGTERM)
+                until(lambda: not system.runs("api"), 8, "it ends")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import queue
 import re
 import threading
+import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 import psycopg2
@@ -21,6 +23,7 @@ from backend.app.errors import DatabaseAway
 from backend.app.settings import settings
 
 Value = TypeVar("Value")
+STOP_SECONDS: Final = 1.0
 MOST_PREPARED: Final = 100  # statements of one session
 PARAMETER: Final = re.compile(r"%\((\w+)\)s|%%")
 
@@ -65,52 +68,96 @@ class Session:
         self._prepared[statement] = f"EXECUTE {name}{values}", names
 
 
+@dataclass(frozen=True)
+class _Asked:
+    work: Callable[[Session], Any]
+    loop: asyncio.AbstractEventLoop
+    answer: asyncio.Future[Any]
+
+    def settle(self, value: Any, failure: BaseException | None) -> None:
+        """Hand over what came of it, unless nobody waits any more."""
+        with suppress(RuntimeError):  # the loop is gone
+            self.loop.call_soon_threadsafe(self._set, value, failure)
+
+    def _set(self, value: Any, failure: BaseException | None) -> None:
+        if self.answer.done():
+            return
+        if failure is not None:
+            self.answer.set_exception(failure)
+        else:
+            self.answer.set_result(value)
+
+
 class Sessions:
-    """At most so many; a session is made when its thread has its first work."""
+    """At most so many; one more is made when all are at work. The threads end with the process, also while a server
+    lets them wait: those of Python's own pools would be waited for.
+    """
 
     def __init__(self, most: int) -> None:
-        self._most = most
-        self._threads: ThreadPoolExecutor | None = None
-        self._own = threading.local()
-        self._open: set[Session] = set()
+        self._most, self._at_work = most, 0
+        self._queue: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
+        self._threads: list[_Thread] = []
 
     async def run(self, work: Callable[[Session], Value]) -> Value:
         """What `work` returns, on a thread with a session. It may be done twice. Raises DatabaseAway and TooLong."""
-        self._threads = self._threads or ThreadPoolExecutor(self._most, "reads")
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._run, work)
+        loop = asyncio.get_running_loop()
+        asked: _Asked = _Asked(work, loop, loop.create_future())
+        self._at_work += 1
+        if self._at_work > len(self._threads) and len(self._threads) < self._most:
+            self._threads.append(_Thread(self._queue))
+            self._threads[-1].start()
+        self._queue.put(asked)
+        try:
+            value: Value = await asked.answer
+            return value
+        finally:
+            self._at_work -= 1
 
     def stop(self) -> None:
-        """Close the sessions, without waiting for one that hangs."""
-        if self._threads is not None:
-            self._threads.shutdown(wait=False, cancel_futures=True)
-        for session in list(self._open):
-            self._close(session)
-        self._threads, self._own = None, threading.local()
+        """Close the sessions; one that hangs is left behind after a second."""
+        for _ in self._threads:
+            self._queue.put(None)
+        end = time.monotonic() + STOP_SECONDS
+        for thread in self._threads:
+            thread.join(max(0.0, end - time.monotonic()))
+        self._queue, self._threads = queue.SimpleQueue(), []
 
-    def _run(self, work: Callable[[Session], Value]) -> Value:
+
+class _Thread(threading.Thread):
+    """Takes work from a queue until it finds None; its session is made when there is the first work."""
+
+    def __init__(self, asked: queue.SimpleQueue[_Asked | None]) -> None:
+        super().__init__(name="reads", daemon=True)
+        self._asked = asked
+        self._session: Session | None = None
+
+    def run(self) -> None:
+        """Do it all."""
+        while (asked := self._asked.get()) is not None:
+            try:
+                asked.settle(self._do(asked.work), None)
+            except BaseException as failure:
+                asked.settle(None, failure)
+        self._leave()
+
+    def _do(self, work: Callable[[Session], Any]) -> Any:
         with db.translated():
-            kept: Session | None = getattr(self._own, "session", None)
-            if kept is not None:
+            if self._session is not None:
                 try:
-                    return _done(kept, work)
+                    return _done(self._session, work)
                 except psycopg2.Error as failure:
                     if not (db.is_away(failure) or isinstance(failure, FeatureNotSupported)):
                         raise
-                    self._close(kept)  # it may have ended long ago, or a definition has given its columns other types
-            return _done(self._connected(), work)
+                    self._leave()  # it may have ended long ago, or a definition has given its columns other types
+            replica = settings().database_read_url
+            attributes = address.READS if replica else address.WRITES
+            self._session = Session(db.connect("api", STATEMENT_MS, replica, attributes))
+            return _done(self._session, work)
 
-    def _connected(self) -> Session:
-        replica = settings().database_read_url
-        attributes = address.READS if replica else address.WRITES
-        session = Session(db.connect("api", STATEMENT_MS, replica, attributes))
-        self._own.session = session
-        self._open.add(session)
-        return session
-
-    def _close(self, session: Session) -> None:
-        self._own.session = None
-        self._open.discard(session)
-        session.close()
+    def _leave(self) -> None:
+        if self._session is not None:
+            self._session.close()
+            self._session = None
 
 
 def _done(session: Session, work: Callable[[Session], Value]) -> Value:
