@@ -71,7 +71,7 @@ def create_app(seconds: float = SECONDS) -> FastAPI:
     for outer in (Heads, SafeHeaders, Forwarded):
         app.add_middleware(outer)
     app.build_middleware_stack = lambda: Shortcut(  # type: ignore[method-assign]
-        the_long_way(), app.state.answers, rates
+        the_long_way(), app.state.answers, rates, seconds
     )
     app.openapi = lambda: _described(app)  # type: ignore[method-assign]
     return app

@@ -32,9 +32,10 @@ UNUSUAL: Final = frozenset((b"x-api-key", b"authorization", FRESH.lower().encode
 class Shortcut:
     """Around all middlewares: answers here what it can, and lets the rest pass."""
 
-    def __init__(self, app: ASGIApp, answers: Answers, rates: Rates) -> None:
+    def __init__(self, app: ASGIApp, answers: Answers, rates: Rates, seconds: float) -> None:
+        """`seconds`: in which a request is answered, whichever way it goes."""
         self.app = app
-        self._answers, self._rates = answers, rates
+        self._answers, self._rates, self._seconds = answers, rates, seconds
         self._names: dict[bytes, bool] = {}  # whether a host is answered
         self._settings: Any = None  # for which that holds
 
@@ -53,7 +54,7 @@ class Shortcut:
         share = network(scope["client"][0] if scope["client"] else None)
         if self._rates.wait(share):
             return False
-        scope[COUNTED], scope[deadline.UNTIL] = True, time.monotonic() + deadline.SECONDS
+        scope[COUNTED], scope[deadline.UNTIL] = True, time.monotonic() + self._seconds
         try:
             async with asyncio.timeout(SECONDS):
                 document = await self._answers.now(known, share)
