@@ -26,9 +26,9 @@ from backend.app.telemetry.latency import BOUNDS
 from backend.embedded.postgres import Postgres
 from tests.catalogs import small
 from tests.integration.api import V1, Client, is_problem, patch_all
-from tests.integration.test_api_away import NO_BROKER, NO_DATABASE, api_on, stopped
+from tests.integration.test_api_away import NO_BROKER, NO_DATABASE, api_on
 from tests.plain import Plain
-from tests.servers import migrate
+from tests.servers import frozen, migrate
 from tests.system import System
 from tests.waiting import until
 
@@ -99,7 +99,7 @@ class TestState:
         migrate(own_postgres.url)
         with api_on(own_postgres.url, NO_BROKER, tmp_path) as api, streaming(str(api.base_url)) as stream:
             assert stream.next("state")["pipeline"]["code"] == "broker_away"
-            with stopped(own_postgres):
+            with frozen(own_postgres):
                 began = time.monotonic()
                 while stream.next("state").get("pipeline", {}).get("code") != "database_away":
                     pass
