@@ -22,6 +22,8 @@ from tests.servers import Databases, Vhosts
 from tests.waiting import until
 
 TURN = 15.0  # seconds within which an answer turns, and back
+pytestmark = pytest.mark.alone  # fifteen seconds are promised, both ways
+
 WATCHED = {"OBSERVER": "true", "CANARY_SECONDS": "1", "FRESHNESS_TARGET_MS": "3600000"}
 ADD = "INSERT INTO companies (name, city_id) SELECT 'c', min(id) FROM cities"
 
