@@ -187,7 +187,7 @@ def test_a_schema_that_is_newer_is_no_fault_and_one_that_is_older_is(plant: Plan
 
 
 def test_prometheus_shows_what_is_open(plant: Plant, sql: Plain):
-    assert 'citycache_incident_open{kind="rows_wrong"} 0.0' in metrics(plant)
+    until(lambda: 'citycache_incident_open{kind="rows_wrong"} 0.0' in metrics(plant), TURN, "those before are over")
     sql.run("INSERT INTO audit_findings (cache, key, side) VALUES ('products', '1', 'missing')")
     until(lambda: 'citycache_incident_open{kind="rows_wrong"} 1.0' in metrics(plant), TURN, "it is shown")
     sql.run("UPDATE audit_findings SET repaired_at = now()")
