@@ -60,21 +60,17 @@ def search_path() -> str:
     return definition.current().search_path
 
 
-def connect(
-    name: str, statement_ms: int = STATEMENT_MS, to: str = "", attributes: str = address.WRITES
-) -> psycopg2.extensions.connection:
-    """A connection in autocommit, to the first host of the URL (`to`, or DATABASE_URL) that has these attributes.
+def connect(name: str, statement_ms: int = STATEMENT_MS, to: str = "") -> psycopg2.extensions.connection:
+    """A connection in autocommit, to the first host of DATABASE_URL that takes writes, or of `to` for reading only.
 
     `name` is what pg_stat_activity shows. Raises the driver's errors, and DatabaseUnfit.
     """
-    return _marked(name, statement_ms, to, attributes)[0]
+    return _marked(name, statement_ms, to)[0]
 
 
-def _marked(
-    name: str, statement_ms: int, to: str = "", attributes: str = address.WRITES
-) -> tuple[psycopg2.extensions.connection, str]:
+def _marked(name: str, statement_ms: int, to: str = "") -> tuple[psycopg2.extensions.connection, str]:
     wishes: dict[str, Any] = {
-        **address.parameters(to or url(), attributes),
+        **address.parameters(to or url(), address.READS if to else address.WRITES),
         "connect_timeout": CONNECT_SECONDS,
         "application_name": f"citycache {name}",
         "client_encoding": "UTF8",  # psycopg2 looks at it while it connects
@@ -103,10 +99,9 @@ def prove() -> None:
 
 def make_engine(name: str, statement_ms: int = STATEMENT_MS, to: str = "", **pool: Any) -> Engine:
     """An engine on connections of `connect`, for reading only where `to` is given; `pool` goes to SQLAlchemy."""
-    attributes = address.READS if to else address.WRITES
 
     def connection() -> psycopg2.extensions.connection:
-        made = connect(name, statement_ms, to, attributes)
+        made = connect(name, statement_ms, to)
         made.autocommit = False
         return made
 
@@ -195,7 +190,8 @@ def is_too_long(failure: BaseException) -> bool:
 
 def is_rollback(failure: BaseException | None) -> bool:
     """Whether the server gave the transaction up for another's sake: the same again may succeed."""
-    return isinstance(failure, DBAPIError) and isinstance(failure.orig, psycopg2.errors.TransactionRollbackError)
+    origin = failure.orig if isinstance(failure, DBAPIError) else failure
+    return isinstance(origin, psycopg2.errors.TransactionRollbackError)
 
 
 def _first_line(failure: BaseException) -> str:

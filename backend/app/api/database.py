@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Final
 
+import psycopg2
 from fastapi import Depends, Request
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
@@ -51,11 +52,17 @@ def transaction(traceparent: str | None = None) -> Iterator[Connection]:
 def snapshot() -> Iterator[Connection]:
     """Read only; all statements see one state, of a replica where DATABASE_READ_URL names one."""
     prepare()
+    with given_up(), db.snapshot(settings().database_read_url) as connection:
+        yield connection
+
+
+@contextmanager
+def given_up() -> Iterator[None]:
+    """A replica ends reads of rows that its primary has vacuumed away: DatabaseAway."""
     try:
-        with db.snapshot(settings().database_read_url) as connection:
-            yield connection
-    except DBAPIError as failure:
-        if db.is_rollback(failure):  # a replica ends reads of rows that the primary has vacuumed away
+        yield
+    except (DBAPIError, psycopg2.Error) as failure:
+        if db.is_rollback(failure):
             raise DatabaseAway("the replica gave this read up to follow its primary") from failure
         raise
 

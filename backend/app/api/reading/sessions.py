@@ -13,13 +13,11 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 import psycopg2
-from psycopg2.errors import FeatureNotSupported, TransactionRollbackError
+from psycopg2.errors import FeatureNotSupported
 from psycopg2.extensions import connection as Connection
 
 from backend.app import db
-from backend.app.api.database import STATEMENT_MS
-from backend.app.database import address
-from backend.app.errors import DatabaseAway
+from backend.app.api.database import STATEMENT_MS, given_up
 from backend.app.settings import settings
 
 Value = TypeVar("Value")
@@ -141,27 +139,18 @@ class _Thread(threading.Thread):
         self._leave()
 
     def _do(self, work: Callable[[Session], Any]) -> Any:
-        with db.translated():
+        with db.translated(), given_up():
             if self._session is not None:
                 try:
-                    return _done(self._session, work)
+                    return work(self._session)
                 except psycopg2.Error as failure:
                     if not (db.is_away(failure) or isinstance(failure, FeatureNotSupported)):
                         raise
                     self._leave()  # it may have ended long ago, or a definition has given its columns other types
-            replica = settings().database_read_url
-            attributes = address.READS if replica else address.WRITES
-            self._session = Session(db.connect("api", STATEMENT_MS, replica, attributes))
-            return _done(self._session, work)
+            self._session = Session(db.connect("api", STATEMENT_MS, settings().database_read_url))
+            return work(self._session)
 
     def _leave(self) -> None:
         if self._session is not None:
             self._session.close()
             self._session = None
-
-
-def _done(session: Session, work: Callable[[Session], Value]) -> Value:
-    try:
-        return work(session)
-    except TransactionRollbackError as failure:
-        raise DatabaseAway("the replica gave this read up to follow its primary") from failure
