@@ -130,13 +130,14 @@ class Vhosts:
 
 
 @contextmanager
-def frozen(postgres: Postgres) -> Iterator[None]:
-    """The server as a frozen machine: it takes connections and never answers."""
-    pids = [postgres.pid or 0, *spawn.descendants(postgres.pid or 0)]
+def frozen(pid: int | None) -> Iterator[None]:
+    """A process and all below it as a frozen machine: a server takes connections and never answers."""
+    assert pid, "it does not run"
+    pids = [pid, *spawn.descendants(pid)]
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
     try:
         yield
     finally:
         for pid in pids:
-            os.kill(pid, signal.SIGCONT)
+            spawn.signal_stranger(pid, signal.SIGCONT)  # it may have ended

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from backend.embedded.errors import ServerMissing
 from backend.embedded.postgres import Postgres
 from backend.embedded.rabbitmq import RabbitMQ
 from tests.plain import Plain
-from tests.servers import CAREFREE, migrate
+from tests.servers import CAREFREE, frozen, migrate
 from tests.system import System
 from tests.waiting import until
 
@@ -67,14 +66,8 @@ class Stage:
     @contextmanager
     def stopped(self, part: str) -> Iterator[None]:
         """The part as a frozen machine."""
-        pids = self.pids(part)
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
-        try:
+        with frozen(self.pids(part)[0]):
             yield
-        finally:
-            for pid in pids:
-                spawn.signal_stranger(pid, signal.SIGCONT)
 
 
 @dataclass

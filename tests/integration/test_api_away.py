@@ -95,7 +95,7 @@ def test_answers_while_the_database_is_frozen_and_recovers(own_postgres: Postgre
             list(pool.map(lambda _: api.read("/cities"), range(20)))
 
         # When the server freezes
-        with frozen(own_postgres):
+        with frozen(own_postgres.pid):
             everything_is_away(api)
             assert in_time(api, "GET", "/health/ready").status_code == 503
             assert in_time(api, "GET", f"{V1}/celery/stats").status_code == 200

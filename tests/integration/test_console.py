@@ -99,7 +99,7 @@ class TestState:
         migrate(own_postgres.url)
         with api_on(own_postgres.url, NO_BROKER, tmp_path) as api, streaming(str(api.base_url)) as stream:
             assert stream.next("state")["pipeline"]["code"] == "broker_away"
-            with frozen(own_postgres):
+            with frozen(own_postgres.pid):
                 began = time.monotonic()
                 while stream.next("state").get("pipeline", {}).get("code") != "database_away":
                     pass

@@ -248,7 +248,7 @@ def test_a_server_that_answers_nothing_does_not_keep_the_process_alive(
         system.start(["api"])
         with Words(base_url=system.api_url, timeout=20) as api:
             assert api.get(V1 + "/cities").status_code == 200
-            with frozen(own_postgres):
+            with frozen(own_postgres.pid):
                 assert api.get(V1 + "/cities").status_code == 503
                 os.kill(system.pid("api"), signal.SIGTERM)
                 until(lambda: not system.runs("api"), 8, "it ends")

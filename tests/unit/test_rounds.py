@@ -30,12 +30,18 @@ async def settled() -> None:
         await asyncio.sleep(0)
 
 
+async def begun(rounds: Rounds[int]) -> asyncio.Task[int]:
+    """Somebody who waits for a round."""
+    task = asyncio.create_task(rounds())
+    await settled()
+    return task
+
+
 def test_whoever_comes_while_a_round_goes_on_shares_the_next_one() -> None:
     async def scene() -> None:
         work = Work()
         rounds = Rounds(work)
-        first = asyncio.create_task(rounds())
-        await settled()
+        first = await begun(rounds)
         later = [asyncio.create_task(rounds()) for _ in range(3)]
         await settled()
         assert work.begun == 1
@@ -78,8 +84,7 @@ def test_a_round_that_fails_fails_for_its_own_and_the_next_one_begins() -> None:
     async def scene() -> None:
         work = Work()
         rounds = Rounds(work)
-        first = asyncio.create_task(rounds())
-        await settled()
+        first = await begun(rounds)
         second = asyncio.create_task(rounds())
         work.ends[0].set_exception(ValueError("no"))
         with pytest.raises(ValueError, match="no"):
@@ -96,13 +101,11 @@ def test_a_loop_that_is_gone_holds_up_nobody() -> None:
     rounds = Rounds(work)
 
     async def left() -> None:
-        task = asyncio.create_task(rounds())
-        await settled()
+        task = await begun(rounds)
         task.cancel()
 
     async def scene() -> None:
-        task = asyncio.create_task(rounds())
-        await settled()
+        task = await begun(rounds)
         work.ends[-1].set_result(None)
         assert await task == 2
 
