@@ -24,11 +24,12 @@ test: setup-dev  ## install what the tests need, then run all of them (some: mak
 	@scripts/install-test-servers
 	@$(BIN)/python -m pytest -n $(TESTS_AT_ONCE) --dist loadfile --no-loadscope-reorder $(ARGS)
 
-check: setup-dev  ## format, lint, types, import contracts
+check: setup-dev  ## format, lint, types, import contracts, and whether every test can be loaded
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/python -m pytest --collect-only -qq >/dev/null || $(BIN)/python -m pytest --collect-only -q
 
 format: setup-dev  ## rewrite the code in the project's format
 	@$(BIN)/ruff check --fix .

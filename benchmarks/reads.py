@@ -25,7 +25,8 @@ from benchmarks.pipeline import ALL, Pipeline, pipeline
 
 RATE: Final = 500  # writes a second
 V1: Final = "/api/v1"
-EMPTY, JOIN, KEPT, SORTED = "empty route", "live JOIN", "JOIN kept 60 s", "cities by products"
+EMPTY, JOIN, KEPT = "empty route", "live JOIN", "JOIN kept 60 s"
+SORTED, EACH = "cities by products", "each city"
 OURS: Final[
     dict[str, tuple[str, float | None, float | None]]
 ] = {  # paths, and what is wanted of them beside the empty route: at rest, beside writes
@@ -38,6 +39,7 @@ OURS: Final[
 EACH_CITY: Final = [f"{V1}/cities/{number}" for number in range(1, 401)]
 BESIDE: Final = ", beside writes"
 MANY_CITIES: Final = 5_000
+MANY_PRODUCTS: Final = 1_000_000
 OWN_CITY, OWN_COMPANY = 1_000_000, 1_000_000  # that the writers beside never touch
 AGED: Final = f"""
 INSERT INTO cities (id, name) VALUES ({OWN_CITY}, 'read');
@@ -56,9 +58,10 @@ class Stage:
     loads: dict[str, list[Load]] = field(default_factory=dict)
     cpu: dict[str, list[float]] = field(default_factory=dict)  # microseconds of the API's process for an answer
 
-    def rate(self, name: str, what: str) -> float:
-        """Answers a second for one of the paths; `name` is what it is called in the table."""
-        paths = {EMPTY: ["/empty"], JOIN: ["/join"], KEPT: ["/kept"], "each city": EACH_CITY}.get(what)
+    def rate(self, what: str, beside: str = "") -> float:
+        """Answers a second for one of the paths; `beside` is what its name in the table has more."""
+        name = what + beside
+        paths = {EMPTY: ["/empty"], JOIN: ["/join"], KEPT: ["/kept"], EACH: EACH_CITY}.get(what)
         port = self.peers if what in (EMPTY, JOIN, KEPT) else self.started.api_port
         if what == KEPT:
             http_load.read(port, paths or [], 0, connections=1)  # so that it is kept
@@ -73,7 +76,7 @@ class Stage:
 def figure(bench: Bench) -> Table:
     """Answers a second, milliseconds, microseconds of CPU."""
     rows: list[Row] = []
-    for products in bench.pick((1_000_000, 100_000, 10_000, 1_000), (20_000,)):
+    for products in bench.pick((MANY_PRODUCTS, 100_000, 10_000, 1_000), (20_000,)):
         rows += _of_size(bench, Size(products), is_main=not rows)
     notes = (
         "8 connections, each asking as soon as it has its answer, one uvicorn process; all on the same two CPUs.",
@@ -92,21 +95,19 @@ def _of_size(bench: Bench, size: Size, is_main: bool) -> Iterator[Row]:
         connect(dsn) as connection,
     ):
         stage = Stage(started, peers, seconds)
-        names = [EMPTY, *OURS, "each city", KEPT, JOIN] if is_main else [SORTED, JOIN]
-        suffix = "" if is_main else f", {size.products:,} products"
-        samples = alternate(rounds, {name + suffix: partial(stage.rate, name + suffix, name) for name in names})
         if not is_main:
-            yield from _beside_join(stage, samples, suffix)
+            yield from _beside_join(stage, rounds, size)
             return
+        samples = alternate(rounds, {name: partial(stage.rate, name) for name in (EMPTY, *OURS, EACH, KEPT)})
         run(connection, load.SQL["prepare"])
         with load.going_on(dsn, size, bench.servers.place, RATE):
-            names = [EMPTY, *OURS, "each city"]
-            samples |= alternate(rounds, {name + BESIDE: partial(stage.rate, name + BESIDE, name) for name in names})
+            busy = {name + BESIDE: partial(stage.rate, name, BESIDE) for name in (EMPTY, *OURS, EACH)}
+            samples |= alternate(rounds, busy)
             ages = _ages(started, connection, bench.pick(300, 40))
         yield from _rows(stage, samples)
-        yield from _beside_join(stage, samples, f", {size.products:,} products", SORTED, JOIN)
         yield Row("commit to answer, p50", [ages["p50"]], "ms", "", Wanted(25, at_least=False, of="value"))
         yield Row("commit to answer, p99", [ages["p99"]], "ms", "", Wanted(80, at_least=False, of="value"))
+        yield from _beside_join(stage, rounds, size)
         yield _many_cities(started, connection)
 
 
@@ -117,21 +118,19 @@ def _rows(stage: Stage, samples: dict[str, list[float]]) -> Iterator[Row]:
         bound = busy if beside else at_rest
         last = stage.loads[name][-1]
         more = {"p50 ms": last.p50, "p99 ms": last.p99}
-        if what not in (EMPTY, JOIN, KEPT):
+        if what not in (EMPTY, KEPT):
             more["CPU µs"] = sorted(stage.cpu[name])[len(found) // 2]
         against = "" if what == EMPTY else EMPTY + beside
         yield Row(name, found, "answers/s", against, Wanted(bound) if bound else None, more)
     yield Row(f"{SORTED} : {KEPT}", samples[SORTED], "answers/s", KEPT, Wanted(0.9))
 
 
-def _beside_join(
-    stage: Stage, samples: dict[str, list[float]], suffix: str, ours: str = "", join: str = ""
-) -> Iterator[Row]:
-    ours, join = ours or SORTED + suffix, join or JOIN + suffix
-    if not samples.keys() & {JOIN}:
-        yield Row(join, samples[join], "answers/s", more={"p50 ms": stage.loads[join][-1].p50})
-    wanted = Wanted(100) if suffix.startswith(", 1,000,000") else None
-    yield Row(f"{SORTED} : {JOIN}{suffix}", samples[ours], "answers/s", join, wanted)
+def _beside_join(stage: Stage, rounds: int, size: Size) -> Iterator[Row]:
+    of_size = f", {size.products:,} products"
+    samples = alternate(rounds, {name: partial(stage.rate, name, of_size) for name in (SORTED, JOIN)})
+    yield Row(JOIN + of_size, samples[JOIN], "answers/s", more={"p50 ms": stage.loads[JOIN + of_size][-1].p50})
+    wanted = Wanted(100) if size.products == MANY_PRODUCTS else None
+    yield Row(f"{SORTED} : {JOIN}{of_size}", samples[SORTED], "answers/s", JOIN + of_size, wanted)
 
 
 def _ages(started: Pipeline, connection: psycopg2.extensions.connection, number: int) -> dict[str, float]:
