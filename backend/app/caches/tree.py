@@ -47,10 +47,6 @@ def read(levels: int) -> Read:
 
 def tree(rows: Iterable[Mapping[str, Any]], levels: Sequence[str], counted: Counted, everything: bool) -> list[Node]:
     """The widest places with what is below them, by name; branches of zero only with `everything`."""
-    if not levels:
-        counts = ((row, row[f"{counted}_count"] or 0) for row in rows)
-        flat = (Node(row["id"], row["label"], CITY, count) for row, count in counts if count or everything)
-        return sorted(flat, key=_by_name)
     cities, above = [], {}
     for row in rows:
         place = Place((row["level"], row["id"]), row["label"], row["parents"])
@@ -58,6 +54,8 @@ def tree(rows: Iterable[Mapping[str, Any]], levels: Sequence[str], counted: Coun
             above[place.key] = place
         elif (count := row[f"{counted}_count"] or 0) or everything:
             cities.append((place, count))
+    if not levels:
+        return sorted((Node(place.key[1], place.name, CITY, count) for place, count in cities), key=_by_name)
     growing = _Growing((CITY, *levels), above)
     for place, count in cities:
         growing.add(place, count)
