@@ -47,7 +47,7 @@ class NobodyAnswers(Exception):
     """There is no system at this address."""
 
 
-class Refused(Exception):
+class HttpRefused(Exception):
     """The system answered, but with an error."""
 
     def __init__(self, status: int, detail: str) -> None:
@@ -75,7 +75,7 @@ class System:
         self.url, self._key = url.rstrip("/"), key
 
     def call(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
-        """One call; the decoded answer. Raises NobodyAnswers or Refused."""
+        """One call; the decoded answer. Raises NobodyAnswers or HttpRefused."""
         request = urllib.request.Request(
             self.url + path,
             method=method,
@@ -86,7 +86,7 @@ class System:
             with urllib.request.urlopen(request, timeout=REQUEST_SECONDS) as answer:
                 found: dict[str, Any] = json.loads(answer.read(MOST_BYTES))
         except urllib.error.HTTPError as failure:
-            raise Refused(failure.code, _detail(failure)) from None
+            raise HttpRefused(failure.code, _detail(failure)) from None
         except (OSError, ValueError, HTTPException) as failure:
             reason = getattr(failure, "reason", failure)
             raise NobodyAnswers(f"nothing that is citycache answers at {self.url}: {reason}") from None
@@ -101,7 +101,7 @@ def run(system: System, task: str, timeout: float) -> Outcome:
     try:
         started = system.call("POST", f"/api/v1/celery/tasks/{task.replace('_', '-')}", TASKS[task])
         state, summary = _await_end(system, started["task_id"], begun + timeout)
-    except Refused as refusal:
+    except HttpRefused as refusal:
         absent = task in NOT_EVERYWHERE and refusal.status in NOT_HERE
         state, summary = "SKIPPED" if absent else "ERROR", str(refusal)
     return Outcome(task, state, time.monotonic() - begun, summary)
@@ -116,7 +116,7 @@ def _await_end(system: System, task_id: str, deadline: float) -> tuple[str, str]
             seen = found["state"]
             if seen in FINAL:
                 return seen, found.get("error") or summary_of(found.get("result"))
-        except Refused as refusal:
+        except HttpRefused as refusal:
             if refusal.status != UNAVAILABLE:
                 raise
         if time.monotonic() > deadline:

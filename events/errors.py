@@ -4,7 +4,7 @@ EventError
 ├── Malformed       bytes that are not an event of the contract
 ├── UnknownType     an event whose type the contract does not know
 ├── Unroutable      the broker had no queue for a message
-├── Refused         the broker takes no message at all
+├── MessageRefused  the broker takes no message at all
 ├── Unconfirmed     the broker did not take a message in time
 ├── BrokerGone      the connection to the broker is lost
 ├── LeaderLost      another relay leads now
@@ -33,7 +33,7 @@ class Unroutable(EventError):
     """The broker has no queue bound for this message."""
 
 
-class Refused(EventError):
+class MessageRefused(EventError):
     """The broker refuses even the smallest message."""
 
 

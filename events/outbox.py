@@ -40,7 +40,7 @@ class Row(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Lag:
+class Backlog:
     """What waits in the outbox."""
 
     rows: int
@@ -93,10 +93,10 @@ class Outbox:
         """Move a row that the broker refuses to the dead letters, with what can be sent of it."""
         self._ask("bury", id=row_id, reason=reason, content_type=content_type, payload=payload)
 
-    def lag(self) -> Lag:
+    def lag(self) -> Backlog:
         """How many rows wait and for how long."""
         rows, seconds = self._ask("lag")[0]
-        return Lag(rows, seconds)
+        return Backlog(rows, seconds)
 
     def ping(self) -> None:
         """Keep the session alive while the broker keeps us waiting; raises LeaderLost when it is gone."""

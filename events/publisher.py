@@ -24,7 +24,7 @@ from kombu import Connection
 from events import contract
 from events.channel import REFUSED, Channel
 from events.connection import LOST
-from events.errors import BrokerGone, Refused, Unroutable
+from events.errors import BrokerGone, MessageRefused, Unroutable
 from events.outbox import Row
 from events.packing import Outgoing, encoded_slim, messages, slimmed
 
@@ -39,7 +39,7 @@ class Bury(Protocol):
     def __call__(self, row_id: int, reason: str, content_type: str, payload: str) -> None: ...
 
 
-class Watcher:
+class PublisherWatcher:
     """Hears what a publisher does; this one keeps it to itself. Called on the way: be quick."""
 
     def sending(self, message: Outgoing) -> str | None:
@@ -75,12 +75,12 @@ class Publisher:
         self,
         url: str,
         while_waiting: Callable[[], None] = lambda: None,
-        watcher: Watcher | None = None,
+        watcher: PublisherWatcher | None = None,
         bury: Bury | None = None,
     ) -> None:
         """`while_waiting` is called while the broker keeps us waiting; without `bury` nothing is given up."""
         self._url, self._while_waiting, self._bury = url, while_waiting, bury
-        self._watcher = watcher or Watcher()
+        self._watcher = watcher or PublisherWatcher()
         self._channel = Channel(url, while_waiting)
         self._most_bytes: int | None = None  # of a message, once the broker has said so
         self._has_delivered = False
@@ -91,7 +91,10 @@ class Publisher:
         return self._channel.connection
 
     def deliver(self, rows: Sequence[Row]) -> list[int]:
-        """Publish; the ids of the rows that the broker has. Raises BrokerGone, Unconfirmed, Unroutable or Refused."""
+        """Publish; the ids of the rows that the broker has.
+
+        Raises BrokerGone, Unconfirmed, Unroutable or MessageRefused.
+        """
         began, fate = time.monotonic(), Fate()
         try:
             self._send(messages(rows, self._most_bytes), fate)
@@ -183,7 +186,7 @@ class Publisher:
 
     def _tell_held(self, fate: Fate) -> None:
         if fate.hopeless:
-            raise Refused(
+            raise MessageRefused(
                 f"{fate.hopeless[0][0].subject} cannot be published, nor anything else: {fate.hopeless[0][1]}"
             )
         if fate.held:

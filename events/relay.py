@@ -60,7 +60,7 @@ class Relayed:
     left: tuple[int, ...] = ()  # ids of rows that were offered, and neither taken nor buried
 
 
-class Watcher:
+class RelayWatcher:
     """Hears what a relay does; this one keeps it to itself. Called from the relay's own thread: be quick."""
 
     def led(self, leads: bool) -> None:
@@ -121,9 +121,9 @@ class Relay:
         deliverer: Callable[[Outbox], Deliverer],
         pace: Pace,
         away: tuple[type[Exception], ...],
-        watcher: Watcher | None = None,
+        watcher: RelayWatcher | None = None,
     ) -> None:
-        self._connect, self._deliverer, self._pace, self._watcher = connect, deliverer, pace, watcher or Watcher()
+        self._connect, self._deliverer, self._pace, self._watcher = connect, deliverer, pace, watcher or RelayWatcher()
         self._away: tuple[type[Exception], ...] = (EventError, *away)
         self._stop = threading.Event()
 

@@ -40,7 +40,7 @@ from backend.app.api.edge.turns import Turns
 from backend.app.api.fresh import asking
 from backend.app.api.fresh.lookout import Lookout
 from backend.app.api.journal import Journal
-from backend.app.api.limits import Limits, Rates, SafeHeaders
+from backend.app.api.limits import Allowances, Limits, SafeHeaders
 from backend.app.api.metrics import Measured
 from backend.app.api.reading.answers import Answers
 from backend.app.api.reading.shortcut import Shortcut
@@ -62,7 +62,7 @@ def create_app(seconds: float = SECONDS) -> FastAPI:
     app.include_router(health.router)
     app.include_router(page.router)
     app.state.journal, app.state.turns, app.state.lookout, app.state.answers = Journal(), Turns(), Lookout(), Answers()
-    rates, the_long_way = Rates(), app.build_middleware_stack
+    rates, the_long_way = Allowances(), app.build_middleware_stack
     app.add_middleware(problems.CatchAll)
     app.add_middleware(Limits, rates)
     for middleware in (Hosts, Measured):

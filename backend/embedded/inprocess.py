@@ -23,7 +23,7 @@ from backend.app.dead_letters.letters import DeadLetter
 from backend.app.errors import Away
 from backend.app.health import watchdog
 from backend.app.ledger import ledger
-from backend.app.relay.metrics import Counted
+from backend.app.relay.metrics import CountingWatcher
 from backend.app.relay.process import connection, pace
 from backend.app.settings import settings
 from backend.app.tasks.events import apply_events
@@ -66,7 +66,7 @@ def serve(host: str, port: int) -> None:
     logs.configure(settings().log_format, settings().log_level)
     db.engine("in-process", size=30)
     ledger.abandon("its process ended before it did")
-    relay = Relay(connection, lambda outbox: ToPatch(), pace(), (Away,), Counted())
+    relay = Relay(connection, lambda outbox: ToPatch(), pace(), (Away,), CountingWatcher())
     worker = WorkController(
         app=app, pool_cls="threads", concurrency=settings().worker_concurrency,
         without_gossip=True, without_mingle=True, without_heartbeat=True, hostname=f"in-process-{os.getpid()}",

@@ -34,7 +34,7 @@ class StopRequested(BaseException):
     """The terminal or the system asks us to end (not an Exception: nobody may swallow it)."""
 
 
-class Part(Protocol):
+class Supervised(Protocol):
     """What the supervisor keeps alive: a child, or an embedded server."""
 
     name: str
@@ -93,10 +93,10 @@ class Child:
 
 
 @dataclass
-class _Watch:
+class _Overseen:
     """What the supervisor remembers of one part."""
 
-    part: Part
+    part: Supervised
     begun: float = 0.0
     pause: float = FIRST_PAUSE
     due: float | None = None  # when it starts again, while it is down
@@ -125,7 +125,7 @@ class Supervisor:
         not moved for `still_seconds` is killed and started again; 0: never."""
         self._still_seconds = still_seconds
         self._looked = time.monotonic()
-        self._watches: list[_Watch] = []
+        self._watches: list[_Overseen] = []
         self._tails: list[LogTail] = []
         self._on_change = on_change
         self._show = show
@@ -134,9 +134,9 @@ class Supervisor:
         """The process id of each part that runs."""
         return {watch.part.name: watch.part.pid for watch in self._watches if watch.part.pid is not None}
 
-    def adopt(self, part: Part) -> None:
+    def adopt(self, part: Supervised) -> None:
         """Watch a part that runs already."""
-        self._watches.append(_Watch(part, time.monotonic()))
+        self._watches.append(_Overseen(part, time.monotonic()))
 
     def start(self, child: Child) -> None:
         """Start a child and watch it."""
@@ -178,14 +178,14 @@ class Supervisor:
         for child in children:
             child.kill()
 
-    def _end_if_still(self, watch: _Watch, now: float) -> None:
+    def _end_if_still(self, watch: _Overseen, now: float) -> None:
         """That its process exists says nothing: it may be suspended, or wait for ever."""
         child, still = watch.part, watch.seconds_still(now)
         if isinstance(child, Child) and child.pid is not None and 0 < self._still_seconds < still:
             self._show(f"{child.name} stands still for {still:.0f} s; it is killed")
             child.kill()
 
-    def _note_end(self, watch: _Watch, now: float) -> None:
+    def _note_end(self, watch: _Overseen, now: float) -> None:
         if isinstance(watch.part, Child) and not watch.part.restarts:
             self._watches.remove(watch)
             if watch.part.exit_code != 0:
@@ -196,7 +196,7 @@ class Supervisor:
             self._show(f"{watch.part.name} ended; it starts again in {watch.pause:g} s")
         self._on_change()
 
-    def _begin_again(self, watch: _Watch) -> None:
+    def _begin_again(self, watch: _Overseen) -> None:
         watch.due, watch.begun = None, time.monotonic()
         watch.pause = min(watch.pause * 2, LONGEST_PAUSE)
         try:

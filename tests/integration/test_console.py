@@ -210,7 +210,7 @@ class TestCities:
         patch_all(plain)
 
         assert [row[0] for row in api.get(f"{V1}/console/cities").json()["rows"]] == list(map(str, ids))
-        watch = cities.Watch()
+        watch = cities.CityDeltas()
         watch.look()
         plain.run("DELETE FROM city_counts; DELETE FROM cities")
         assert watch.look().removed == list(map(str, ids))

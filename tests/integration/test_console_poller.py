@@ -60,7 +60,7 @@ def facts(monkeypatch: pytest.MonkeyPatch) -> Iterator[Facts]:
     monkeypatch.setattr(incidents, "overview", lambda: incidents.Overview([], None))
     monkeypatch.setattr(state, "runs", lambda: known.runs())
     monkeypatch.setattr(state, "slow_sections", lambda: known.slow())
-    monkeypatch.setattr(cities, "Watch", lambda: known)
+    monkeypatch.setattr(cities, "CityDeltas", lambda: known)
     monkeypatch.setattr(poller, "STATE_SECONDS", 0.05)
     monkeypatch.setattr(poller, "CITIES_SECONDS", 0.05)
     monkeypatch.setattr(poller, "ASK_SECONDS", 0.3)

@@ -11,7 +11,7 @@ import pytest
 
 from backend.app.api.probe import Answer
 from backend.app.console.readings import Carried, Stored
-from backend.app.console.state import Canary
+from backend.app.console.state import LastCanary
 from backend.app.console.stations import PLACES, SENTENCES, Look, Station, culprit, way
 from backend.app.console.trend import Rates, Trend
 from backend.app.console.verdict import Health
@@ -129,7 +129,7 @@ def test_has_a_sentence_for_every_reason() -> None:
         assert "{" not in Station("relay", "ok", code, values).as_dict()["why"]
 
 
-WELL = signs.Stored(
+WELL = signs.StoredSigns(
     "x", relay_leads=True, canary_seconds=1.0, observed_seconds=1.0,
     scheduled=(Scheduled("refresh_all_caches", datetime(2100, 1, 1, tzinfo=UTC), "SUCCESS", None),),
 )  # fmt: skip
@@ -144,7 +144,7 @@ class TestVerdict:
         yield
         settings.cache_clear()
 
-    def verdict(self, stored: Told[signs.Stored], *open_: Incident) -> dict[str, Any]:
+    def verdict(self, stored: Told[signs.StoredSigns], *open_: Incident) -> dict[str, Any]:
         overview = Overview(list(open_), datetime(2026, 11, 1, tzinfo=UTC)) if stored.value else None
         return Health().take(Signs(stored, CARRIES), overview).as_dict()
 
@@ -221,7 +221,7 @@ class TestTrend:
 
 class TestCanary:
     def state(self, ms: float | None, age: float | None, *kinds: str) -> str:
-        return Canary(ms, age).state(culprit(look(STORED, CARRIED, *kinds)))
+        return LastCanary(ms, age).state(culprit(look(STORED, CARRIED, *kinds)))
 
     def test_is_absent_when_the_judge_of_health_says_so(self) -> None:
         assert self.state(8.0, 14.0, "canary_absent") == "absent"

@@ -14,7 +14,7 @@ import pytest
 
 from backend.app.api.edge.turns import AT_ONCE
 from backend.app.api.fresh.asking import FRESH, LONGEST_WAIT_MS, MOST_SUBJECTS, SUBJECT
-from backend.app.api.fresh.lookout import Lookout, Watch
+from backend.app.api.fresh.lookout import Lookout, NounLookout
 from backend.app.caches import diff
 from backend.app.caches.apply import apply
 from backend.app.caches.diff import Noun
@@ -232,7 +232,7 @@ def test_a_look_does_not_count_for_who_came_after_it_had_begun() -> None:
         return looks.pop(0)
 
     async def two() -> tuple[bool, bool, int]:
-        watch = Watch("product", look, 10)
+        watch = NounLookout("product", look, 10)
         soon = time.monotonic() + 5
         first = asyncio.create_task(watch.until_fresh({1}, soon))
         await eventually(begun.is_set)
@@ -252,7 +252,7 @@ def test_many_keys_of_which_few_are_looked_at_at_once_all_have_their_turn() -> N
         return {9}
 
     async def wait() -> list[bool]:
-        watch = Watch("company", look, 1)
+        watch = NounLookout("company", look, 1)
         now = time.monotonic()
         return await asyncio.gather(watch.until_fresh(set(range(10)), now), watch.until_fresh({3, 4}, now + 5))
 
@@ -265,7 +265,7 @@ def test_a_look_that_fails_is_told_to_all_who_wait() -> None:
         raise ZeroDivisionError
 
     async def wait() -> list[Any]:
-        watch = Watch("city", look, 1)
+        watch = NounLookout("city", look, 1)
         waits = [watch.until_fresh({key}, time.monotonic() + 5) for key in (1, 2)]
         return await asyncio.gather(*waits, return_exceptions=True)
 

@@ -21,7 +21,7 @@ from backend.app.cli import group
 from backend.app.errors import StatementFailed, TooLong
 from backend.app.preview import captured
 from backend.app.preview.outcome import preview
-from backend.app.preview.trial import Limits, trial
+from backend.app.preview.trial import TrialLimits, trial
 from backend.app.settings import settings
 from backend.app.worker.batch import Batch, apply_batch
 from events import contract
@@ -34,7 +34,7 @@ from tests.waiting import until
 SEED: Final = 14
 ROUNDS: Final = 60
 EVERYTHING: Final = 1_000_000  # rows to name
-PATIENT: Final = Limits(lock=5, all=60)
+PATIENT: Final = TrialLimits(lock=5, all=60)
 CAUSE: Final = Cause("test")
 NOUNS: Final = ("products", "companies", "cities")
 TABLES: Final = {
@@ -271,7 +271,7 @@ def test_gives_up_its_locks_within_its_deadline_and_waits_for_none_beyond_its_ow
 
         def hold(stop: threading.Event, text: str = text) -> None:
             with pytest.raises(TooLong):
-                preview(text, Limits(lock=0.2, all=0.8), 0)
+                preview(text, TrialLimits(lock=0.2, all=0.8), 0)
 
         with background(hold), Plain(database) as second:
             until(lambda: catalog.one(RUNNING))
@@ -281,7 +281,7 @@ def test_gives_up_its_locks_within_its_deadline_and_waits_for_none_beyond_its_ow
     with Plain(database, autocommit=False) as holder:
         holder.run("UPDATE products SET name = 'z' WHERE id = 1")
         with pytest.raises(TooLong, match="lock timeout"):
-            preview("UPDATE products SET name = 'x' WHERE id = 1", Limits(lock=0.1, all=20), 0)
+            preview("UPDATE products SET name = 'x' WHERE id = 1", TrialLimits(lock=0.1, all=20), 0)
 
 
 RUNNING: Final = """
@@ -292,7 +292,7 @@ OPEN: Final = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'c
 
 def test_the_server_ends_it_where_the_process_stands_still(catalog: Plain) -> None:
     def stand_still() -> None:
-        with trial(Limits(lock=1, all=0.3)) as tried:
+        with trial(TrialLimits(lock=1, all=0.3)) as tried:
             tried.run("UPDATE products SET name = 'x' WHERE id = 1")
             until(lambda: catalog.one(OPEN) == 0)
             tried.go_on()

@@ -14,8 +14,8 @@ import pytest
 from backend.app.errors import Away
 from backend.app.relay import process
 from events.errors import BrokerGone, EventError, LeaderLost
-from events.outbox import CLAIM_LIMITS, SQL, Lag, Outbox, Row
-from events.relay import Pace, Relay, Relayed, Watcher, run_once
+from events.outbox import CLAIM_LIMITS, SQL, Backlog, Outbox, Row
+from events.relay import Pace, Relay, Relayed, RelayWatcher, run_once
 from tests.plain import Plain
 from tests.waiting import until
 
@@ -227,7 +227,7 @@ def test_at_rest_the_table_is_looked_at_only_when_a_transaction_has_ended(
 
 
 def test_lag_is_what_waits_and_for_how_long(plain: Plain, outbox: Outbox) -> None:
-    assert outbox.lag() == Lag(0, 0.0)
+    assert outbox.lag() == Backlog(0, 0.0)
 
     add(plain, 1, 2)
     plain.run("UPDATE event_outbox SET occurred_at = occurred_at - interval '1 hour' WHERE subject = 'product/1'")
@@ -290,7 +290,7 @@ def test_a_leader_whose_session_ended_notices_before_it_delivers_again(plain: Pl
 # The loop
 
 
-class Seen(Watcher):
+class Seen(RelayWatcher):
     """Remembers what it hears."""
 
     def __init__(self) -> None:

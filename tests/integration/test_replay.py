@@ -282,7 +282,7 @@ def short_log(configured: None, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run_replay(**arguments: Any) -> dict[str, Any]:
-    return tasks.replay(tasks.Request.parse(**arguments), str(uuid4()), lambda state: None)
+    return tasks.replay(tasks.ReplayRange.parse(**arguments), str(uuid4()), lambda state: None)
 
 
 @pytest.mark.parametrize("asked", [{"from_offset": 0}, {"since": "2026-01-01T00:00:01Z"}])
@@ -342,7 +342,7 @@ def test_a_log_that_has_dropped_its_beginning_refuses_all_that_lies_before(short
 @pytest.mark.parametrize("asked", [{name: text} for name in ("since", "until") for text in NOWHERE])
 def test_an_instant_that_no_calendar_in_utc_has_is_refused_before_it_is_queued(configured: None, asked: dict[str, Any]):
     with pytest.raises(Unprocessable, match="lies beyond the years 1 to 9999"):
-        tasks.Request.parse(**asked)
+        tasks.ReplayRange.parse(**asked)
 
 
 @pytest.fixture
@@ -375,15 +375,15 @@ def test_a_dry_run_holds_few_keys_and_counts_each_once(
 
 def test_a_dry_run_that_was_killed_goes_on_and_counts_each_key_once(forgotten: Plain, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(tasks, "MOST_KEYS", 30)
-    run, spilled = str(uuid4()), tasks._Run._spill
+    run, spilled = str(uuid4()), tasks._Replaying._spill
 
     def spill_and_die(self: Any) -> None:
         spilled(self)
         raise KeyboardInterrupt
 
-    request = tasks.Request.parse(dry_run=True)
+    request = tasks.ReplayRange.parse(dry_run=True)
     with monkeypatch.context() as killed:
-        killed.setattr(tasks._Run, "_spill", spill_and_die)
+        killed.setattr(tasks._Replaying, "_spill", spill_and_die)
         with pytest.raises(KeyboardInterrupt):
             tasks.replay(request, run, lambda state: None)
     assert forgotten.one("SELECT count(*) FROM replay_keys") >= 30

@@ -57,5 +57,5 @@ def test_status_knows_no_health_of_a_stranger(stranger: str) -> None:
 
 
 def test_a_stranger_is_nobody_who_could_run_a_task(stranger: str) -> None:
-    with pytest.raises((test_celery.NobodyAnswers, test_celery.Refused)):
+    with pytest.raises((test_celery.NobodyAnswers, test_celery.HttpRefused)):
         test_celery.System(stranger, "").call("POST", "/api/v1/celery/tasks/clear-all-caches", {})

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from backend.app.health.inspector import Waiting
 from backend.app.health.judge import Judge
-from backend.app.health.signs import Signs, Stored, Told
+from backend.app.health.signs import Signs, StoredSigns, Told
 
 PATIENCE = 10.0
-STANDS = Told(Stored(version="9999", outbox_first=7, observed_seconds=1.0, canary_seconds=1.0))
+STANDS = Told(StoredSigns(version="9999", outbox_first=7, observed_seconds=1.0, canary_seconds=1.0))
 AWAY: Told[Waiting] = Told(failure="connection refused")
 THERE = Told(Waiting(0, 0, None, None, consumers=1))
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from backend.app.access.audit_log import Entry
+from backend.app.access.audit_log import AuditEntry
 from backend.app.api.sampling import HOUR_SECONDS, MOST_OF_ALL, MOST_OF_ONE, WINDOW_SECONDS, Sampling
 
 
-def refusal(address: str, detail: str = "the API key is wrong") -> Entry:
-    return Entry(None, None, address, "POST", "/api/v1/cities", 401, detail)
+def refusal(address: str, detail: str = "the API key is wrong") -> AuditEntry:
+    return AuditEntry(None, None, address, "POST", "/api/v1/cities", 401, detail)
 
 
 def test_the_first_of_a_kind_is_taken_and_the_others_are_counted_when_their_minute_ends() -> None:

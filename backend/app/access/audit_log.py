@@ -37,7 +37,7 @@ class AuditRow(Base):
 
 
 @dataclass(frozen=True)
-class Entry:
+class AuditEntry:
     """One guarded request and how it ended."""
 
     name: str | None  # of the key; None: no known key was shown
@@ -50,7 +50,7 @@ class Entry:
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
-def write(entries: Sequence[Entry]) -> None:
+def write(entries: Sequence[AuditEntry]) -> None:
     """Keep entries, in one transaction. Raises DatabaseAway."""
     rows = json.dumps([asdict(entry) | {"at": entry.at.isoformat()} for entry in entries])
     with db.transaction() as connection:

@@ -49,7 +49,7 @@ def resolved(definition: Definition) -> Catalog:
 
 
 @dataclass(frozen=True)
-class Applied:
+class FollowedDefinition:
     """The definition that triggers and views follow."""
 
     definition: str  # the file's text
@@ -64,10 +64,10 @@ def is_there(connection: Connection, schema: str) -> bool:
     return bool(connection.exec_driver_sql(SQL["relation_exists"], asked).scalar_one())
 
 
-def applied(connection: Connection, schema: str) -> Applied | None:
+def applied(connection: Connection, schema: str) -> FollowedDefinition | None:
     """The definition that was applied last, if any was."""
     row = connection.exec_driver_sql(SQL["applied"]).first() if is_there(connection, schema) else None
-    return None if row is None else Applied(*row)
+    return None if row is None else FollowedDefinition(*row)
 
 
 def adopt(definition: Definition, progress: Progress) -> dict[str, Any]:

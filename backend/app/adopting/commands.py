@@ -16,7 +16,7 @@ from backend.app.adopting import adopt as adopting
 from backend.app.adopting import release as releasing
 from backend.app.adopting.discover import discover
 from backend.app.adopting.doctor import Finding, look
-from backend.app.adopting.plan import Plan, plan
+from backend.app.adopting.plan import AdoptionPlan, plan
 from backend.app.catalog import definition
 from backend.app.catalog.definition import Definition
 from backend.app.commands.exit_codes import NO
@@ -96,7 +96,7 @@ def _chosen(file: Path | None) -> Definition:
     return chosen
 
 
-def _refuse(found: Plan) -> None:
+def _refuse(found: AdoptionPlan) -> None:
     if not found.is_possible:
         raise Refused("; ".join(f"{check.name}: {check.found}" for check in found.checks if check.state == "no"))
 

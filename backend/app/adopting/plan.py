@@ -37,7 +37,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Plan:
+class AdoptionPlan:
     """All of it."""
 
     file: str
@@ -77,14 +77,14 @@ class Plan:
         yield "It can be applied: --apply." if self.is_possible else "It cannot be applied."
 
 
-def plan(definition: Definition) -> Plan:
+def plan(definition: Definition) -> AdoptionPlan:
     """Look at everything, change nothing. Raises BadDefinition, Away."""
     catalog = resolved(definition)
     with db.transaction() as connection:
         found = list(checks(connection, catalog))
         wanted = triggers.lacking(connection, catalog)
         rows = _rows(connection, catalog)
-    return Plan(
+    return AdoptionPlan(
         definition.file,
         definition.schema,
         found,

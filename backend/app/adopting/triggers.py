@@ -33,7 +33,7 @@ Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Part:
+class CapturedTable:
     """A table, partition or child whose writes are captured."""
 
     oid: int
@@ -47,7 +47,7 @@ class Part:
 class Wanted:
     """A trigger that there should be."""
 
-    part: Part
+    part: CapturedTable
     name: str
     function: str
     enabled: str  # as pg_trigger has it
@@ -65,9 +65,9 @@ class Present:
     enabled: str
 
 
-def parts(connection: Connection, oid: int) -> list[Part]:
+def parts(connection: Connection, oid: int) -> list[CapturedTable]:
     """A table and everything below it."""
-    return [Part(*row) for row in connection.exec_driver_sql(SQL["parts"], {"oid": oid})]
+    return [CapturedTable(*row) for row in connection.exec_driver_sql(SQL["parts"], {"oid": oid})]
 
 
 def wanted(connection: Connection, catalog: Catalog) -> list[Wanted]:
@@ -79,7 +79,7 @@ def wanted(connection: Connection, catalog: Catalog) -> list[Wanted]:
     ]
 
 
-def _of_table(table: Captured, below: Sequence[Part], schema: str) -> Iterator[Wanted]:
+def _of_table(table: Captured, below: Sequence[CapturedTable], schema: str) -> Iterator[Wanted]:
     form: Form = "row" if any(part.is_subscribed for part in below) else "statement"
     for part in below:
         if part.kind not in ("r", "p"):

@@ -21,7 +21,7 @@ router = guarded_router(
 )
 
 
-class Entry(BaseModel):
+class AuditEntryOut(BaseModel):
     """One guarded request and how it ended."""
 
     id: int
@@ -38,7 +38,7 @@ class Entry(BaseModel):
 class Entries(BaseModel):
     """Entries, newest first."""
 
-    items: list[Entry]
+    items: list[AuditEntryOut]
     next: str | None = Field(description="Path and query of the next page; null on the last one.")
 
 

@@ -38,7 +38,7 @@ class ActiveCities(BaseModel):
     last_updated: datetime
 
 
-class Patch(BaseModel):
+class PatchOut(BaseModel):
     """A patch that wrote or removed the cached row, or moved the city's counts."""
 
     task: str
@@ -49,7 +49,7 @@ class Patch(BaseModel):
     traceparent: str | None
 
 
-class Explanation(BaseModel):
+class ExplanationOut(BaseModel):
     """Why the cache holds what it holds."""
 
     subject: str
@@ -57,8 +57,8 @@ class Explanation(BaseModel):
     cached: dict[str, Any] | None
     wanted: dict[str, Any] | None
     agrees: bool
-    last_patch: Patch | None
-    patches: list[Patch] = Field(description="The last ten, newest first; of a city, those that moved its counts.")
+    last_patch: PatchOut | None
+    patches: list[PatchOut] = Field(description="The last ten, newest first; of a city, those that moved its counts.")
     patches_since: datetime | None = Field(description="Time of the oldest patch of any key that is still remembered.")
     pending_events: int
 
@@ -77,19 +77,19 @@ async def get_active_cities(cache_type: Literal["products", "companies"], reques
     return await request.app.state.answers.of(request, Lookup(reads.active_cities(cache_type), told))
 
 
-@router.get("/explain/product/{row_id}", response_model=Explanation)
+@router.get("/explain/product/{row_id}", response_model=ExplanationOut)
 def explain_product(row_id: RowId) -> Any:
     """Source row, cached row, agreement and last patches of a product."""
     return _explained("product", row_id)
 
 
-@router.get("/explain/company/{row_id}", response_model=Explanation)
+@router.get("/explain/company/{row_id}", response_model=ExplanationOut)
 def explain_company(row_id: RowId) -> Any:
     """Source row, cached row, agreement and last patches of a company."""
     return _explained("company", row_id)
 
 
-@router.get("/explain/city/{row_id}", response_model=Explanation)
+@router.get("/explain/city/{row_id}", response_model=ExplanationOut)
 def explain_city(row_id: RowId) -> Any:
     """A city, its counts as they are and as they should be, and the patches that moved them last."""
     return _explained("city", row_id)
@@ -98,4 +98,4 @@ def explain_city(row_id: RowId) -> Any:
 def _explained(noun: Noun, row_id: int) -> Document:
     with database.snapshot() as connection:
         found = explain(connection, noun, row_id)
-    return Document(Explanation(**asdict(found)).model_dump_json().encode())
+    return Document(ExplanationOut(**asdict(found)).model_dump_json().encode())

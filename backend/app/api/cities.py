@@ -52,7 +52,7 @@ class ChangedCity(Body):
     longitude: Longitude | None = None
 
 
-class City(BaseModel):
+class CityOut(BaseModel):
     """A city and how much the caches count in it."""
 
     id: int
@@ -86,7 +86,7 @@ class CityCompany(BaseModel):
     mapped_at: datetime
 
 
-@router.get("", response_model=Page[City], responses=Validated, dependencies=[CACHED])
+@router.get("", response_model=Page[CityOut], responses=Validated, dependencies=[CACHED])
 async def list_cities(
     request: Request,
     limit: Limit = 100,
@@ -108,7 +108,11 @@ async def list_cities(
 
 
 @router.post(
-    "", status_code=201, response_model=City, dependencies=writes("operate"), responses={**GUARDED, **documented(409)}
+    "",
+    status_code=201,
+    response_model=CityOut,
+    dependencies=writes("operate"),
+    responses={**GUARDED, **documented(409)},
 )
 def create_city(city: NewCity, request: Request, response: Response, trace: database.Trace) -> Any:
     """Create a city; 409 when its external id is taken."""
@@ -120,17 +124,17 @@ def create_city(city: NewCity, request: Request, response: Response, trace: data
     return found
 
 
-class Place(BaseModel):
+class PlaceOut(BaseModel):
     """A city, or what cities belong to, with the sum of what is below it."""
 
     id: int
     name: str | None
     level: str = Field(description="'city', or the level's name in the catalog's definition.")
     count: int
-    children: list[Place]
+    children: list[PlaceOut]
 
 
-class Tree(RootModel[list[Place]]):
+class Tree(RootModel[list[PlaceOut]]):
     """The widest places first; the cities, flat, where the definition has no levels."""
 
 
@@ -149,7 +153,7 @@ async def get_tree(
     return await request.app.state.answers.of(request, Lookup(tree.read(len(levels)), told))
 
 
-@router.get("/{city_id}", response_model=City, responses={**Validated, **documented(404)}, dependencies=[CACHED])
+@router.get("/{city_id}", response_model=CityOut, responses={**Validated, **documented(404)}, dependencies=[CACHED])
 async def get_city(city_id: RowId, request: Request) -> Any:
     """One city with its counts."""
 
@@ -161,7 +165,7 @@ async def get_city(city_id: RowId, request: Request) -> Any:
 
 
 @router.patch(
-    "/{city_id}", response_model=City, dependencies=writes("operate"), responses={**GUARDED, **documented(404, 409)}
+    "/{city_id}", response_model=CityOut, dependencies=writes("operate"), responses={**GUARDED, **documented(404, 409)}
 )
 def change_city(city_id: RowId, city: ChangedCity, response: Response, trace: database.Trace) -> Any:
     """Change some fields of a city."""

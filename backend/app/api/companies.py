@@ -40,7 +40,7 @@ class ChangedCompany(Body):
     is_active: bool = optional()
 
 
-class Company(BaseModel):
+class CompanyOut(BaseModel):
     """A company."""
 
     id: int
@@ -52,7 +52,7 @@ class Company(BaseModel):
     updated_at: datetime | None
 
 
-@router.get("", response_model=Page[Company])
+@router.get("", response_model=Page[CompanyOut])
 def list_companies(
     request: Request,
     response: Response,
@@ -74,7 +74,7 @@ def list_companies(
 @router.post(
     "",
     status_code=201,
-    response_model=Company,
+    response_model=CompanyOut,
     dependencies=writes("operate"),
     responses={**GUARDED, **documented(409)},
 )
@@ -87,7 +87,7 @@ def create_company(company: NewCompany, request: Request, response: Response, tr
     return created
 
 
-@router.get("/{company_id}", response_model=Company, responses=documented(404))
+@router.get("/{company_id}", response_model=CompanyOut, responses=documented(404))
 def get_company(company_id: RowId) -> Any:
     """One company."""
     with database.transaction() as connection:
@@ -96,7 +96,7 @@ def get_company(company_id: RowId) -> Any:
 
 @router.patch(
     "/{company_id}",
-    response_model=Company,
+    response_model=CompanyOut,
     dependencies=writes("operate"),
     responses={**GUARDED, **documented(404, 409)},
 )

@@ -29,7 +29,7 @@ Reason = Annotated[str, Field(min_length=1, max_length=2000, pattern=r"^[^\x00]+
 GROUP = r"^[0-9a-f]{32}$"  # one kind and reason; short enough for an address, whatever the reason says
 
 
-class DeadLetter(BaseModel):
+class DeadLetterOut(BaseModel):
     """One message or key that could not be applied."""
 
     id: int
@@ -54,7 +54,7 @@ class DeadLetter(BaseModel):
 class DeadLetters(BaseModel):
     """Dead letters, newest first."""
 
-    items: list[DeadLetter]
+    items: list[DeadLetterOut]
     next: str | None
 
 

@@ -20,7 +20,7 @@ from backend.app.health.kinds import KINDS
 router = guarded_router(prefix="/incidents", tags=["health"], responses=documented(422, 503))
 
 
-class Incident(BaseModel):
+class IncidentOut(BaseModel):
     """One incident."""
 
     id: int
@@ -37,7 +37,7 @@ class Incident(BaseModel):
 class Incidents(BaseModel):
     """Incidents, newest first."""
 
-    items: list[Incident]
+    items: list[IncidentOut]
     next: str | None = Field(description="Path and query of the next page; null on the last one.")
 
 

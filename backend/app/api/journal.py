@@ -17,7 +17,7 @@ from dataclasses import asdict
 from typing import Final
 
 from backend.app.access import audit_log
-from backend.app.access.audit_log import Entry
+from backend.app.access.audit_log import AuditEntry
 from backend.app.api import database, deadline
 from backend.app.api.sampling import Sampling
 from backend.app.telemetry import metrics
@@ -29,7 +29,7 @@ MOST_WAITING: Final = 10_000  # entries
 MOST_TOGETHER: Final = 500  # of one transaction
 PAUSE_SECONDS: Final = 0.5  # while the database is away
 STOP_SECONDS: Final = 2.0
-Waiting = tuple[Entry, "Future[None]"]
+Waiting = tuple[AuditEntry, "Future[None]"]
 
 
 class Journal:
@@ -41,13 +41,13 @@ class Journal:
         self._thread: threading.Thread | None = None
         self._sampling = Sampling()
 
-    async def keep(self, entry: Entry, refused: bool = False) -> None:
+    async def keep(self, entry: AuditEntry, refused: bool = False) -> None:
         """Write one entry down; of refusals, and of failures of callers without a name, one a kind and their number."""
         sampled = refused or (entry.name is None and entry.status >= 400)
         if not sampled or self._sampling.takes(entry, time.monotonic()):
             await self._write(entry)
 
-    async def _write(self, entry: Entry) -> None:
+    async def _write(self, entry: AuditEntry) -> None:
         """Returns when it is in the table, or when patience ends."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
@@ -97,7 +97,7 @@ class Journal:
         now = float("inf") if self._stop.is_set() else time.monotonic()
         return [(entry, Future()) for entry in self._sampling.counts(now)]
 
-    def _written(self, entries: list[Entry]) -> bool:
+    def _written(self, entries: list[AuditEntry]) -> bool:
         try:
             database.prepare()
             audit_log.write(entries)
@@ -108,7 +108,7 @@ class Journal:
         return True
 
 
-def _lose(entries: list[Entry]) -> None:
+def _lose(entries: list[AuditEntry]) -> None:
     metrics.AUDIT_LOST.inc(len(entries))
     for entry in entries:
         told = {f"audit_{name}": masked(str(value)) for name, value in asdict(entry).items() if value is not None}

@@ -61,7 +61,7 @@ class Buckets:
         return 0.0
 
 
-class Rates:
+class Allowances:
     """What callers may still send to this application, by the settings."""
 
     def __init__(self) -> None:
@@ -78,7 +78,7 @@ class Rates:
 class Limits:
     """Middleware: 413 for a body that is too large, 429 for a caller that is too quick."""
 
-    def __init__(self, app: ASGIApp, rates: Rates) -> None:
+    def __init__(self, app: ASGIApp, rates: Allowances) -> None:
         self.app = app
         self._rates = rates
 

@@ -42,7 +42,7 @@ class ChangedProduct(Body):
     is_active: bool = optional()
 
 
-class Product(BaseModel):
+class ProductOut(BaseModel):
     """A product (goods) or a service."""
 
     id: int
@@ -55,7 +55,7 @@ class Product(BaseModel):
     updated_at: datetime | None
 
 
-@router.get("", response_model=Page[Product])
+@router.get("", response_model=Page[ProductOut])
 def list_products(
     request: Request,
     response: Response,
@@ -83,7 +83,7 @@ def list_products(
 @router.post(
     "",
     status_code=201,
-    response_model=Product,
+    response_model=ProductOut,
     dependencies=writes("operate"),
     responses={**GUARDED, **documented(409)},
 )
@@ -96,7 +96,7 @@ def create_product(product: NewProduct, request: Request, response: Response, tr
     return created
 
 
-@router.get("/{product_id}", response_model=Product, responses=documented(404))
+@router.get("/{product_id}", response_model=ProductOut, responses=documented(404))
 def get_product(product_id: RowId) -> Any:
     """One product."""
     with database.transaction() as connection:
@@ -105,7 +105,7 @@ def get_product(product_id: RowId) -> Any:
 
 @router.patch(
     "/{product_id}",
-    response_model=Product,
+    response_model=ProductOut,
     dependencies=writes("operate"),
     responses={**GUARDED, **documented(404, 409)},
 )

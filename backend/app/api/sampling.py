@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Final
 
-from backend.app.access.audit_log import Entry
+from backend.app.access.audit_log import AuditEntry
 from backend.app.api.edge.shares import network
 
 WINDOW_SECONDS: Final = 60.0  # in which entries of one kind are one entry, and its count
@@ -19,10 +19,10 @@ Kind = tuple[str, str | None, int, str | None]  # network, name of the key, stat
 
 
 @dataclass
-class Sample:
+class SampledEntry:
     """The first entry of a kind, and how many came after it."""
 
-    first: Entry
+    first: AuditEntry
     ends: float  # monotonic seconds
     more: int = 0
 
@@ -32,14 +32,14 @@ class Sampling:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._samples: dict[Kind, Sample] = {}
+        self._samples: dict[Kind, SampledEntry] = {}
         self._hour, self._begun = 0.0, Counter[str]()  # monotonic seconds of its begin; kinds since then, by network
-        self._uncounted: Sample | None = None  # what had no sample of its own
+        self._uncounted: SampledEntry | None = None  # what had no sample of its own
 
     def __len__(self) -> int:
         return len(self._samples) + (self._uncounted is not None)
 
-    def takes(self, entry: Entry, now: float) -> bool:
+    def takes(self, entry: AuditEntry, now: float) -> bool:
         """Whether the entry is to be written as it is; else it has been counted."""
         caller = network(entry.address)
         kind = (caller, entry.name, entry.status, entry.detail)
@@ -48,10 +48,10 @@ class Sampling:
                 sample.more += 1
                 return False
             self._begun[caller] += 1
-            self._samples[kind] = Sample(entry, now + WINDOW_SECONDS)
+            self._samples[kind] = SampledEntry(entry, now + WINDOW_SECONDS)
             return True
 
-    def counts(self, now: float) -> list[Entry]:
+    def counts(self, now: float) -> list[AuditEntry]:
         """Entries that say how many were like another one, of windows that have ended by now."""
         with self._lock:
             ended = [sample for sample in self._samples.values() if sample.ends <= now]
@@ -67,13 +67,13 @@ class Sampling:
             self._begun.clear()
         return self._begun.total() < MOST_OF_ALL and self._begun[caller] < MOST_OF_ONE
 
-    def _rest(self, entry: Entry, now: float) -> Sample:
+    def _rest(self, entry: AuditEntry, now: float) -> SampledEntry:
         if self._uncounted is None:
             anybody = replace(entry, name=None, role=None, address=None, detail="refused, from any address")
-            self._uncounted = Sample(anybody, now + HOUR_SECONDS)
+            self._uncounted = SampledEntry(anybody, now + HOUR_SECONDS)
         return self._uncounted
 
 
-def _told(sample: Sample) -> Entry:
+def _told(sample: SampledEntry) -> AuditEntry:
     detail = f"{sample.first.detail or 'failed'} ({sample.more:,} more like this one)"
     return replace(sample.first, detail=detail)

@@ -22,7 +22,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from backend.app.access import api_keys
 from backend.app.access.api_keys import Role
-from backend.app.access.audit_log import Entry
+from backend.app.access.audit_log import AuditEntry
 from backend.app.api.edge import paths
 from backend.app.api.edge.shares import network
 from backend.app.api.edge.turns import Turns
@@ -170,9 +170,9 @@ def refused(caller: Caller, role: Role) -> Refusal | None:
     return None
 
 
-def _entry(scope: Scope, status: int, detail: str | None) -> Entry:
+def _entry(scope: Scope, status: int, detail: str | None) -> AuditEntry:
     caller = caller_of(scope)
-    return Entry(caller.name, caller.role, caller.address, scope["method"], paths.told(scope), status, detail)
+    return AuditEntry(caller.name, caller.role, caller.address, scope["method"], paths.told(scope), status, detail)
 
 
 def _shown(headers: Headers) -> bytes:

@@ -21,7 +21,7 @@ WORKER_SECONDS: Final = 0.7  # how long workers have to answer: a broadcast has 
 REMEMBER_SECONDS: Final = 2.0
 
 
-class Lag(BaseModel):
+class LagOut(BaseModel):
     """What is committed and not yet applied; null is what could not be asked."""
 
     outbox_rows: int | None
@@ -35,7 +35,7 @@ class Stats(BaseModel):
     workers: list[str] | None = Field(description="Names of the Celery workers that answer.")
     queues: dict[str, int | None] | None = Field(description="Messages waiting in each queue.")
     tasks: dict[str, dict[str, int]] | None = Field(description="Runs of the last day, by task and state.")
-    lag: Lag
+    lag: LagOut
     unavailable: dict[str, str]
 
 

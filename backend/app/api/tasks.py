@@ -19,7 +19,7 @@ from backend.app.api.values import Body, FilterText
 from backend.app.errors import NotFound
 from backend.app.ledger import ledger
 from backend.app.tasks.refresh import STARTABLE
-from backend.app.tasks.replay import Request as Wanted
+from backend.app.tasks.replay import ReplayRange as Wanted
 from backend.app.tasks.replay import replay_events
 from backend.app.tasks.task import start
 
@@ -45,7 +45,7 @@ class Started(BaseModel):
     status_url: str
 
 
-class Run(BaseModel):
+class RunOut(BaseModel):
     """One run of a task, whoever started it."""
 
     task_id: UUID
@@ -63,7 +63,7 @@ class Run(BaseModel):
 class Runs(BaseModel):
     """Runs, newest first."""
 
-    items: list[Run]
+    items: list[RunOut]
     next: str | None = Field(description="Path and query of the next page; null on the last one.")
 
 
@@ -77,7 +77,7 @@ def _instant(given: Any) -> Any:
 Instant = Annotated[AwareDatetime, BeforeValidator(_instant, json_schema_input_type=AwareDatetime)]
 
 
-class Replay(Body):
+class ReplayRequest(Body):
     """What to replay: from an offset of the log or from an instant, up to an instant or to the log's end."""
 
     since: Instant | None = None
@@ -86,7 +86,7 @@ class Replay(Body):
     dry_run: bool = False
 
     @model_validator(mode="after")
-    def _one_beginning(self) -> Replay:
+    def _one_beginning(self) -> ReplayRequest:
         if self.since is not None and self.from_offset is not None:
             raise ValueError("give either since or from_offset, not both")
         if self.since is not None and self.until is not None and self.since >= self.until:
@@ -116,7 +116,7 @@ def list_runs(
     return {"items": [run.as_dict() for run in found[:limit]], "next": following}
 
 
-@router.get("/{task_id}", response_model=Run, responses=documented(404))
+@router.get("/{task_id}", response_model=RunOut, responses=documented(404))
 def get_run(task_id: str) -> Any:
     """State of one run; 404 for an id that was never issued."""
     database.prepare()
@@ -162,8 +162,8 @@ for _name in DOCUMENTED:
     dependencies=needs("operate"),
     responses={**GUARDED, **documented(409)},
 )
-def start_replay_events(request: Request, response: Response, replay: Replay | None = None) -> Any:
+def start_replay_events(request: Request, response: Response, replay: ReplayRequest | None = None) -> Any:
     """Patch again what the log names from an offset or instant on; `dry_run` only says what would change."""
-    arguments = (replay or Replay()).model_dump(mode="json", exclude_none=True)
+    arguments = (replay or ReplayRequest()).model_dump(mode="json", exclude_none=True)
     Wanted.parse(**arguments)
     return _start(request, response, replay_events, **arguments)

@@ -20,7 +20,7 @@ CACHES: Final = {"product": "products", "company": "companies", "city": "counts"
 
 
 @dataclass(frozen=True)
-class Patch:
+class PastPatch:
     """A patch that wrote or removed a cached row, or moved a city's counts."""
 
     task: str
@@ -40,8 +40,8 @@ class Explanation:
     cached: dict[str, Any] | None  # the cache's row
     wanted: dict[str, Any] | None  # what it should be
     agrees: bool
-    last_patch: Patch | None
-    patches: Sequence[Patch]  # the last ten, newest first
+    last_patch: PastPatch | None
+    patches: Sequence[PastPatch]  # the last ten, newest first
     patches_since: datetime | None  # of the oldest patch that is remembered of any key; older ones were deleted
     pending_events: int  # in the outbox, of this row and of its company
 
@@ -68,14 +68,14 @@ def explain(connection: Connection, noun: Noun, row_id: int) -> Explanation:
     )
 
 
-def _patches(connection: Connection, noun: Noun, row_id: int, subjects: list[str]) -> list[Patch]:
+def _patches(connection: Connection, noun: Noun, row_id: int, subjects: list[str]) -> list[PastPatch]:
     if noun == "city":
         rows = connection.exec_driver_sql(SQL["city_patches"], {"id": row_id})
     else:
         newest = _value(connection, f"{noun}_newest", id=row_id)
         parameters = {"noun": noun, "id": row_id, "newest": newest, "subject": subjects[0], "askers": subjects}
         rows = connection.exec_driver_sql(SQL["patches"], parameters)
-    return [Patch(*row) for row in rows]
+    return [PastPatch(*row) for row in rows]
 
 
 def _was_removed(connection: Connection, noun: Noun, row_id: int) -> bool:

@@ -110,7 +110,7 @@ def _finish(what: CacheType, settle: Settle, done: Rebuilt) -> None:
 
 def _mend(
     what: CacheType,
-    first: under_way.Look,
+    first: under_way.Differing,
     cause: Cause,
     settle: Settle,
     progress: Progress,
@@ -144,7 +144,7 @@ def _patch_chunks(
     what: CacheType,
     keys: Sequence[int],
     cause: Cause,
-    first: under_way.Look | None,
+    first: under_way.Differing | None,
     tell: Callable[[Sequence[int], Patched, set[int]], None],
 ) -> None:
     """What drifted differed at the first look and still does under lock, and nothing under way would have mended it.

@@ -17,14 +17,14 @@ Key = tuple[int, int]  # number of the level, 0 for cities, and id
 
 
 @dataclass
-class Node:
+class CountedPlace:
     """One place."""
 
     id: int
     name: str | None
     level: str
     count: int = 0
-    children: list[Node] = field(default_factory=list)
+    children: list[CountedPlace] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,9 @@ def read(levels: int) -> Read:
     return Read("\n".join((SQL["cities_below_levels" if levels else "cities"], *wider)), {})
 
 
-def tree(rows: Iterable[Mapping[str, Any]], levels: Sequence[str], counted: Counted, everything: bool) -> list[Node]:
+def tree(
+    rows: Iterable[Mapping[str, Any]], levels: Sequence[str], counted: Counted, everything: bool
+) -> list[CountedPlace]:
     """The widest places with what is below them, by name; branches of zero only with `everything`."""
     cities, above = [], {}
     for row in rows:
@@ -55,7 +57,7 @@ def tree(rows: Iterable[Mapping[str, Any]], levels: Sequence[str], counted: Coun
         elif (count := row[f"{counted}_count"] or 0) or everything:
             cities.append((place, count))
     if not levels:
-        return sorted((Node(place.key[1], place.name, CITY, count) for place, count in cities), key=_by_name)
+        return sorted((CountedPlace(place.key[1], place.name, CITY, count) for place, count in cities), key=_by_name)
     growing = _Growing((CITY, *levels), above)
     for place, count in cities:
         growing.add(place, count)
@@ -68,12 +70,12 @@ def tree(rows: Iterable[Mapping[str, Any]], levels: Sequence[str], counted: Coun
 class _Growing:
     def __init__(self, names: Sequence[str], above: Mapping[Key, Place]) -> None:
         self._names, self._above = names, above
-        self._nodes: dict[Key, Node] = {}
-        self._roots: list[Node] = []
+        self._nodes: dict[Key, CountedPlace] = {}
+        self._roots: list[CountedPlace] = []
 
     def add(self, place: Place, count: int) -> None:
         """Put a place under those that it belongs to, and its count into all of them."""
-        below: Node | None = None
+        below: CountedPlace | None = None
         for step in self._way(place):
             is_known, node = step.key in self._nodes, self._node(step)
             node.count += count
@@ -83,10 +85,10 @@ class _Growing:
         if below is not None:
             self._roots.append(below)
 
-    def _node(self, place: Place) -> Node:
-        return self._nodes.setdefault(place.key, Node(place.key[1], place.name, self._names[place.key[0]]))
+    def _node(self, place: Place) -> CountedPlace:
+        return self._nodes.setdefault(place.key, CountedPlace(place.key[1], place.name, self._names[place.key[0]]))
 
-    def roots(self) -> list[Node]:
+    def roots(self) -> list[CountedPlace]:
         """The widest places, each level by name."""
         for node in self._nodes.values():
             node.children.sort(key=_by_name)
@@ -103,5 +105,5 @@ class _Growing:
                 yield place
 
 
-def _by_name(node: Node) -> tuple[Any, ...]:
+def _by_name(node: CountedPlace) -> tuple[Any, ...]:
     return (node.name or "", node.id)

@@ -30,7 +30,7 @@ VERSIONS: Final = {"products": "products_versions", "companies": "companies_vers
 
 
 @dataclass(frozen=True)
-class Look:
+class Differing:
     """Keys that differed, in the versions of their sources."""
 
     instant: datetime  # by the database's clock, not before the snapshot was taken
@@ -43,14 +43,14 @@ class Look:
         return self.versions[place] if place < len(self.keys) and self.keys[place] == key else None
 
 
-def look(connection: Connection, what: str, keys: Sequence[int]) -> Look:
+def look(connection: Connection, what: str, keys: Sequence[int]) -> Differing:
     """A first look at keys ('products', 'companies', 'counts') that differ, in the snapshot of their comparison."""
     ascending = sorted(keys)
     instant = connection.exec_driver_sql(SQL["instant"]).scalar_one()
-    return Look(instant, ascending, array("q", _versions(connection, what, ascending)))
+    return Differing(instant, ascending, array("q", _versions(connection, what, ascending)))
 
 
-def may_come(connection: Connection, what: str, keys: Sequence[int], first: Look) -> set[int]:
+def may_come(connection: Connection, what: str, keys: Sequence[int], first: Differing) -> set[int]:
     """Those of the keys that may be right as soon as all that is under way has been applied.
 
     Valid for differences that were read before this is asked, after the pipeline has passed the first look.

@@ -26,7 +26,7 @@ WINDOW_IDS: Final = 20_000  # that one evaluation of a set yields
 
 
 @dataclass(frozen=True)
-class Moved:
+class MaybeMoved:
     """What the changes of a batch may have moved."""
 
     keys: Keys = NO_KEYS
@@ -34,10 +34,10 @@ class Moved:
     is_unknown: bool = False  # a change that nobody can ask any more: everything is to be looked at
 
 
-def moved(connection: Connection, changes: Sequence[int], most: int) -> Moved:
+def moved(connection: Connection, changes: Sequence[int], most: int) -> MaybeMoved:
     """The keys that these changes may have moved; at most `most` of one change."""
     if not changes:
-        return Moved()
+        return MaybeMoved()
     each = max(1, min(most, MOST_IDS // len(changes)))
     ids: dict[str, set[int]] = {"product": set(), "company": set(), "city": set()}
     wide: list[tuple[int, int]] = []
@@ -52,7 +52,7 @@ def moved(connection: Connection, changes: Sequence[int], most: int) -> Moved:
     ids["company"] |= companies
     is_unknown = any(row.number is None for row in watches)
     keys = Keys(*(sorted(ids[noun]) for noun in ("product", "company", "city")))
-    return Moved(keys, wide + _of_cities(connection, crowded, watches), is_unknown)
+    return MaybeMoved(keys, wide + _of_cities(connection, crowded, watches), is_unknown)
 
 
 def _of_cities(connection: Connection, crowded: set[int], watches: Sequence[Any]) -> list[tuple[int, int]]:
@@ -74,7 +74,7 @@ def request(connection: Connection, wide: Sequence[tuple[int, int]], events: Any
 
 
 @dataclass(frozen=True)
-class Request:
+class WatchedSet:
     """A wide patch of a watched set."""
 
     change: int
@@ -90,26 +90,26 @@ class Request:
         return {"change": self.change, "number": self.number, "generation": self.generation}
 
 
-def next_request() -> Request | None:
+def next_request() -> WatchedSet | None:
     """The oldest one. Raises DatabaseAway."""
     with db.transaction() as connection:
         found = _all(connection, SQL["next_wide_watch"])
-    return Request(*found[0]) if found else None
+    return WatchedSet(*found[0]) if found else None
 
 
-def advance(request_: Request, after: int) -> None:
+def advance(request_: WatchedSet, after: int) -> None:
     """What has been patched so far need not be patched again."""
     with db.transaction() as connection:
         _all(connection, SQL["advance_wide_watch"], after=after, **request_.name)
 
 
-def finish(request_: Request) -> None:
+def finish(request_: WatchedSet) -> None:
     """It is done, unless it has been asked for again."""
     with db.transaction() as connection:
         _all(connection, SQL["finish_wide_watch"], **request_.name)
 
 
-def chunks_of(request_: Request, most: int) -> Iterator[tuple[int, Keys]]:
+def chunks_of(request_: WatchedSet, most: int) -> Iterator[tuple[int, Keys]]:
     """The set from where it was left, in chunks: the last id of each, and its keys."""
     after = request_.after
     while window := _window(request_, after):
@@ -135,7 +135,7 @@ def _keys(noun: str | None, ids: list[int]) -> Keys:
     return Keys(**{{"product": "products", "company": "companies", "city": "cities"}[noun or "city"]: ids})
 
 
-def _window(request_: Request, after: int | None) -> list[int]:
+def _window(request_: WatchedSet, after: int | None) -> list[int]:
     query = f"""
         SELECT moved.id FROM watched_changes AS change CROSS JOIN LATERAL ({_both(request_.number)}) AS moved
          WHERE change.id = %(change)s AND (%(after)s IS NULL OR moved.id > CAST(%(after)s AS bigint))

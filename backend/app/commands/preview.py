@@ -15,7 +15,7 @@ from rich.table import Table
 from backend.app.commands.exit_codes import NO
 from backend.app.errors import StatementFailed, TooLong
 from backend.app.preview.outcome import Preview, preview
-from backend.app.preview.trial import Limits
+from backend.app.preview.trial import TrialLimits
 
 SHOWN: Final = 20  # rows and moves that are named
 UNITS: Final = {"": 0.001, "ms": 0.001, "s": 1.0, "min": 60.0}
@@ -70,7 +70,7 @@ def preview_command(
     """
     statements = _statements(sql, file)
     try:
-        found = preview(statements, Limits(lock_timeout, statement_timeout), rows)
+        found = preview(statements, TrialLimits(lock_timeout, statement_timeout), rows)
     except TooLong as failure:
         raise StatementFailed(str(failure)) from failure
     click.echo(json.dumps(found.as_dict(), default=str)) if as_json else _show(found)

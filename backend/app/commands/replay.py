@@ -13,7 +13,7 @@ from rich.progress import Progress
 
 from backend.app.errors import CitycacheError, NotFound, Refused, Unprocessable
 from backend.app.ledger import ledger
-from backend.app.tasks.replay import TASK, Request, replay
+from backend.app.tasks.replay import TASK, ReplayRange, replay
 from backend.app.tasks.task import flight, waiting_for_database
 from events.errors import EventError
 
@@ -31,14 +31,14 @@ def replay_command(
     """Read events from the log again and patch their keys."""
     arguments: dict[str, Any] = {"since": since, "until": until, "from_offset": from_offset, "dry_run": dry_run}
     try:
-        request = Request.parse(**arguments)
+        request = ReplayRange.parse(**arguments)
         result = _run(request, arguments, resume, quiet=as_json or not sys.stderr.isatty())
     except (Unprocessable, Refused, NotFound) as failure:
         raise click.UsageError(str(failure)) from failure
     _show(result, as_json)
 
 
-def _run(request: Request, arguments: dict[str, Any], resume: UUID | None, quiet: bool) -> dict[str, Any]:
+def _run(request: ReplayRange, arguments: dict[str, Any], resume: UUID | None, quiet: bool) -> dict[str, Any]:
     if resume and ledger.run(resume) is None:
         raise NotFound(f"no run has the id {resume}")
     task_id = str(resume or uuid4())

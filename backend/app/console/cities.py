@@ -32,7 +32,7 @@ def everything() -> list[Row]:
         return [tuple(row) for row in connection.exec_driver_sql(SQL["cities"])]
 
 
-class Watch:
+class CityDeltas:
     """Remembers the rows, so that each change is told once."""
 
     def __init__(self) -> None:

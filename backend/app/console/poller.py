@@ -51,11 +51,11 @@ class Poller:
         self._told = asyncio.Event()
         self._watching = False  # whether changes of cities are known from now on
         self._broker = BrokerReader()
-        self._trend, self._watch = Trend(), cities.Watch()
+        self._trend, self._watch = Trend(), cities.CityDeltas()
         self._health = Health()
         self._waiting: Told[Waiting] | None = None  # None: not asked yet
         self._waiting_asked = asyncio.Event()
-        self._ask_signs: Question[signs.Stored] = Question(lambda: signs.stored())
+        self._ask_signs: Question[signs.StoredSigns] = Question(lambda: signs.stored())
         self._ask_waiting: Question[Waiting] = Question(lambda: signs.carried())
         self._ask_incidents: Question[incidents.Overview] = Question(lambda: incidents.overview())
         self._ask_stored: Question[Stored] = Question(stored)
@@ -102,7 +102,7 @@ class Poller:
         self._told.clear()
         self._watching = False
         self._state, self._slow_at = {}, 0.0
-        self._trend, self._watch = Trend(), cities.Watch()  # what happened while nobody looked is nobody's news
+        self._trend, self._watch = Trend(), cities.CityDeltas()  # what happened while nobody looked is nobody's news
         self._health, self._waiting, self._known_at = Health(), None, None
         self._waiting_asked.clear()
         self._attending = self._loop.create_task(self._attend(), context=contextvars.Context())
@@ -195,9 +195,9 @@ class Poller:
             self._slow_at = time.monotonic() + SLOW_SECONDS
             self._sections = replace(found, runs=self._sections.runs)
 
-    def _canary_of(self, found: Stored | None) -> state.Canary:
+    def _canary_of(self, found: Stored | None) -> state.LastCanary:
         now = time.monotonic()
         if found is not None and found.canary_ms is not None and found.canary_seconds is not None:
             self._canary = (found.canary_ms, now - found.canary_seconds)
         ms, at = self._canary or (None, None)
-        return state.Canary(ms, None if at is None else now - at)
+        return state.LastCanary(ms, None if at is None else now - at)

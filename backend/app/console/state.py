@@ -69,7 +69,7 @@ def history(hours: float) -> list[dict[str, Any]]:
 
 
 @dataclass(frozen=True)
-class Canary:
+class LastCanary:
     """The last canary that came through, as far as anybody knows."""
 
     ms: float | None = None
@@ -84,7 +84,7 @@ class Canary:
         return "slow" if self.ms > settings().freshness_target_ms else "ok"
 
 
-def assemble(look: Look, canary: Canary, sections: Sections, judged: Judged, known_at: datetime) -> dict[str, Any]:
+def assemble(look: Look, canary: LastCanary, sections: Sections, judged: Judged, known_at: datetime) -> dict[str, Any]:
     """The whole state; `known_at`: when the database answered last."""
     stations, guilty = way(look), culprit(look)
     stored, carried = look.stored.value, look.carried.value

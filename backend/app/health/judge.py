@@ -18,7 +18,7 @@ from backend.app.beat.scheduler import due_instant
 from backend.app.database.schema import needed
 from backend.app.health.inspector import Waiting
 from backend.app.health.kinds import KINDS, PARTS
-from backend.app.health.signs import Signs, Stored
+from backend.app.health.signs import Signs, StoredSigns
 from backend.app.settings import settings
 
 State = Literal["well", "bad", "unknown"]
@@ -108,7 +108,7 @@ class Judge:
         patience = settings().stall_seconds if self.patience is None else self.patience
         return seconds if seconds >= patience else 0.0
 
-    def _relay(self, signs: Signs, stored: Stored | None, now: float) -> Iterator[Wrong]:
+    def _relay(self, signs: Signs, stored: StoredSigns | None, now: float) -> Iterator[Wrong]:
         if stored is None:
             return
         can_work = (
@@ -120,7 +120,7 @@ class Judge:
         if stands := self._still("relay_stands", can_work and first is not None, first, now):
             yield Wrong("relay_stands", seconds=stands)
 
-    def _worker(self, signs: Signs, stored: Stored | None, now: float) -> Iterator[Wrong]:
+    def _worker(self, signs: Signs, stored: StoredSigns | None, now: float) -> Iterator[Wrong]:
         carried = signs.carried.value
         if carried is not None and not carried.exists:
             yield Wrong("queue_missing")
@@ -136,7 +136,7 @@ class Judge:
                 yield Wrong("wide_patch_stands", "", {"companies": stored.wide_companies}, seconds)
 
 
-def readable(signs: Signs) -> Stored | None:
+def readable(signs: Signs) -> StoredSigns | None:
     """The database's part, unless its schema is too old to be read."""
     stored = signs.stored.value
     return stored if stored and not stored.is_old else None
@@ -149,7 +149,7 @@ def _database(signs: Signs) -> Iterator[Wrong]:
         yield Wrong("schema_old", values={"version": stored.version or "none", "wanted": needed().revision})
 
 
-def _capture(stored: Stored) -> Iterator[Wrong]:
+def _capture(stored: StoredSigns) -> Iterator[Wrong]:
     for column in stored.gaps.columns:
         yield Wrong("column_missing", f"{column.table}.{column.column}", vars(column))
     for silent in stored.gaps.tables:
@@ -183,7 +183,7 @@ def _seconds_held(reason: Mapping[str, Any]) -> float:
     return max(0.0, time.time() - float(reason["since"]))
 
 
-def _freshness(stored: Stored) -> Iterator[Wrong]:
+def _freshness(stored: StoredSigns) -> Iterator[Wrong]:
     every = settings().canary_seconds
     if _is_observed(stored) and every and (stored.canary_seconds or 0.0) > every + CANARY_GRACE_SECONDS:
         yield Wrong("canary_absent", seconds=stored.canary_seconds or 0.0)
@@ -191,14 +191,14 @@ def _freshness(stored: Stored) -> Iterator[Wrong]:
         yield Wrong("freshness_over_target", values={"p99_ms": round(stored.p99_ms)})
 
 
-def _caches(stored: Stored) -> Iterator[Wrong]:
+def _caches(stored: StoredSigns) -> Iterator[Wrong]:
     if stored.rows_wrong:
         yield Wrong("rows_wrong", values={"rows": stored.rows_wrong})
     if stored.letters:
         yield Wrong("dead_letters_open", values={"letters": stored.letters})
 
 
-def _schedule(stored: Stored) -> Iterator[Wrong]:
+def _schedule(stored: StoredSigns) -> Iterator[Wrong]:
     now = datetime.now(UTC)
     entries = {entry.task: entry for entry in ENTRIES}
     for run in stored.scheduled:
@@ -211,11 +211,11 @@ def _schedule(stored: Stored) -> Iterator[Wrong]:
             yield Wrong("run_failed", run.task, {"task": run.task, "state": run.state, "error": run.error or ""})
 
 
-def _is_observed(stored: Stored) -> bool:
+def _is_observed(stored: StoredSigns) -> bool:
     return stored.observed_seconds is not None and stored.observed_seconds < OBSERVED_SECONDS
 
 
-def _unknown(signs: Signs, stored: Stored | None) -> Iterator[str]:
+def _unknown(signs: Signs, stored: StoredSigns | None) -> Iterator[str]:
     """Parts of which the signs say nothing."""
     carried = signs.carried.value
     if stored is None:

@@ -46,7 +46,7 @@ class Scheduled:
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredSigns:
     """The database's part; of a schema that is too old only its version."""
 
     version: str | None  # of the schema
@@ -69,7 +69,7 @@ class Stored:
 class Signs:
     """One look; `carried` has neither value nor failure where there is no broker."""
 
-    stored: Told[Stored]
+    stored: Told[StoredSigns]
     carried: Told[inspector.Waiting]
 
 
@@ -101,12 +101,12 @@ def _told(asked: Future[Value], seconds: float) -> Told[Value]:
         return Told(failure=str(failure).splitlines()[0][:300])
 
 
-def stored() -> Stored:
+def stored() -> StoredSigns:
     """Ask the database. Raises DatabaseAway."""
     with db.transaction() as connection:
         version = schema.found(connection).revision
         if schema.needed().is_older(version):
-            return Stored(version, is_old=True)
+            return StoredSigns(version, is_old=True)
         row: dict[str, Any] = dict(
             connection.exec_driver_sql(SQL["stored"], {"leader_lock": LEADER_LOCK}).mappings().one()
         )
@@ -114,7 +114,7 @@ def stored() -> Stored:
         tasks = [entry.task for entry in ENTRIES]
         runs = tuple(Scheduled(*run) for run in connection.exec_driver_sql(SQL["scheduled"], {"tasks": tasks}))
         found = gaps(connection)
-    return Stored(version=version, p99_ms=latency.percentile(counts, 0.99), scheduled=runs, gaps=found, **row)
+    return StoredSigns(version=version, p99_ms=latency.percentile(counts, 0.99), scheduled=runs, gaps=found, **row)
 
 
 def carried() -> inspector.Waiting:

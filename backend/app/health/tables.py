@@ -12,7 +12,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from backend.app.catalog.models import Base, Instant
 
 
-class Incident(Base):
+class IncidentRow(Base):
     """Something that is or was wrong, from when to when."""
 
     __tablename__ = "incidents"

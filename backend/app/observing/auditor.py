@@ -31,7 +31,7 @@ from backend.app.caches.keys import Keys
 from backend.app.caches.patch import CacheType
 from backend.app.errors import Away, TooLong
 from backend.app.observing import findings
-from backend.app.observing.findings import Wrong
+from backend.app.observing.findings import WrongRow
 from backend.app.settings import settings
 from events.sql_files import statements
 
@@ -49,7 +49,7 @@ CACHES: Final = (*findings.MAPPINGS, "counts")  # of suspects
 
 
 @dataclass
-class Suspect:
+class SuspectRow:
     """A row that differed."""
 
     cache: str
@@ -76,7 +76,7 @@ class Auditor:
     """The state of one auditor; `passed` says whether the pipeline has passed an instant."""
 
     passed: Callable[[datetime], bool]
-    suspects: dict[tuple[str, int], Suspect] = field(default_factory=dict)
+    suspects: dict[tuple[str, int], SuspectRow] = field(default_factory=dict)
     _sweeps: list[Sweep] = field(
         default_factory=lambda: [Sweep("products", ids=WINDOW_IDS), Sweep("companies", ids=WINDOW_IDS)]
     )
@@ -176,7 +176,7 @@ class Auditor:
         first = under_way.look(connection, cache, [key for key in keys if (cache, key) not in self.suspects][:room])
         due = time.monotonic() + settings().audit_grace_seconds
         for key, version in zip(first.keys, first.versions, strict=True):
-            self.suspects[cache, key] = Suspect(cache, key, due, first.instant, version)
+            self.suspects[cache, key] = SuspectRow(cache, key, due, first.instant, version)
         self._compared[cache] = self._compared.get(cache, 0) + checked
 
     def _look_again(self) -> None:
@@ -190,7 +190,7 @@ class Auditor:
             if due:
                 self._judge(cache, due)
 
-    def _judge(self, cache: str, suspects: Sequence[Suspect]) -> None:
+    def _judge(self, cache: str, suspects: Sequence[SuspectRow]) -> None:
         """Acquit what has come right, put off what may be under way, confirm the rest."""
         first = _first_look(suspects)
         passed = self.passed(first.instant)
@@ -207,13 +207,13 @@ class Auditor:
                 del self.suspects[cache, suspect.key]
         if passed:
             wrong = [row for key, row in rows.items() if key not in coming]
-            findings.confirm(cache, [Wrong(cache, str(row.key), row.before, row.after) for row in wrong])
+            findings.confirm(cache, [WrongRow(cache, str(row.key), row.before, row.after) for row in wrong])
 
 
-def _first_look(suspects: Sequence[Suspect]) -> under_way.Look:
+def _first_look(suspects: Sequence[SuspectRow]) -> under_way.Differing:
     ascending = sorted(suspects, key=lambda suspect: suspect.key)
     instant = max(suspect.seen_at for suspect in suspects)
-    return under_way.Look(instant, [one.key for one in ascending], array("q", [one.version for one in ascending]))
+    return under_way.Differing(instant, [one.key for one in ascending], array("q", [one.version for one in ascending]))
 
 
 def _differing(connection: Connection, cache: str, keys: Sequence[int]) -> dict[int, diff.RowDifference]:

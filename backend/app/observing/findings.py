@@ -31,7 +31,7 @@ REVISITED: Final = 500  # open findings, of one look
 
 
 @dataclass(frozen=True)
-class Wrong:
+class WrongRow:
     """A row that is wrong, not merely late."""
 
     cache: str  # products, companies, counts, active
@@ -47,7 +47,7 @@ class Wrong:
         return "missing" if self.before is None else "extra" if self.after is None else "different"
 
 
-def confirm(cache: str, wrong: Sequence[Wrong]) -> None:
+def confirm(cache: str, wrong: Sequence[WrongRow]) -> None:
     """Write down what is new of it, and mend it all. What cannot be mended stays open. Raises DatabaseAway."""
     if not wrong:
         return
@@ -90,14 +90,14 @@ def open_keys(cache: str) -> list[str]:
         return list(connection.exec_driver_sql(SQL["open_keys"], {"cache": cache, "most": REVISITED}).scalars())
 
 
-def wrong_counts(connection: Connection) -> list[Wrong]:
+def wrong_counts(connection: Connection) -> list[WrongRow]:
     """Cities whose numbers differ from their mappings."""
-    return [Wrong("counts", str(city), *rows) for city, *rows in connection.exec_driver_sql(SQL["wrong_counts"])]
+    return [WrongRow("counts", str(city), *rows) for city, *rows in connection.exec_driver_sql(SQL["wrong_counts"])]
 
 
-def wrong_active(connection: Connection) -> list[Wrong]:
+def wrong_active(connection: Connection) -> list[WrongRow]:
     """Rows of active cities that differ from the counts."""
-    return [Wrong("active", name, None, None) for name in connection.exec_driver_sql(SQL["wrong_active"]).scalars()]
+    return [WrongRow("active", name, None, None) for name in connection.exec_driver_sql(SQL["wrong_active"]).scalars()]
 
 
 @contextmanager
@@ -116,7 +116,7 @@ def transaction() -> Iterator[Connection]:
         yield connection
 
 
-def _found(connection: Connection, wrong: Wrong) -> list[Any]:
+def _found(connection: Connection, wrong: WrongRow) -> list[Any]:
     finding = {
         "cache": wrong.cache,
         "key": wrong.key,

@@ -39,7 +39,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Level:
+class Nines:
     """One cache, or all, over one window."""
 
     checked: int  # rows compared
@@ -48,13 +48,13 @@ class Level:
     supported: float  # the most that a sample of this size can show
 
 
-def level(checked: int, wrong: int = 0, rows: int | None = None) -> Level:
+def level(checked: int, wrong: int = 0, rows: int | None = None) -> Nines:
     """The nines of a sample of `checked` comparisons; where some were wrong, of so many `rows`."""
     if not checked:
-        return Level(0, wrong, 0.0, 0.0)
+        return Nines(0, wrong, 0.0, 0.0)
     supported = _nines(0, checked)
     nines = min(supported, _nines(wrong, max(1, rows or checked))) if wrong else supported
-    return Level(checked, wrong, round(nines, 2), round(supported, 2))
+    return Nines(checked, wrong, round(nines, 2), round(supported, 2))
 
 
 def _nines(wrong: int, rows: int) -> float:

@@ -16,7 +16,7 @@ from backend.app.caches.apply import plan_in, products_after
 from backend.app.caches.keys import Keys
 from backend.app.caches.outlook import Part
 from backend.app.settings import settings
-from backend.app.worker.batch import Asked
+from backend.app.worker.batch import Hinted
 from events import contract
 from events.sql_files import statements
 
@@ -68,7 +68,7 @@ def gather(connection: Connection, after: int, go_on: GoOn) -> Gathered:
     gathered = Gathered()
     for events in _windows(connection, after):
         go_on()
-        asked = Asked.of([contract.hint(_event(kind, subject)) for kind, subject in events])
+        asked = Hinted.of([contract.hint(_event(kind, subject)) for kind, subject in events])
         planned = plan_in(connection, asked.keys, asked.is_truncated, 2 * settings().batch_keys, asked.changes)
         for part in planned.parts:
             gathered.add(part)

@@ -9,7 +9,7 @@ from typing import Any, Final
 from backend.app.caches import diff, outlook
 from backend.app.caches.outlook import CountMove, Outlook
 from backend.app.preview.captured import Gathered, gather, newest_event
-from backend.app.preview.trial import Limits, Trial, trial
+from backend.app.preview.trial import Trial, TrialLimits, trial
 
 MAPPINGS: Final = (diff.TABLES["products"], diff.TABLES["companies"])
 
@@ -43,7 +43,7 @@ class Preview:
         }
 
 
-def preview(statements: str, limits: Limits, first: int) -> Preview:
+def preview(statements: str, limits: TrialLimits, first: int) -> Preview:
     """Run the statements, look, and roll back; `first`: rows and moves that are named.
 
     Raises StatementFailed, TooLong, DatabaseAway.

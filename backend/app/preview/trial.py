@@ -38,7 +38,7 @@ HINTS: Final = {  # by SQLSTATE
 
 
 @dataclass(frozen=True)
-class Limits:
+class TrialLimits:
     """How long the trial may disturb others; seconds."""
 
     lock: float = 1.0  # for which a statement waits for a lock
@@ -48,7 +48,7 @@ class Limits:
 class Trial:
     """The transaction, while it is open."""
 
-    def __init__(self, connection: Connection, limits: Limits) -> None:
+    def __init__(self, connection: Connection, limits: TrialLimits) -> None:
         self.connection, self._limits = connection, limits
         self._end = time.monotonic() + limits.all
         self._limit_all()
@@ -87,7 +87,7 @@ class Trial:
 
 
 @contextmanager
-def trial(limits: Limits) -> Iterator[Trial]:
+def trial(limits: TrialLimits) -> Iterator[Trial]:
     """An open one; it is rolled back at the end, whatever happens. Raises StatementFailed, TooLong and DatabaseAway."""
     engine = db.make_engine("preview", poolclass=NullPool)
     with db.translated(), engine.connect() as connection:

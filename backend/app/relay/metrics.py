@@ -8,13 +8,13 @@ from backend.app.health import pulse, watchdog
 from backend.app.telemetry import metrics, tracing
 from events import publisher
 from events.packing import Outgoing
-from events.relay import Relayed, Watcher
+from events.relay import Relayed, RelayWatcher
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
 
-class Counted(Watcher):
+class CountingWatcher(RelayWatcher):
     """Turns what a relay does into metrics."""
 
     def led(self, leads: bool) -> None:
@@ -48,7 +48,7 @@ class Counted(Watcher):
         metrics.RELAY_FLOOR_RESETS.inc()
 
 
-class Published(publisher.Watcher):
+class Published(publisher.PublisherWatcher):
     """Counts messages; one with traced events gets a span, from its sending to the end of its delivery."""
 
     def __init__(self) -> None:

@@ -15,7 +15,7 @@ import psycopg2.extensions
 from backend.app import db, garbage_collection
 from backend.app.errors import Away
 from backend.app.health import watchdog
-from backend.app.relay.metrics import Counted, Published
+from backend.app.relay.metrics import CountingWatcher, Published
 from backend.app.settings import settings
 from backend.app.startup import refuse_unfit_database, warn_on_default_passwords
 from backend.app.telemetry import metrics, serve, tracing
@@ -60,7 +60,7 @@ def run() -> None:
     serve.serve(metrics.RELAY)
     tracing.begin("relay")
     garbage_collection.collect_seldom()
-    relay, asked = Relay(connection, to_broker, pace(), away=(Away,), watcher=Counted()), threading.Event()
+    relay, asked = Relay(connection, to_broker, pace(), away=(Away,), watcher=CountingWatcher()), threading.Event()
 
     def stop(number: int, frame: FrameType | None) -> None:
         asked.set()

@@ -52,7 +52,7 @@ NO_LOG: Final = (
 
 
 @dataclass(frozen=True)
-class Request:
+class ReplayRange:
     """What to replay; neither `since` nor `from_offset` means the whole log."""
 
     since: datetime | None = None
@@ -67,7 +67,7 @@ class Request:
         until: str | None = None,
         from_offset: int | None = None,
         dry_run: bool = False,
-    ) -> Request:
+    ) -> ReplayRange:
         """From the task's arguments; raises Unprocessable that names what is wrong, Refused without a log."""
         if settings().in_process:
             raise Refused(NO_LOG)
@@ -133,7 +133,7 @@ class Replay:
         """Distinct keys not yet patched."""
         return len(self.products) + len(self.companies) + len(self.cities)
 
-    def take(self, logged: Logged, request: Request) -> None:
+    def take(self, logged: Logged, request: ReplayRange) -> None:
         """Gather the keys of one message."""
         for event in logged.events:
             if isinstance(event, Malformed):
@@ -170,7 +170,7 @@ def replay_events(
     dry_run: bool = False,
 ) -> dict[str, Any]:
     """Replay events from the log; a dry run answers what would change instead."""
-    request = Request.parse(since, until, from_offset, dry_run)
+    request = ReplayRange.parse(since, until, from_offset, dry_run)
     with flight("replay", self.patience):
         return replay(request, self.task_id, self.report)
 
@@ -188,14 +188,14 @@ def _may_go_on(state: RetryCallState) -> bool:
     before_sleep=lambda state: log.warning("a replay waits: %s", state.outcome and state.outcome.exception()),
     reraise=True,
 )
-def replay(request: Request, task_id: str, report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+def replay(request: ReplayRange, task_id: str, report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     """Read, gather, patch. Raises LogTooShort, BrokerGone, DatabaseAway; called again with its id it goes on."""
     with closing(Log(settings().celery_broker_url)) as source:
-        return _Run(request, task_id, report, source).run()
+        return _Replaying(request, task_id, report, source).run()
 
 
-class _Run:
-    def __init__(self, request: Request, task_id: str, report: Callable[[dict[str, Any]], None], log: Log) -> None:
+class _Replaying:
+    def __init__(self, request: ReplayRange, task_id: str, report: Callable[[dict[str, Any]], None], log: Log) -> None:
         self._request, self._task_id, self._report, self._log = request, task_id, report, log
         self._replay = _load(task_id) or Replay(new_marker())
         self._began, self._began_events = time.monotonic(), self._replay.events
@@ -327,4 +327,4 @@ def _write(connection: Connection, task_id: str, replay: Replay) -> None:
     connection.exec_driver_sql(SQL["save"], {"task_id": task_id, **values})
 
 
-__all__ = ["BrokerGone", "Replay", "Request", "replay", "replay_events"]
+__all__ = ["BrokerGone", "Replay", "ReplayRange", "replay", "replay_events"]

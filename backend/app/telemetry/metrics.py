@@ -26,7 +26,7 @@ MILLISECONDS: Final = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1
 MINUTES: Final = (0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600)
 
 
-class Tally(Histogram):
+class TalliedHistogram(Histogram):
     """A histogram that takes what was counted elsewhere: one call for thousands of events."""
 
     def add(self, counts: Sequence[int], total: float) -> None:
@@ -120,7 +120,7 @@ BATCH_RETRIES = Counter(
     ("reason",), registry=WORKER,
 )  # fmt: skip
 BURIED = Counter("citycache_dead_letters_buried", "Dead letters, by kind", ("kind",), registry=WORKER)
-COMMIT_TO_CACHE = Tally(
+COMMIT_TO_CACHE = TalliedHistogram(
     "citycache_commit_to_cache_seconds", "Events, from the writing of the row to its patch; a sample of large batches",
     buckets=[bound / 1000 for bound in latency.BOUNDS], registry=WORKER,
 )  # fmt: skip

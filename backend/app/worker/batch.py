@@ -41,7 +41,7 @@ class Batch:
     received_at: float = field(default_factory=time.time)  # seconds since the epoch
 
 
-class _Run:
+class _Applying:
     """A batch on its way into the caches and the ledger."""
 
     def __init__(self, batch: Batch, task_id: str) -> None:
@@ -95,7 +95,7 @@ class _Run:
 
 def apply_batch(batch: Batch, task_id: str) -> dict[str, Any]:
     """Patch the keys of a batch and record the run. Raises Away: then nothing may be acknowledged."""
-    return _Run(batch, task_id).apply()
+    return _Applying(batch, task_id).apply()
 
 
 def apply_apart(hints: Sequence[Hint], task_id: str) -> Done:
@@ -113,7 +113,7 @@ def apply_apart(hints: Sequence[Hint], task_id: str) -> Done:
 def _planned(hints: Sequence[Hint]) -> Plan:
     """A plan is read from the catalog for all keys at once: where that fails, it is not for one of them."""
     try:
-        asked = Asked.of(hints)
+        asked = Hinted.of(hints)
         return plan(asked.keys, asked.is_truncated, breaker.most(2 * settings().batch_keys), asked.changes)
     except CitycacheError:
         raise
@@ -128,7 +128,7 @@ def _sample(hints: Sequence[Hint]) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Asked:
+class Hinted:
     """What hints ask for, together."""
 
     keys: Keys
@@ -136,7 +136,7 @@ class Asked:
     changes: Sequence[int]  # of watched rows
 
     @classmethod
-    def of(cls, hints: Sequence[Hint]) -> Asked:
+    def of(cls, hints: Sequence[Hint]) -> Hinted:
         """Of these."""
         changes = {hint.id for hint in hints if hint.noun == "watched" and hint.id is not None}
         return cls(keys_of(hints), any(hint.id is None for hint in hints), sorted(changes))

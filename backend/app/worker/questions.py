@@ -30,24 +30,24 @@ ARGUMENTS: Final[dict[str, dict[str, Any]]] = {"active": {"safe": True}}  # call
 Name = Annotated[str, msgspec.Meta(max_length=255)]
 
 
-class Answers(msgspec.Struct, frozen=True):
+class ReplyTo(msgspec.Struct, frozen=True):
     """Where the answer is waited for."""
 
     exchange: Name
     routing_key: Annotated[str, msgspec.Meta(max_length=60)]
 
 
-class Question(msgspec.Struct, frozen=True):
+class ControlMessage(msgspec.Struct, frozen=True):
     """A control message as Celery and kombu write it."""
 
     method: Name
     destination: list[Name] | None = None
     pattern: str | None = None
     ticket: Name | None = None
-    reply_to: Answers | None = None
+    reply_to: ReplyTo | None = None
 
 
-_question = msgspec.json.Decoder(Question)
+_question = msgspec.json.Decoder(ControlMessage)
 
 
 def close_others() -> None:
@@ -93,7 +93,7 @@ class QuestionNode(Node):
             return {"error": type(failure).__name__}
 
 
-def read(message: Any) -> Question:
+def read(message: Any) -> ControlMessage:
     """The question of a control message; raises Malformed."""
     if reason := foreign.unreadable(message.headers):
         raise Malformed(reason)

@@ -55,7 +55,7 @@ class _Waiter:
             self.answer.set_exception(failure)
 
 
-class Watch:
+class NounLookout:
     """All requests that wait for keys of one noun."""
 
     def __init__(self, noun: Noun, look: Look, most: int) -> None:
@@ -107,7 +107,7 @@ class Lookout:
     """Of one application."""
 
     def __init__(self, waiting: int = MOST_WAITING, each: int = EACH) -> None:
-        self._watches = {noun: Watch(noun, _stale, most) for noun, most in KEYS_OF_A_LOOK.items()}
+        self._watches = {noun: NounLookout(noun, _stale, most) for noun, most in KEYS_OF_A_LOOK.items()}
         self._places = Pool(waiting, each)
 
     @property

@@ -34,7 +34,7 @@ Target = tuple[str, bytes]  # path and query as they were sent
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptAnswer:
     """An answer, and until when it may be given again."""
 
     snapshot: str | None  # that it is not older than
@@ -55,14 +55,14 @@ class Known:
     route: str  # that has understood it, as a template
     rounds: Rounds[Document] = field(init=False)
     share: str = ""  # of whoever asked first, for the next round
-    kept: Kept | None = None
+    kept: KeptAnswer | None = None
     moves: bool = False  # the last answer was no longer the one before: it is asked for without a look
 
-    def now(self, snapshot: str | None, session: Session) -> Kept:
+    def now(self, snapshot: str | None, session: Session) -> KeptAnswer:
         """What is kept, while it holds, else what the database says; `snapshot` is from before that."""
         if self.kept and self.kept.holds(snapshot):
             return self.kept
-        return Kept(snapshot, self.lookup.put(session), time.monotonic() + MOST_SECONDS)
+        return KeptAnswer(snapshot, self.lookup.put(session), time.monotonic() + MOST_SECONDS)
 
 
 class Answers:

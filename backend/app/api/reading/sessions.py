@@ -67,7 +67,7 @@ class Session:
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Put:
     work: Callable[[Session], Any]
     loop: asyncio.AbstractEventLoop
     answer: asyncio.Future[Any]
@@ -93,13 +93,13 @@ class Sessions:
 
     def __init__(self, most: int) -> None:
         self._most, self._at_work = most, 0
-        self._queue: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Put | None] = queue.SimpleQueue()
         self._threads: list[_Thread] = []
 
     async def run(self, work: Callable[[Session], Value]) -> Value:
         """What `work` returns, on a thread with a session. It may be done twice. Raises DatabaseAway and TooLong."""
         loop = asyncio.get_running_loop()
-        asked: _Asked = _Asked(work, loop, loop.create_future())
+        asked: _Put = _Put(work, loop, loop.create_future())
         self._at_work += 1
         if self._at_work > len(self._threads) and len(self._threads) < self._most:
             self._threads.append(_Thread(self._queue))
@@ -124,7 +124,7 @@ class Sessions:
 class _Thread(threading.Thread):
     """Takes work from a queue until it finds None; its session is made when there is the first work."""
 
-    def __init__(self, asked: queue.SimpleQueue[_Asked | None]) -> None:
+    def __init__(self, asked: queue.SimpleQueue[_Put | None]) -> None:
         super().__init__(name="reads", daemon=True)
         self._asked = asked
         self._session: Session | None = None

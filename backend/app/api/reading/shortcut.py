@@ -18,7 +18,7 @@ from backend.app.api import deadline
 from backend.app.api.edge import forwarding, hosts
 from backend.app.api.edge.shares import network
 from backend.app.api.fresh.asking import FRESH
-from backend.app.api.limits import COUNTED, Rates
+from backend.app.api.limits import COUNTED, Allowances
 from backend.app.api.reading.answers import Answers
 from backend.app.errors import CitycacheError
 from backend.app.settings import settings
@@ -32,7 +32,7 @@ UNUSUAL: Final = frozenset((b"x-api-key", b"authorization", FRESH.lower().encode
 class Shortcut:
     """Around all middlewares: answers here what it can, and lets the rest pass."""
 
-    def __init__(self, app: ASGIApp, answers: Answers, rates: Rates, seconds: float) -> None:
+    def __init__(self, app: ASGIApp, answers: Answers, rates: Allowances, seconds: float) -> None:
         """`seconds`: in which a request is answered, whichever way it goes."""
         self.app = app
         self._answers, self._rates, self._seconds = answers, rates, seconds

@@ -21,7 +21,7 @@ from tenacity import (
 
 from backend.app import db
 from backend.app.catalog.feed.fold import Tally
-from backend.app.catalog.feed.lines import Bad, Change
+from backend.app.catalog.feed.lines import Bad, FeedChange
 from backend.app.catalog.feed.rows import Cursor, load, write
 from backend.app.catalog.rows import CITIES, COMPANIES, PRODUCTS, catch_up
 from backend.app.errors import DatabaseAway
@@ -38,10 +38,10 @@ CLASHES: Final = (
 
 
 @dataclass
-class Part:
+class FeedPart:
     """The lines of one transaction."""
 
-    changes: list[Change] = field(default_factory=list)
+    changes: list[FeedChange] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)
     next_line: int = 0
     read: int = 0  # lines, and runs of blank ones
@@ -60,7 +60,7 @@ def is_clash(failure: BaseException) -> bool:
     before_sleep=lambda state: _make_way(state.outcome and state.outcome.exception()),
     reraise=True,
 )
-def commit(part: Part) -> Tally:
+def commit(part: FeedPart) -> Tally:
     """Apply the part as a whole. Raises Bad with the line's number, DatabaseAway, and a clash that does not end."""
     tally, transaction = Tally(), None
     try:
@@ -112,7 +112,7 @@ def _cursor(connection: Connection) -> Cursor:
     return cast("Cursor", connection.connection.cursor())
 
 
-def _run(cursor: Cursor, part: Part, start: int, tally: Tally) -> int:
+def _run(cursor: Cursor, part: FeedPart, start: int, tally: Tally) -> int:
     """Apply changes from `start` on as far as they fold into one write; where to go on."""
     rest = part.changes[start:]
     model = load(cursor, rest)

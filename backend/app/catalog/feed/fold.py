@@ -14,25 +14,25 @@ from typing import Any, Final
 
 from msgspec import UNSET
 
-from backend.app.catalog.feed.lines import Bad, Change
+from backend.app.catalog.feed.lines import Bad, FeedChange
 
 NOUNS: Final = ("city", "company", "product")
 PARENT_NOUN: Final = {"company": "city", "product": "company"}
 
 
-class Node:
+class FeedNode:
     """One row of the catalog as the lines so far have left it."""
 
     __slots__ = ("children", "escaped", "id", "key", "live", "parent", "stored", "values")
 
-    def __init__(self, key: str, values: list[Any], parent: Node | int | None, row_id: int | None = None) -> None:
+    def __init__(self, key: str, values: list[Any], parent: FeedNode | int | None, row_id: int | None = None) -> None:
         self.key = key  # external id
         self.id = row_id  # of the row in the database; None while there is none
         self.live = True
         self.values = values  # the noun's columns, see COLUMNS
         self.parent = parent  # a row that no line names is known by its id only
         self.stored: tuple[Any, ...] | None = None  # parent and values as the database has them
-        self.children: list[Node] = []  # those that came once; whether they are still here is asked of them
+        self.children: list[FeedNode] = []  # those that came once; whether they are still here is asked of them
         self.escaped = False  # a row that was a child in the database has moved away
 
     def differs(self) -> bool:
@@ -67,7 +67,7 @@ class Tally:
 class Model:
     """The part of the catalog that some lines touch."""
 
-    nodes: dict[str, dict[str, Node]] = field(default_factory=lambda: {noun: {} for noun in NOUNS})
+    nodes: dict[str, dict[str, FeedNode]] = field(default_factory=lambda: {noun: {} for noun in NOUNS})
     reborn: dict[str, list[int]] = field(default_factory=lambda: {noun: [] for noun in NOUNS})  # ids of rows to replace
     tally: Tally = field(default_factory=Tally)
 
@@ -76,12 +76,12 @@ class Model:
         above = {node.id: node for node in self.nodes[PARENT_NOUN[noun]].values()} if noun in PARENT_NOUN else {}
         for row_id, key, parent_id, *values in rows:
             parent = above.get(parent_id, parent_id)
-            node = self.nodes[noun][key] = Node(key, values, parent, row_id)
+            node = self.nodes[noun][key] = FeedNode(key, values, parent, row_id)
             node.stored = (parent, *values)
-            if isinstance(parent, Node):
+            if isinstance(parent, FeedNode):
                 parent.children.append(node)
 
-    def apply(self, change: Change) -> bool:
+    def apply(self, change: FeedChange) -> bool:
         """Apply one line; False when what is there must be written first. Raises Bad."""
         node = self.nodes[change.kind].get(change.id)
         if change.op == "create":
@@ -97,21 +97,21 @@ class Model:
             )
         return self._move(change, node) if change.op == "move" else self._update(change, node)
 
-    def _create(self, change: Change, dead: Node | None) -> bool:
+    def _create(self, change: FeedChange, dead: FeedNode | None) -> bool:
         if dead is not None and dead.id is not None:
             if dead.escaped:
                 return False
             self.reborn[change.kind].append(dead.id)
             dead.id = None
         parent = self._parent(change) if change.kind != "city" else None
-        node = Node(change.id, _given(change, _defaults(change)), parent)
+        node = FeedNode(change.id, _given(change, _defaults(change)), parent)
         self.nodes[change.kind][change.id] = node
         if parent is not None:
             parent.children.append(node)
         self.tally.created += 1
         return True
 
-    def _update(self, change: Change, node: Node) -> bool:
+    def _update(self, change: FeedChange, node: FeedNode) -> bool:
         values = _given(change, node.values)
         parent = node.parent if change.parent is UNSET or change.kind == "city" else self._parent(change)
         if values == node.values and parent is node.parent:
@@ -122,7 +122,7 @@ class Model:
         self.tally.updated += 1
         return True
 
-    def _move(self, change: Change, node: Node) -> bool:
+    def _move(self, change: FeedChange, node: FeedNode) -> bool:
         if change.kind == "city":
             raise Bad("a city has no parent, so it cannot be moved")
         parent = self._parent(change)
@@ -133,7 +133,7 @@ class Model:
             self.tally.moved += 1
         return True
 
-    def _delete(self, noun: str, node: Node | None) -> None:
+    def _delete(self, noun: str, node: FeedNode | None) -> None:
         if node is None or not node.live:
             self.tally.unchanged += 1
             return
@@ -146,7 +146,7 @@ class Model:
         node.children = []
         self.tally.deleted += 1
 
-    def _parent(self, change: Change) -> Node | None:
+    def _parent(self, change: FeedChange) -> FeedNode | None:
         noun = PARENT_NOUN[change.kind]
         if change.parent is UNSET or change.parent is None:
             if change.kind == "product":
@@ -157,23 +157,23 @@ class Model:
             raise Bad(f"unknown parent: there is no {noun} {change.parent!r}")
         return found
 
-    def _rehang(self, node: Node, parent: Node | int | None) -> None:
+    def _rehang(self, node: FeedNode, parent: FeedNode | int | None) -> None:
         if parent is node.parent:
             return
-        if isinstance(node.parent, Node) and node.id is not None:
+        if isinstance(node.parent, FeedNode) and node.id is not None:
             node.parent.escaped = True
         node.parent = parent
-        if isinstance(parent, Node):
+        if isinstance(parent, FeedNode):
             parent.children.append(node)
 
 
-def _defaults(change: Change) -> list[Any]:
+def _defaults(change: FeedChange) -> list[Any]:
     if change.kind == "city":
         return [change.id, None, None]
     return [change.id, True] if change.kind == "company" else [change.id, "product", True]
 
 
-def _given(change: Change, values: list[Any]) -> list[Any]:
+def _given(change: FeedChange, values: list[Any]) -> list[Any]:
     """The values with those that the line gives; null means not given, but takes a coordinate away."""
     name = values[0] if change.name is None else change.name
     if change.kind == "city":

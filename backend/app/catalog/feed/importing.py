@@ -12,7 +12,7 @@ from typing import BinaryIO, Final
 import psycopg2
 from sqlalchemy.exc import DBAPIError
 
-from backend.app.catalog.feed.commit import Part, commit, is_clash
+from backend.app.catalog.feed.commit import FeedPart, commit, is_clash
 from backend.app.catalog.feed.fold import Tally
 from backend.app.catalog.feed.lines import Bad, decode, numbered, unpacked
 from backend.app.errors import BadFeedLine, Conflict, DatabaseAway
@@ -76,7 +76,7 @@ def import_feed(
     return done
 
 
-def _parts(stream: io.BufferedReader, from_line: int, size: int) -> Iterator[Part]:
+def _parts(stream: io.BufferedReader, from_line: int, size: int) -> Iterator[FeedPart]:
     lines = numbered(stream, from_line)
     part = _read(lines, from_line, size)
     while part.read or part.bad:
@@ -84,8 +84,8 @@ def _parts(stream: io.BufferedReader, from_line: int, size: int) -> Iterator[Par
         part = _read(lines, part.next_line, size)
 
 
-def _read(lines: Iterator[tuple[int, bytes]], after: int, size: int) -> Part:
-    part = Part(next_line=after)
+def _read(lines: Iterator[tuple[int, bytes]], after: int, size: int) -> FeedPart:
+    part = FeedPart(next_line=after)
     length = 0
     try:
         for number, line in islice(lines, size):
@@ -103,7 +103,7 @@ def _read(lines: Iterator[tuple[int, bytes]], after: int, size: int) -> Part:
     return part
 
 
-def _apply(part: Part, source: str, done: Imported) -> None:
+def _apply(part: FeedPart, source: str, done: Imported) -> None:
     try:
         tally = commit(part) if part.changes else _nothing(part)
     except Bad as bad:
@@ -119,7 +119,7 @@ def _apply(part: Part, source: str, done: Imported) -> None:
     done.next_line = part.next_line
 
 
-def _nothing(part: Part) -> Tally:
+def _nothing(part: FeedPart) -> Tally:
     if part.bad:
         raise Bad(part.bad[1], part.bad[0])
     return Tally()

@@ -32,7 +32,7 @@ class Bad(ValueError):
         self.line = line
 
 
-class Change(msgspec.Struct, gc=False):
+class FeedChange(msgspec.Struct, gc=False):
     """One line; UNSET where the line says nothing, None where it says null."""
 
     op: str
@@ -47,7 +47,7 @@ class Change(msgspec.Struct, gc=False):
     ts: str | None = None
 
 
-_decode = msgspec.json.Decoder(Change).decode
+_decode = msgspec.json.Decoder(FeedChange).decode
 
 
 def unpacked(stream: BinaryIO, name: str = "") -> io.BufferedReader:
@@ -93,7 +93,7 @@ def _blank_lines(stream: io.BufferedReader) -> int:
     return blank.count(b"\n")
 
 
-def decode(line: bytes) -> Change:
+def decode(line: bytes) -> FeedChange:
     """Decode and check what can be checked without the catalog; raises Bad."""
     try:
         if not line.isascii():
@@ -109,7 +109,7 @@ def decode(line: bytes) -> Change:
     return change
 
 
-def _check(change: Change) -> None:
+def _check(change: FeedChange) -> None:
     if change.op not in OPS:
         raise Bad(f"unknown op {_short(change.op)}: one of {', '.join(OPS)} is known")
     if change.kind not in KINDS:

@@ -9,15 +9,15 @@ from typing import Any, Final
 
 import psycopg2.extensions
 
-from backend.app.catalog.feed.fold import COLUMNS, NOUNS, PARENT_NOUN, Model, Node
-from backend.app.catalog.feed.lines import Change
+from backend.app.catalog.feed.fold import COLUMNS, NOUNS, PARENT_NOUN, FeedNode, Model
+from backend.app.catalog.feed.lines import FeedChange
 from events.sql_files import statements
 
 SQL: Final = statements(Path(__file__).with_name("importing.sql"))
 Cursor = psycopg2.extensions.cursor
 
 
-def load(cursor: Cursor, changes: Sequence[Change]) -> Model:
+def load(cursor: Cursor, changes: Sequence[FeedChange]) -> Model:
     """The rows that these changes name, those to be changed locked until the transaction ends."""
     named: dict[str, set[str]] = {noun: set() for noun in NOUNS}
     parents: dict[str, set[str]] = {noun: set() for noun in NOUNS}
@@ -48,7 +48,7 @@ def write(cursor: Cursor, model: Model) -> None:
     _delete(cursor, "city", dead["city"])
 
 
-def _insert(cursor: Cursor, noun: str, nodes: list[Node]) -> None:
+def _insert(cursor: Cursor, noun: str, nodes: list[FeedNode]) -> None:
     """Ids are drawn first, so that children know their parents' before a row is written."""
     if not nodes:
         return
@@ -61,7 +61,7 @@ def _insert(cursor: Cursor, noun: str, nodes: list[Node]) -> None:
     cursor.copy_expert(SQL[f"insert_{noun}"], io.StringIO(rows))
 
 
-def _update(cursor: Cursor, noun: str, nodes: list[Node]) -> None:
+def _update(cursor: Cursor, noun: str, nodes: list[FeedNode]) -> None:
     if not nodes:
         return
     columns = zip(*(node.values for node in nodes), strict=True)
@@ -76,8 +76,8 @@ def _delete(cursor: Cursor, noun: str, ids: list[Any]) -> None:
         cursor.execute(SQL[f"delete_{noun}"], {"ids": _array(sorted(ids))})
 
 
-def _parent_id(node: Node) -> int | None:
-    return node.parent.id if isinstance(node.parent, Node) else node.parent
+def _parent_id(node: FeedNode) -> int | None:
+    return node.parent.id if isinstance(node.parent, FeedNode) else node.parent
 
 
 def _line(values: Iterable[Any]) -> str:
