@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input -qq
 ARGS ?=
-# Files of tests side by side: they wait more than they compute.
+# Files and classes of tests side by side: they wait more than they compute.
 TESTS_AT_ONCE ?= 3
 
 .DEFAULT_GOAL := help
@@ -22,7 +22,7 @@ setup-dev: $(VENV)/.dev
 
 test: setup-dev  ## install what the tests need, then run all of them (some: make test ARGS="tests/unit -k patch")
 	@scripts/install-test-servers
-	@$(BIN)/python -m pytest -n $(TESTS_AT_ONCE) --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(BIN)/python -m pytest -n $(TESTS_AT_ONCE) --dist loadscope --no-loadscope-reorder --durations=30 --durations-min=10 $(ARGS)
 
 check: setup-dev  ## format, lint, types, import contracts, and whether every test can be loaded
 	@$(BIN)/ruff format --check .

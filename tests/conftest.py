@@ -19,7 +19,7 @@ from tests.system import System
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files whose tests must be alone come last, when no others need to wait for them."""
+    """Tests that must be alone come last, files or classes of them, when no others need to wait for them."""
     items.sort(key=_is_alone)
 
 

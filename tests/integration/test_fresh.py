@@ -196,17 +196,18 @@ def test_a_company_is_fresh_when_its_last_product_is(api: Client, catalog: Plain
 
 
 @pytest.mark.alone
-def test_requests_that_wait_take_no_thread_and_no_turn(api: Client, catalog: Plain) -> None:
-    """Three times as many as may have a thread wait for one caller, who reads something else meanwhile."""
-    catalog.run("UPDATE products SET is_active = false WHERE id = 100")
-    with ThreadPoolExecutor(3 * AT_ONCE) as pool:
-        waiting = [pool.submit(_get, api, "/cities/1", "product/100", wait=1_200) for _ in range(3 * AT_ONCE)]
-        for _ in range(5):
-            assert api.get(f"{V1}/cities/1").status_code == 200
-            assert _get(api, "/cities/2", "company/20").headers[FRESH] == "yes"
-        assert not any(answer.done() for answer in waiting)
-        apply(Keys([100]), Cause("test"))
-        assert {answer.result().headers[FRESH] for answer in waiting} == {"yes"}
+class TestAlone:
+    def test_requests_that_wait_take_no_thread_and_no_turn(self, api: Client, catalog: Plain) -> None:
+        """Three times as many as may have a thread wait for one caller, who reads something else meanwhile."""
+        catalog.run("UPDATE products SET is_active = false WHERE id = 100")
+        with ThreadPoolExecutor(3 * AT_ONCE) as pool:
+            waiting = [pool.submit(_get, api, "/cities/1", "product/100", wait=1_200) for _ in range(3 * AT_ONCE)]
+            for _ in range(5):
+                assert api.get(f"{V1}/cities/1").status_code == 200
+                assert _get(api, "/cities/2", "company/20").headers[FRESH] == "yes"
+            assert not any(answer.done() for answer in waiting)
+            apply(Keys([100]), Cause("test"))
+            assert {answer.result().headers[FRESH] for answer in waiting} == {"yes"}
 
 
 def test_a_caller_has_a_share_of_those_that_wait(api: Client, catalog: Plain) -> None:
