@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from backend.embedded.processes import program
+from backend.embedded.supervisor import program
 from benchmarks.catalog import CITIES, Size, connect, run
 from benchmarks.figure import Bench, main
 from benchmarks.measure import Row, Table, alternate

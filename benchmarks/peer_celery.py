@@ -15,7 +15,7 @@ from kombu import Queue
 from backend.app import db
 from backend.app.caches.keys import Cause, Keys
 from backend.app.caches.patch import patch
-from backend.embedded.processes import Child, program
+from backend.embedded.supervisor import Child, program
 from benchmarks.catalog import connect, run
 from benchmarks.pipeline import NotDone
 from benchmarks.servers import Servers

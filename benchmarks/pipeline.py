@@ -13,7 +13,7 @@ import psycopg2.extensions
 from kombu import Connection
 
 from backend.embedded import spawn
-from backend.embedded.processes import Child, program
+from backend.embedded.supervisor import Child, program
 from benchmarks.catalog import connect, run
 from benchmarks.servers import Servers
 from events import topology

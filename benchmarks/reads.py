@@ -15,7 +15,7 @@ import httpx2
 import psycopg2.extensions
 
 from backend.embedded import spawn
-from backend.embedded.processes import Child, program
+from backend.embedded.supervisor import Child, program
 from benchmarks import cpu, http_load, load
 from benchmarks.catalog import Size, connect, run
 from benchmarks.figure import Bench, main

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from backend.embedded import spawn
-from backend.embedded.processes import program
+from backend.embedded.supervisor import program
 from benchmarks import cpu, memory
 from benchmarks.figure import Bench, main
 from benchmarks.measure import Row, Table, Wanted

@@ -19,7 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from backend.app import db
-from backend.app.caches import apply, reconcile
+from backend.app.caches import apply, rebuilds
 from backend.app.caches.keys import Cause
 from backend.app.catalog.models import City, Company, Product
 from backend.app.worker import consumer
@@ -276,10 +276,10 @@ class World:
     def rebuild(self, what: str) -> Any:
         """One rebuild; its result."""
         if what == "counts":
-            return reconcile.rebuild_counts()
+            return rebuilds.rebuild_counts()
         if what == "all":
             return [self.rebuild(part) for part in ("products", "companies", "counts")]
-        return reconcile.rebuild("products" if what == "products" else "companies", CAUSE)
+        return rebuilds.rebuild("products" if what == "products" else "companies", CAUSE)
 
     def _step(self, step: Step) -> None:
         match step:
@@ -295,7 +295,7 @@ class World:
             case Drain():
                 self._drain()
             case Clear():
-                reconcile.empty()
+                rebuilds.empty()
                 self.is_whole = False
             case Tamper():
                 self._plain.run(TAMPERINGS[step.which], vars(step))

@@ -53,7 +53,7 @@ app = Celery(
     control=None if settings().in_process else connection.FreshControl,
     include=[
         "backend.app.tasks.events",
-        "backend.app.tasks.refresh",
+        "backend.app.tasks.rebuilds",
         "backend.app.tasks.replay",
         "backend.app.tasks.rescue",
     ],

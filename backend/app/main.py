@@ -31,6 +31,7 @@ from backend.app.api import (
     stats,
     tasks,
 )
+from backend.app.api.audit_writer import AuditWriter
 from backend.app.api.deadline import SECONDS, Deadline
 from backend.app.api.edge import server
 from backend.app.api.edge.forwarding import Forwarded
@@ -39,7 +40,6 @@ from backend.app.api.edge.methods import Heads
 from backend.app.api.edge.turns import Turns
 from backend.app.api.fresh import asking
 from backend.app.api.fresh.lookout import Lookout
-from backend.app.api.journal import Journal
 from backend.app.api.limits import Allowances, Limits, SafeHeaders
 from backend.app.api.metrics import Measured
 from backend.app.api.reading.answers import Answers
@@ -61,7 +61,8 @@ def create_app(seconds: float = SECONDS) -> FastAPI:
     app.include_router(_v1())
     app.include_router(health.router)
     app.include_router(page.router)
-    app.state.journal, app.state.turns, app.state.lookout, app.state.answers = Journal(), Turns(), Lookout(), Answers()
+    app.state.audit = AuditWriter()
+    app.state.turns, app.state.lookout, app.state.answers = Turns(), Lookout(), Answers()
     rates, the_long_way = Allowances(), app.build_middleware_stack
     app.add_middleware(problems.CatchAll)
     app.add_middleware(Limits, rates)
@@ -102,7 +103,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     watchdog.leave("API")
     console.stop(app)
     observer.stop()
-    app.state.journal.stop()
+    app.state.audit.stop()
     app.state.answers.stop()
     tracing.end()
     db.dispose()

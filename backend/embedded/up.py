@@ -21,9 +21,9 @@ from backend.embedded import spawn
 from backend.embedded.erlang import find_server
 from backend.embedded.errors import AlreadyRunning, EmbeddedError, StartFailed
 from backend.embedded.postgres import Postgres
-from backend.embedded.processes import Child, StopRequested, Supervisor, program, stop_signals
 from backend.embedded.rabbitmq import RabbitMQ
-from backend.embedded.state import leftovers, owned, write_state
+from backend.embedded.state_file import leftovers, owned, write_state
+from backend.embedded.supervisor import Child, StopRequested, Supervisor, program, stop_signals
 from events.topology import POLICIES
 
 HOST = "127.0.0.1"

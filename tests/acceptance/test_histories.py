@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from backend.app import db
 from backend.app import settings as own
-from backend.app.caches import diff, reconcile
+from backend.app.caches import diff, rebuilds
 from tests.histories import Clear, Deliver, End, Step, World, Write, histories, world
 from tests.servers import Databases
 
@@ -35,7 +35,7 @@ def played(databases: Databases) -> Iterator[World]:
     with pytest.MonkeyPatch.context() as patch, databases.migrated() as url:
         for name, value in {"DATABASE_URL": url, **SMALL}.items():
             patch.setenv(name, value)
-        patch.setattr(reconcile, "WINDOW_ROWS", 3)
+        patch.setattr(rebuilds, "WINDOW_ROWS", 3)
         patch.setitem(diff.SQL, "estimate", "SELECT 1000000")
         own.settings.cache_clear()
         db.dispose()

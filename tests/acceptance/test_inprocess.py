@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from backend.embedded.processes import program
+from backend.embedded.supervisor import program
 from tests.acceptance.test_up import Running, is_live
 
 FEED = Path(__file__).parents[1] / "data" / "techconf"

@@ -18,7 +18,7 @@ import psycopg2
 import pytest
 
 from backend.embedded import spawn
-from backend.embedded.processes import program
+from backend.embedded.supervisor import program
 from tests.waiting import until
 
 PARTS = {"api", "relay", "worker", "beat", "postgres", "rabbitmq"}

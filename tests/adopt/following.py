@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from backend.app import db
-from backend.app.caches import reconcile
+from backend.app.caches import rebuilds
 from backend.app.caches.apply import WideHooks, drain_wide
 from backend.app.caches.keys import Cause
 from backend.app.catalog import definition
@@ -55,6 +55,6 @@ def _taken(rows: int) -> list[contract.Hint]:
 
 
 def _everything() -> None:
-    reconcile.rebuild("companies", Cause("test"), finish=False)
-    reconcile.rebuild("products", Cause("test"), finish=False)
-    reconcile.rebuild_counts(active=True)
+    rebuilds.rebuild("companies", Cause("test"), finish=False)
+    rebuilds.rebuild("products", Cause("test"), finish=False)
+    rebuilds.rebuild_counts(active=True)

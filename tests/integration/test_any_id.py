@@ -13,7 +13,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from backend.app import db, settings
-from backend.app.caches import diff, reconcile
+from backend.app.caches import diff, rebuilds
 from backend.app.caches.apply import WideHooks, drain_wide
 from backend.app.caches.keys import Cause
 from backend.app.observing import auditor
@@ -40,7 +40,7 @@ def world(configured_database: None, plain: Plain, monkeypatch: pytest.MonkeyPat
     """Companies of more than two products are wide, and windows of two rows."""
     monkeypatch.setenv("WIDE_PATCH_KEYS", "2")
     settings.settings.cache_clear()
-    monkeypatch.setattr(reconcile, "WINDOW_ROWS", 2)
+    monkeypatch.setattr(rebuilds, "WINDOW_ROWS", 2)
     monkeypatch.setattr(auditor, "WINDOW_IDS", 2)
     monkeypatch.setitem(diff.SQL, "estimate", "SELECT 1000000")
     return plain
@@ -53,7 +53,7 @@ def deliver(plain: Plain) -> None:
     hints: list[Hint] = [contract.hint(contract.event(*row[1:8])) for row in rows]
     if hints:
         apply_batch(Batch(hints), str(uuid4()))
-    everything = [lambda: reconcile.rebuild("products", CAUSE), lambda: reconcile.rebuild("companies", CAUSE)]
+    everything = [lambda: rebuilds.rebuild("products", CAUSE), lambda: rebuilds.rebuild("companies", CAUSE)]
     drain_wide("test", str(uuid4()), WideHooks(lambda: [work() for work in everything], print))
 
 
@@ -92,8 +92,8 @@ def audited(plain: Plain) -> Auditor:
 @given(cities=ids, companies=ids, products=st.lists(st.sampled_from(EDGES), min_size=4, unique=True))
 def test_any_id_goes_the_whole_way(world: Plain, cities: list[int], companies: list[int], products: list[int]) -> None:
     world.run("DELETE FROM products; DELETE FROM companies; DELETE FROM cities; DELETE FROM event_outbox")
-    reconcile.rebuild("products", CAUSE)
-    reconcile.rebuild("companies", CAUSE)
+    rebuilds.rebuild("products", CAUSE)
+    rebuilds.rebuild("companies", CAUSE)
     write(world, cities, companies, products)
     deliver(world)
     assert right(world) == []
@@ -110,8 +110,8 @@ def test_any_id_goes_the_whole_way(world: Plain, cities: list[int], companies: l
     suspects = audited(world).suspects
     assert {key for cache, key in suspects if cache == "products"} == set(products)
     assert {key for cache, key in suspects if cache == "companies"} == set(companies)
-    assert reconcile.rebuild("products", CAUSE).missing == len(products)
-    assert reconcile.rebuild("companies", CAUSE).missing == len(companies)
+    assert rebuilds.rebuild("products", CAUSE).missing == len(products)
+    assert rebuilds.rebuild("companies", CAUSE).missing == len(companies)
     assert right(world) == []
 
     world.run("DELETE FROM companies WHERE id = %s", (companies[0],))

@@ -9,7 +9,7 @@ import pytest
 
 from backend.app import db
 from backend.app import settings as own
-from backend.app.caches import diff, reconcile
+from backend.app.caches import diff, rebuilds
 from backend.app.caches.apply import apply
 from backend.app.caches.keys import Cause, Keys
 from backend.app.ledger import retention
@@ -45,7 +45,7 @@ def plain(database: str, configured_database: None, monkeypatch: pytest.MonkeyPa
     with Plain(database) as plain:
         catalogs.many(plain, cities=5, companies=20, products=200)
         for what in ("products", "companies"):
-            reconcile.rebuild(what, CAUSE)
+            rebuilds.rebuild(what, CAUSE)
         catalogs.no_events(plain)
         yield plain
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 import pytest
 
 from backend.app import db
-from backend.app.caches import reconcile
+from backend.app.caches import rebuilds
 from backend.app.caches.keys import Cause, Keys
 from backend.app.caches.patch import lock, patch
 from backend.app.settings import settings
@@ -84,11 +84,11 @@ def test_times_go_on_when_the_clock_goes_back(cached: Plain) -> None:
         patched(product)
     cached.run("UPDATE city_counts SET products_count = 99; UPDATE active_cities_cache SET total_products = 7")
     cached.run("DELETE FROM steps")
-    reconcile.rebuild("products", CAUSE)
-    reconcile.rebuild_counts(active=True)
+    rebuilds.rebuild("products", CAUSE)
+    rebuilds.rebuild_counts(active=True)
     cached.run("UPDATE active_cities_cache SET total_products = 7; DELETE FROM steps")
-    reconcile.rebuild("products", CAUSE)
-    reconcile.empty()
+    rebuilds.rebuild("products", CAUSE)
+    rebuilds.empty()
 
     assert backwards(cached) == []
 
@@ -104,7 +104,7 @@ def test_times_go_forward_over_all_commits_of_a_crowd(cached: Plain, database: s
                 if not dice.randrange(8):
                     own.run("UPDATE city_counts SET services_count = services_count + 1, updated_at = updated_at"
                             " + interval '1 microsecond' WHERE city_id = 2")  # fmt: skip
-                    reconcile.rebuild_counts(active=True)
+                    rebuilds.rebuild_counts(active=True)
 
     crowd = [threading.Thread(target=work, args=(seed,)) for seed in range(5)]
     for thread in crowd:

@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 
 from backend.app import db, settings
-from backend.app.caches import reconcile
+from backend.app.caches import rebuilds
 from backend.app.caches.keys import Cause, Keys
 from backend.app.caches.patch import LOCK_CLASS, patch
 from backend.app.celery_app import app
@@ -44,8 +44,8 @@ def plain(configured: None, here: None, database: str) -> Iterator[Plain]:
     """Three cities with right caches and no events, and a broker."""
     with Plain(database) as plain:
         catalogs.many(plain, cities=3, companies=4, products=40)
-        reconcile.rebuild("products", CAUSE)
-        reconcile.rebuild("companies", CAUSE)
+        rebuilds.rebuild("products", CAUSE)
+        rebuilds.rebuild("companies", CAUSE)
         catalogs.no_events(plain)
         yield plain
 

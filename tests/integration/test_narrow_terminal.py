@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from backend.app import cli
 from backend.app.commands import status
-from backend.app.commands.tables import print_table
+from backend.app.commands.terminal import print_table
 from tests.catalogs import small
 from tests.plain import Plain
 

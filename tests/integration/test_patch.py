@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Connection
 
 from backend.app import db
-from backend.app.caches import diff, reconcile
+from backend.app.caches import diff, rebuilds
 from backend.app.caches.keys import Cause, Keys
 from backend.app.caches.patch import Patched, clear, lock, patch, recount, repair_active
 from tests import catalogs, oracle
@@ -347,7 +347,7 @@ def test_a_recount_adds_its_difference_beside_a_patch_under_way(plain: Plain) ->
     plain.run("UPDATE products SET is_active = false WHERE id = 100")
     with db.transaction() as patching:
         patch(patching, Keys([100]), CAUSE)
-        recounting = threading.Thread(target=reconcile.rebuild_counts)
+        recounting = threading.Thread(target=rebuilds.rebuild_counts)
         recounting.start()
         until(lambda: _waits(plain))
     recounting.join(10)
@@ -381,7 +381,7 @@ def test_clearing_waits_for_patches_and_they_for_it(plain: Plain) -> None:
     plain.run("UPDATE products SET is_active = false WHERE id = 100")
     with db.transaction() as patching:
         patch(patching, Keys([100]), CAUSE)
-        clearing = threading.Thread(target=reconcile.empty)
+        clearing = threading.Thread(target=rebuilds.empty)
         clearing.start()
         until(lambda: _waits(plain))
     clearing.join(10)

@@ -11,7 +11,7 @@ from typing import Final
 import pytest
 
 from backend.app import db
-from backend.app.caches import reconcile
+from backend.app.caches import rebuilds
 from backend.app.caches.keys import Cause, Keys
 from backend.app.caches.patch import patch, recount, repair_active
 from tests import catalogs, oracle
@@ -91,9 +91,9 @@ def repair(dice: random.Random) -> None:
 
 
 def test_patches_recounts_and_rebuilds_never_deadlock_and_every_snapshot_agrees(plain: Plain, database: str) -> None:
-    reconcile.rebuild("products", Cause("test"))
-    reconcile.rebuild("companies", Cause("test"))
-    reconcile.rebuild_counts()
+    rebuilds.rebuild("products", Cause("test"))
+    rebuilds.rebuild("companies", Cause("test"))
+    rebuilds.rebuild_counts()
     writers = [Plain(database, name=f"writer {number}") for number in range(2)]
 
     def write(writer: Plain) -> Callable[[random.Random], None]:
@@ -129,7 +129,7 @@ def _write(writer: Plain, dice: random.Random) -> None:
 
 
 def _rebuild(dice: random.Random) -> None:
-    rebuilt = reconcile.rebuild(dice.choice(("products", "companies")), Cause("test"))
+    rebuilt = rebuilds.rebuild(dice.choice(("products", "companies")), Cause("test"))
     assert rebuilt.counts_corrected == 0
     assert not rebuilt.active_repaired
 
@@ -138,11 +138,11 @@ def test_clearing_and_rebuilding_go_beside_patches(plain: Plain, database: str) 
     crowd = Crowd()
     for number in range(2):
         crowd.add(f"patcher {number}", patch_some)
-    crowd.add("clearing", lambda dice: reconcile.empty() and None)
-    crowd.add("rebuild", lambda dice: reconcile.rebuild(dice.choice(("products", "companies")), Cause("test")) and None)
+    crowd.add("clearing", lambda dice: rebuilds.empty() and None)
+    crowd.add("rebuild", lambda dice: rebuilds.rebuild(dice.choice(("products", "companies")), Cause("test")) and None)
     crowd.join()
 
     assert plain.one("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()") == 0
-    reconcile.rebuild("products", Cause("test"))
-    reconcile.rebuild("companies", Cause("test"))
+    rebuilds.rebuild("products", Cause("test"))
+    rebuilds.rebuild("companies", Cause("test"))
     assert oracle.of(database) == []

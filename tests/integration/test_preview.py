@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from backend.app import db
-from backend.app.caches import reconcile
+from backend.app.caches import rebuilds
 from backend.app.caches.apply import WideHooks, drain_wide
 from backend.app.caches.keys import Cause
 from backend.app.cli import group
@@ -73,8 +73,8 @@ def follow(plain: Plain) -> None:
 
 def _everything() -> None:
     for what in ("products", "companies"):
-        reconcile.rebuild(what, CAUSE)  # type: ignore[arg-type]
-    reconcile.rebuild_counts()
+        rebuilds.rebuild(what, CAUSE)  # type: ignore[arg-type]
+    rebuilds.rebuild_counts()
 
 
 def statement(dice: random.Random) -> str:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from backend.embedded import processes, spawn
-from backend.embedded.processes import Child, StopRequested, Supervisor, stop_signals
+from backend.embedded import spawn
+from backend.embedded import supervisor as supervising
+from backend.embedded.supervisor import Child, StopRequested, Supervisor, stop_signals
 from tests.servers import ROOT
 from tests.waiting import until
 
@@ -60,7 +61,7 @@ def test_starts_a_killed_child_again(supervisor: Supervisor, shown: list[str], t
 def test_waits_longer_after_each_early_death(
     supervisor: Supervisor, shown: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(processes, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(supervising, "FIRST_PAUSE", 0.01)
     supervisor.start(child(tmp_path, "pass"))
     supervisor._watches[0].pause = 0.01
     tend(supervisor, lambda: len(shown) >= 3)
@@ -123,7 +124,7 @@ def test_lets_all_children_end_in_their_own_way(tmp_path: Path):
 
 
 def test_kills_a_child_that_does_not_listen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(processes, "PATIENCE", 0.2)
+    monkeypatch.setattr(supervising, "PATIENCE", 0.2)
     supervisor = Supervisor(show=lambda _: None)
     deaf = child(tmp_path, IS_DEAF)
     supervisor.start(deaf)
@@ -147,7 +148,7 @@ def test_children_end_when_their_owner_is_killed(tmp_path: Path):
     code = (
         "import os, sys, pathlib\n"
         "from tests.waiting import until\n"
-        "from backend.embedded.processes import Child, Supervisor\n"
+        "from backend.embedded.supervisor import Child, Supervisor\n"
         f"part = Child('part', [sys.executable, '-c', {WAITS!r}], log=pathlib.Path(sys.argv[1]) / 'log')\n"
         "Supervisor().start(part)\n"
         "until(lambda: 'ready' in part.log.read_text())\n"

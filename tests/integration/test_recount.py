@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Connection
 
 from backend.app import db, settings
-from backend.app.caches import reconcile
+from backend.app.caches import rebuilds
 from backend.app.caches.keys import Cause, Keys
 from backend.app.caches.patch import clear, lock, patch, recount
 from backend.app.errors import BadSetting
@@ -29,8 +29,8 @@ def plain(database: str, configured_database: None) -> Iterator[Plain]:
     """The small catalog with right caches, and a city whose event has not been applied yet."""
     with Plain(database) as plain:
         catalogs.small(plain)
-        reconcile.rebuild("products", CAUSE)
-        reconcile.rebuild("companies", CAUSE)
+        rebuilds.rebuild("products", CAUSE)
+        rebuilds.rebuild("companies", CAUSE)
         plain.run("INSERT INTO cities (id, name) VALUES (%s, 'gone')", (GONE,))
         yield plain
 
@@ -102,7 +102,7 @@ def test_counts_of_a_missing_row_are_not_added_twice_beside_a_patch(plain: Plain
         until(lambda: waits(plain))
     recounting.join(10)
     patched(GONE)
-    reconcile.rebuild_counts(active=True)
+    rebuilds.rebuild_counts(active=True)
 
     assert violations(plain) == []
 
@@ -110,7 +110,7 @@ def test_counts_of_a_missing_row_are_not_added_twice_beside_a_patch(plain: Plain
 def test_two_recounts_and_a_clearing_go_one_after_the_other(plain: Plain) -> None:
     plain.run("UPDATE city_counts SET products_count = products_count + 7")
     work = [threading.Thread(target=in_transaction, args=(recount,)) for _ in range(2)]
-    work.append(threading.Thread(target=reconcile.empty))
+    work.append(threading.Thread(target=rebuilds.empty))
     for thread in work:
         thread.start()
     for thread in work:

@@ -10,7 +10,7 @@ from typing import Any, get_args
 import pytest
 
 from backend.app import db
-from backend.app.caches import reconcile
+from backend.app.caches import rebuilds
 from backend.app.caches.keys import Cause, Keys
 from backend.app.caches.patch import CacheType, patch
 from backend.app.commands.verify import verify
@@ -90,8 +90,8 @@ def converges(server: Plain) -> list[str]:
         patch(connection, Keys([100], [], []), Cause("test"))
     server.run("DELETE FROM product_city_mapping WHERE product_id = 101")
     for what in get_args(CacheType):
-        reconcile.rebuild(what, Cause("test"), lambda instant: True, lambda state: None)
-    reconcile.rebuild_counts(active=True)
+        rebuilds.rebuild(what, Cause("test"), lambda instant: True, lambda state: None)
+    rebuilds.rebuild_counts(active=True)
     agrees, report = verify(0)
     return oracle.violations(server) + ([] if agrees else [json.dumps(report)])
 

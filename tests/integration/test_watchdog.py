@@ -16,7 +16,7 @@ from celery import Celery
 
 from backend.app.health import watchdog
 from backend.embedded import spawn
-from backend.embedded.processes import Child, Supervisor
+from backend.embedded.supervisor import Child, Supervisor
 from events import topology
 from tests.faults.plant import QUIET, Plant
 from tests.faults.proxy import Proxy

@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from backend.app import settings
-from backend.app.caches import reconcile
+from backend.app.caches import rebuilds
 from backend.app.caches.apply import WideHooks, drain_wide
 from backend.app.caches.keys import Cause
 from backend.app.worker.batch import Batch, apply_batch
@@ -40,7 +40,7 @@ def plain(database: str, configured_database: None, monkeypatch: pytest.MonkeyPa
             "INSERT INTO products (id, company_id, name) SELECT n, 1 + n / 96, 'p' FROM generate_series(1, 100) AS n"
         )
         for what in ("products", "companies"):
-            reconcile.rebuild(what, CAUSE)  # type: ignore[arg-type]
+            rebuilds.rebuild(what, CAUSE)  # type: ignore[arg-type]
         catalogs.no_events(plain)
         yield plain
 
@@ -55,7 +55,7 @@ def hooks(
 ) -> WideHooks:
     def everything() -> None:
         for what in ("products", "companies"):
-            reconcile.rebuild(what, CAUSE)  # type: ignore[arg-type]
+            rebuilds.rebuild(what, CAUSE)  # type: ignore[arg-type]
 
     return WideHooks(everything, apart, progress)
 

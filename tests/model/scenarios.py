@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from backend.app.caches import reconcile
+from backend.app.caches import rebuilds
 from backend.app.caches.patch import clear, recount
 from events import relay
 from tests.model.interleavings import Scenario
@@ -237,7 +237,7 @@ MEETINGS: Final[Mapping[str, Meeting]] = {
         before="UPDATE products SET kind = 'service'",
     ),
     "a rebuild and a product's change": Meeting(
-        (Part("rebuild", [lambda: reconcile.rebuild("products", CAUSE, finish=False)]), PRODUCT),
+        (Part("rebuild", [lambda: rebuilds.rebuild("products", CAUSE, finish=False)]), PRODUCT),
         before=MOVE_COMPANY,
         passes=COUNTS | {"estimate", "products_versions", "products_waiting", "everything_waits"},
         rebuilds=True,

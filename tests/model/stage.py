@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from backend.app import db, settings
-from backend.app.caches import reconcile
+from backend.app.caches import rebuilds
 from events.floor import Floor
 from tests.model.interleavings import Explored, explore
 from tests.model.mistakes import Mistake
@@ -41,7 +41,7 @@ def _configured(url: str, meeting: Meeting, patches: pytest.MonkeyPatch) -> Iter
         patches.setenv(name, value)
     patches.setattr("events.floor.RAISE_SECONDS", 0.0)
     patches.setattr(Floor, "_look", lambda floor: None)  # the proof alone, without what is looked for below it
-    patches.setattr(reconcile, "ThreadPoolExecutor", LedPool)
+    patches.setattr(rebuilds, "ThreadPoolExecutor", LedPool)
     settings.settings.cache_clear()
     try:
         yield

@@ -8,7 +8,7 @@ from typing import Any, Final
 from tenacity import retry, retry_if_exception, stop_after_attempt
 
 from backend.app import db
-from backend.app.caches import apply, reconcile
+from backend.app.caches import apply, rebuilds
 from backend.app.caches.keys import Cause, Keys
 from backend.app.caches.patch import CACHE_TYPES
 from events import relay
@@ -139,7 +139,7 @@ def drain() -> None:
 def rebuild() -> None:
     """Reconcile everything."""
     for cache_type in CACHE_TYPES:
-        reconcile.rebuild(cache_type, CAUSE)
+        rebuilds.rebuild(cache_type, CAUSE)
 
 
 def led_outbox() -> Outbox:

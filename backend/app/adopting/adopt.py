@@ -22,7 +22,7 @@ from sqlalchemy.exc import DBAPIError
 from backend.app import db
 from backend.app.adopting import triggers
 from backend.app.adopting.triggers import Progress
-from backend.app.caches import reconcile
+from backend.app.caches import rebuilds
 from backend.app.caches.keys import Cause
 from backend.app.catalog import capture, sources
 from backend.app.catalog.definition import Definition
@@ -146,9 +146,9 @@ def make_readers(connection: Connection, catalog: Catalog, schema: str) -> None:
 
 def fill(progress: Progress) -> dict[str, Any]:
     """The first fill is a rebuild: online, and what events bring meanwhile is applied."""
-    companies = reconcile.rebuild("companies", CAUSE, settle, _told("companies", progress), finish=False)
-    products = reconcile.rebuild("products", CAUSE, settle, _told("products", progress), finish=False)
-    counts = reconcile.rebuild_counts(settle, active=True)
+    companies = rebuilds.rebuild("companies", CAUSE, settle, _told("companies", progress), finish=False)
+    products = rebuilds.rebuild("products", CAUSE, settle, _told("products", progress), finish=False)
+    counts = rebuilds.rebuild_counts(settle, active=True)
     return {
         "companies": {"compared": companies.checked, "changed": companies.patched},
         "products": {"compared": products.checked, "changed": products.patched},
@@ -156,7 +156,7 @@ def fill(progress: Progress) -> dict[str, Any]:
     }
 
 
-def _told(what: str, progress: Progress) -> reconcile.Progress:
+def _told(what: str, progress: Progress) -> rebuilds.Progress:
     shown = 0
 
     def tell(state: dict[str, Any]) -> None:

@@ -23,12 +23,12 @@ from starlette.types import Message, Receive, Scope, Send
 from backend.app.access import api_keys
 from backend.app.access.api_keys import Role
 from backend.app.access.audit_log import AuditEntry
+from backend.app.api.audit_writer import AuditWriter
 from backend.app.api.edge import paths
 from backend.app.api.edge.shares import network
 from backend.app.api.edge.turns import Turns
 from backend.app.api.fresh.asking import CACHED
 from backend.app.api.fresh.lookout import Lookout
-from backend.app.api.journal import Journal
 from backend.app.api.problems import documented, problem
 from backend.app.catalog import definition
 from backend.app.errors import Refused
@@ -113,7 +113,7 @@ class GuardedRoute(APIRoute):
         """Let one request pass that this route has been chosen for, or answer 401 or 403."""
         if self.role is None or scope["method"] not in (self.methods or ()):
             return await self._in_turn(scope, receive, send)
-        journal: Journal = scope["app"].state.journal
+        audit: AuditWriter = scope["app"].state.audit
         refusal = refused(caller_of(scope), self.role)
         detail = refusal.sentence if refusal else None
 
@@ -123,7 +123,7 @@ class GuardedRoute(APIRoute):
                 made = Headers(raw=message["headers"]).get("location")
                 if refusal or scope["method"] not in READING:  # reading adds nothing
                     entry = _entry(scope, message["status"], detail or (made and made[: paths.LONGEST]))
-                    await journal.keep(entry, refused=refusal is not None)
+                    await audit.keep(entry, refused=refusal is not None)
             await send(message)
 
         if refusal is None:

@@ -18,7 +18,7 @@ from backend.app.api.security import router as guarded_router
 from backend.app.api.values import Body, FilterText
 from backend.app.errors import NotFound
 from backend.app.ledger import ledger
-from backend.app.tasks.refresh import STARTABLE
+from backend.app.tasks.rebuilds import STARTABLE
 from backend.app.tasks.replay import ReplayRange as Wanted
 from backend.app.tasks.replay import replay_events
 from backend.app.tasks.task import start

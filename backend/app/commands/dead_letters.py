@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from backend.app.commands.tables import print_table
+from backend.app.commands.terminal import print_table
 from backend.app.dead_letters import letters as dead_letters
 from backend.app.dead_letters.requeue import Chosen
 from backend.app.dead_letters.requeue import requeue as send_again

@@ -20,7 +20,7 @@ from backend.app.health import lag, readiness
 from backend.app.settings import settings
 from backend.app.telemetry.logs import masked
 from backend.embedded.errors import NotRunning
-from backend.embedded.state import read_state
+from backend.embedded.state_file import read_state
 
 OPENER: Final = build_opener(ProxyHandler({}))  # it is on this machine
 READY_SECONDS: Final = 3.0

@@ -12,7 +12,7 @@ import click
 from backend.app import db
 from backend.app.caches import diff
 from backend.app.commands.exit_codes import NO
-from backend.app.commands.tables import print_table
+from backend.app.commands.terminal import print_table
 
 FIRST_ROWS = 5
 SIDES = ("checked", "missing", "extra", "different")

@@ -18,7 +18,7 @@ from backend.app.celery_app import app
 from backend.app.dead_letters.letters import DeadLetter
 from backend.app.errors import Away
 from backend.app.health import watchdog
-from backend.app.tasks import refresh
+from backend.app.tasks import rebuilds
 from backend.app.tasks.task import LedgerTask, flight
 from backend.app.telemetry import metrics, tracing
 from backend.app.worker import attempts, batch, holding
@@ -105,7 +105,7 @@ def apply_wide_patches(self: LedgerTask) -> dict[str, int]:
     """Patch all products of companies that are too large for a batch, and reconcile after a TRUNCATE."""
     with flight("wide", self.patience + LAST_LOOK_SECONDS):
         hooks = WideHooks(
-            everything=lambda: refresh.rebuild_everything(self, patience=600.0),
+            everything=lambda: rebuilds.rebuild_everything(self, patience=600.0),
             apart=lambda products: batch.apply_apart(
                 [Hint("product", product, "", _now(), None) for product in products], self.task_id
             ),

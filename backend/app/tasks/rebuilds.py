@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from backend.app.caches import reconcile
+from backend.app.caches import rebuilds
 from backend.app.caches.keys import Cause
 from backend.app.caches.patch import CacheType
 from backend.app.celery_app import app
@@ -50,19 +50,19 @@ def refresh_all_caches(self: LedgerTask) -> dict[str, Any]:
 def clear_all_caches(self: LedgerTask) -> dict[str, Any]:
     """Empty the caches."""
     with flight("clear", self.patience):
-        return {"removed": reconcile.empty()}
+        return {"removed": rebuilds.empty()}
 
 
 def rebuild_mapping(task: LedgerTask, what: CacheType, patience: float, finish: bool = True) -> dict[str, Any]:
     """One rebuild of a mapping; raises Skipped while another is under way."""
     with flight(what, patience):
-        return asdict(reconcile.rebuild(what, Cause(task.name, task.task_id), settle, task.report, finish))
+        return asdict(rebuilds.rebuild(what, Cause(task.name, task.task_id), settle, task.report, finish))
 
 
 def rebuild_counts(patience: float, active: bool = False) -> dict[str, Any]:
     """One recount; raises Skipped while another is under way."""
     with flight("counts", patience):
-        return asdict(reconcile.rebuild_counts(settle, active))
+        return asdict(rebuilds.rebuild_counts(settle, active))
 
 
 def rebuild_everything(task: LedgerTask, patience: float) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pytest
 
 from backend.app import db
 from backend.app import settings as own
-from backend.app.caches import diff, outlook, reconcile
+from backend.app.caches import diff, outlook, rebuilds
 from backend.app.caches.keys import Cause, Keys
 from backend.app.caches.patch import patch
 from backend.app.ledger import ledger
@@ -36,9 +36,9 @@ def plain(database: str, configured_database: None) -> Iterator[Plain]:
 
 def rebuild_all() -> list[Any]:
     return [
-        reconcile.rebuild("products", CAUSE),
-        reconcile.rebuild("companies", CAUSE),
-        reconcile.rebuild_counts(),
+        rebuilds.rebuild("products", CAUSE),
+        rebuilds.rebuild("companies", CAUSE),
+        rebuilds.rebuild_counts(),
     ]
 
 
@@ -69,7 +69,7 @@ def test_a_rebuild_of_right_caches_writes_no_row(plain: Plain) -> None:
 
 
 def test_fills_empty_caches(plain: Plain) -> None:
-    removed = reconcile.empty()
+    removed = rebuilds.empty()
     assert removed == {"product_city_mapping": 200, "company_city_mapping": 20, "city_counts": 5}
     assert oracle.snapshot_violations(plain) == []
 
@@ -85,11 +85,11 @@ def test_fills_empty_caches(plain: Plain) -> None:
 def test_chunks_follow_from_how_long_they_hold_their_lanes(
     plain: Plain, monkeypatch: pytest.MonkeyPatch, seconds: float, chunks: list[int]
 ) -> None:
-    monkeypatch.setattr(reconcile, "FIRST_CHUNK", 20)
-    monkeypatch.setattr(reconcile, "CHUNK_SECONDS", seconds)
-    reconcile.empty()
+    monkeypatch.setattr(rebuilds, "FIRST_CHUNK", 20)
+    monkeypatch.setattr(rebuilds, "CHUNK_SECONDS", seconds)
+    rebuilds.empty()
 
-    reconcile.rebuild("products", CAUSE)
+    rebuilds.rebuild("products", CAUSE)
 
     sizes = plain.all("SELECT count(*) FROM product_city_mapping GROUP BY patch_id ORDER BY patch_id")
     assert [size for (size,) in sizes] == chunks
@@ -100,7 +100,7 @@ def test_says_how_many_rows_are_missing_extra_and_different(plain: Plain) -> Non
     plain.run("INSERT INTO product_city_mapping (product_id, city_id, company_id, kind) VALUES (901, 1, 1, 'product')")
     plain.run("UPDATE product_city_mapping SET kind = 'service' WHERE product_id IN (21, 22)")
 
-    found = reconcile.rebuild("products", CAUSE)
+    found = rebuilds.rebuild("products", CAUSE)
 
     assert (found.checked, found.missing, found.extra, found.different) == (201, 7, 1, 2)
     assert (found.patched, found.drift, found.delayed) == (10, 10, 0)
@@ -144,7 +144,7 @@ CASES = [(part, what) for part, cases in TAMPERINGS.items() for what in cases]
 def test_each_rebuild_mends_its_part_and_says_so(plain: Plain, part: str, what: str) -> None:
     plain.run(TAMPERINGS[part][what].replace("%%", "%"))
 
-    found: Any = reconcile.rebuild_counts() if part == "counts" else reconcile.rebuild(part, CAUSE)  # type: ignore[arg-type]
+    found: Any = rebuilds.rebuild_counts() if part == "counts" else rebuilds.rebuild(part, CAUSE)  # type: ignore[arg-type]
 
     assert right(plain)
     if part == "counts":
@@ -163,7 +163,7 @@ def test_a_row_whose_event_is_still_under_way_is_delay_and_not_drift(plain: Plai
             patch(connection, Keys([10, 11]), CAUSE)
         return True
 
-    found = reconcile.rebuild("products", CAUSE, settle=event_arrives)
+    found = rebuilds.rebuild("products", CAUSE, settle=event_arrives)
 
     assert (found.missing, found.extra) == (1, 2)
     assert (found.patched, found.drift, found.delayed, found.settled) == (1, 1, 2, True)
@@ -184,7 +184,7 @@ def test_a_row_that_is_written_again_while_the_pipeline_settles_is_delay_and_not
         plain.run("UPDATE companies SET city_id = 5 WHERE id = 4")
         return True
 
-    products = reconcile.rebuild("products", CAUSE, settle=events_arrive_and_newer_writes_come)
+    products = rebuilds.rebuild("products", CAUSE, settle=events_arrive_and_newer_writes_come)
 
     assert sorted(products.keys) == [13, 14, 15]
     assert products.drift == 3
@@ -204,7 +204,7 @@ def test_a_row_that_a_patch_under_way_at_the_diff_has_touched_is_not_drift(plain
             plain.run("UPDATE products SET is_active = true WHERE id = 10")
             return True
 
-        found = reconcile.rebuild("products", CAUSE, settle=it_commits_and_a_newer_write_comes)
+        found = rebuilds.rebuild("products", CAUSE, settle=it_commits_and_a_newer_write_comes)
 
     assert (found.extra, found.patched, found.drift, found.delayed) == (1, 1, 0, 1)
 
@@ -222,11 +222,11 @@ def test_a_row_that_changes_there_and_back_and_again_is_delay_and_not_drift(plai
             plain.run("UPDATE companies SET city_id = %s WHERE id = 4", (city,))
         return True
 
-    products = reconcile.rebuild("products", CAUSE, settle=there_and_back_and_again)
+    products = rebuilds.rebuild("products", CAUSE, settle=there_and_back_and_again)
     assert (products.patched, products.drift) == (1 + products_of_4, 0)
 
     plain.run("UPDATE company_city_mapping SET city_id = 5 WHERE company_id = 6")
-    companies = reconcile.rebuild("companies", CAUSE, settle=there_and_back_and_again)
+    companies = rebuilds.rebuild("companies", CAUSE, settle=there_and_back_and_again)
     assert (companies.patched, companies.drift, companies.keys) == (2, 1, [6])
 
 
@@ -235,7 +235,7 @@ def test_products_that_wait_for_a_wide_patch_are_delay_and_not_drift(plain: Plai
     plain.run("INSERT INTO wide_patches (company_id) VALUES (3)")
     of_company_4 = plain.one("SELECT count(*) FROM products WHERE company_id = 4")
 
-    found = reconcile.rebuild("products", CAUSE)
+    found = rebuilds.rebuild("products", CAUSE)
 
     assert found.drift == of_company_4
     assert found.delayed == found.patched - of_company_4 > 0
@@ -254,7 +254,7 @@ def test_a_write_in_a_savepoint_that_was_open_at_the_diff_is_delay_and_not_drift
             writer.commit()
             return True
 
-        found = reconcile.rebuild("products", CAUSE, settle=it_commits)
+        found = rebuilds.rebuild("products", CAUSE, settle=it_commits)
 
     assert (found.extra, found.patched, found.drift, found.delayed) == (2, 2, 1, 1)
     assert found.keys == [11]
@@ -269,8 +269,8 @@ def test_a_row_whose_source_is_deleted_after_the_diff_is_delay_and_not_drift(pla
         plain.run("DELETE FROM companies WHERE id = 3")
         return True
 
-    products = reconcile.rebuild("products", CAUSE, settle=deleted)
-    companies = reconcile.rebuild("companies", CAUSE, settle=lambda instant: True)
+    products = rebuilds.rebuild("products", CAUSE, settle=deleted)
+    companies = rebuilds.rebuild("companies", CAUSE, settle=lambda instant: True)
 
     assert products.keys == [12]
     assert sorted(companies.keys) == [3, 4]  # nobody has written the catalog since this one's diff
@@ -281,15 +281,15 @@ def test_a_write_between_a_patch_and_what_it_found_is_never_drift(
 ) -> None:
     """It comes after the lanes are locked, and before the truth is read."""
     plain.run("UPDATE product_city_mapping SET city_id = 99 WHERE product_id IN (10, 11)")
-    locked = reconcile.lock
+    locked = rebuilds.lock
 
     def lock_and_write(connection: Any, keys: Keys) -> int:
         number = locked(connection, keys)
         plain.run("UPDATE products SET kind = 'service' WHERE id = 10")
         return number
 
-    monkeypatch.setattr(reconcile, "lock", lock_and_write)
-    assert reconcile.rebuild("products", CAUSE).keys == [11]
+    monkeypatch.setattr(rebuilds, "lock", lock_and_write)
+    assert rebuilds.rebuild("products", CAUSE).keys == [11]
 
 
 @pytest.mark.parametrize(
@@ -300,7 +300,7 @@ def test_a_city_whose_event_is_under_way_is_delay_and_not_drift(plain: Plain, ch
     rebuild_all()
     plain.run(change)
 
-    found = reconcile.rebuild_counts(settle=lambda instant: False)
+    found = rebuilds.rebuild_counts(settle=lambda instant: False)
 
     assert found.missing + found.extra == found.patched == found.delayed == 1
     assert (found.drift, found.keys, found.settled) == (0, [], False)
@@ -316,7 +316,7 @@ def test_a_city_that_comes_while_the_pipeline_settles_is_delay_beside_one_that_w
         plain.run("INSERT INTO cities (id, name) VALUES (8, 'newer')")
         return True
 
-    found = reconcile.rebuild_counts(settle=cities_come_and_go)
+    found = rebuilds.rebuild_counts(settle=cities_come_and_go)
 
     assert (found.missing, found.drift, found.delayed, found.settled) == (2, 1, 1, True)
     assert found.keys == [6]
@@ -326,7 +326,7 @@ def test_numbers_that_are_wrong_are_drift_whatever_is_under_way(plain: Plain) ->
     plain.run("UPDATE city_counts SET products_count = products_count + 1 WHERE city_id = 2")
     plain.run("DELETE FROM city_counts WHERE city_id = 3")
 
-    found = reconcile.rebuild_counts(settle=lambda instant: False)
+    found = rebuilds.rebuild_counts(settle=lambda instant: False)
 
     assert found.keys == [2, 3]
     assert (found.drift, found.delayed) == (2, 0)
@@ -335,7 +335,7 @@ def test_numbers_that_are_wrong_are_drift_whatever_is_under_way(plain: Plain) ->
 def test_says_that_it_cannot_tell_when_the_pipeline_does_not_pass_its_moment(plain: Plain) -> None:
     plain.run("UPDATE products SET is_active = false WHERE id IN (10, 11)")
 
-    found = reconcile.rebuild("products", CAUSE, settle=lambda instant: False)
+    found = rebuilds.rebuild("products", CAUSE, settle=lambda instant: False)
 
     assert (found.patched, found.drift, found.settled) == (2, 0, False)
     assert right(plain)
@@ -344,12 +344,12 @@ def test_says_that_it_cannot_tell_when_the_pipeline_does_not_pass_its_moment(pla
 def test_waits_for_the_pipeline_only_when_something_differs(plain: Plain) -> None:
     asked: list[datetime] = []
 
-    reconcile.rebuild("products", CAUSE, settle=lambda instant: bool(asked.append(instant)) or True)
+    rebuilds.rebuild("products", CAUSE, settle=lambda instant: bool(asked.append(instant)) or True)
     assert asked == []
 
     before = plain.one("SELECT clock_timestamp()")
     plain.run("DELETE FROM product_city_mapping WHERE product_id = 12")
-    reconcile.rebuild("products", CAUSE, settle=lambda instant: bool(asked.append(instant)) or True)
+    rebuilds.rebuild("products", CAUSE, settle=lambda instant: bool(asked.append(instant)) or True)
     assert len(asked) == 1
     assert asked[0] > before
 
@@ -367,7 +367,7 @@ def test_stops_neither_readers_nor_patches_nor_writers(plain: Plain, database: s
             patch(connection, Keys([50, 60]), CAUSE)
         return True
 
-    found = reconcile.rebuild("products", CAUSE, settle=others_go_on)
+    found = rebuilds.rebuild("products", CAUSE, settle=others_go_on)
 
     assert found.patched == found.different - 2
     assert right(plain)
@@ -375,13 +375,13 @@ def test_stops_neither_readers_nor_patches_nor_writers(plain: Plain, database: s
 
 @pytest.mark.parametrize("window", [1, 7, 199, 200, 201])
 def test_compares_in_windows_without_losing_a_row(plain: Plain, monkeypatch: pytest.MonkeyPatch, window: int) -> None:
-    monkeypatch.setattr(reconcile, "WINDOW_ROWS", window)
+    monkeypatch.setattr(rebuilds, "WINDOW_ROWS", window)
     monkeypatch.setitem(diff.SQL, "estimate", "SELECT 1000000")
     plain.run("DELETE FROM product_city_mapping WHERE product_id % 3 = 0")
     plain.run("INSERT INTO product_city_mapping SELECT n, 1, 1, 'product' FROM generate_series(1000, 1020) AS n")
     plain.run("INSERT INTO product_city_mapping VALUES (-5, 1, 1, 'product')")
 
-    found = reconcile.rebuild("products", CAUSE)
+    found = rebuilds.rebuild("products", CAUSE)
 
     assert (found.checked, found.missing, found.extra) == (222, 66, 22)
     assert right(plain)
@@ -390,10 +390,10 @@ def test_compares_in_windows_without_losing_a_row(plain: Plain, monkeypatch: pyt
 def test_looks_at_large_differences_in_two_halves(plain: Plain, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REBUILD_CHUNK_KEYS", "10")
     own.settings.cache_clear()
-    reconcile.empty()
+    rebuilds.empty()
     states: list[dict[str, Any]] = []
 
-    found = reconcile.rebuild("products", CAUSE, progress=states.append)
+    found = rebuilds.rebuild("products", CAUSE, progress=states.append)
 
     assert found.patched == 200
     assert [state["patched"] for state in states[1:]] == sorted(state["patched"] for state in states[1:])
@@ -410,7 +410,7 @@ def test_may_be_killed_at_any_point_and_every_snapshot_agrees(
 ) -> None:
     monkeypatch.setenv("REBUILD_CHUNK_KEYS", "10")
     own.settings.cache_clear()
-    reconcile.empty()
+    rebuilds.empty()
     left = steps
 
     def die(state: dict[str, Any]) -> None:
@@ -420,7 +420,7 @@ def test_may_be_killed_at_any_point_and_every_snapshot_agrees(
             raise Killed
 
     with pytest.raises(Killed):
-        reconcile.rebuild("products", CAUSE, progress=die)
+        rebuilds.rebuild("products", CAUSE, progress=die)
     assert oracle.snapshot_violations(plain) == []
 
     rebuild_all()

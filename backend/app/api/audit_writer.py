@@ -32,7 +32,7 @@ STOP_SECONDS: Final = 2.0
 Waiting = tuple[AuditEntry, "Future[None]"]
 
 
-class Journal:
+class AuditWriter:
     """One a process; its thread begins with the first entry."""
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class Journal:
     async def _write(self, entry: AuditEntry) -> None:
         """Returns when it is in the table, or when patience ends."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
+            self._thread = threading.Thread(target=self._run, name="audit writer", daemon=True)
             self._thread.start()
         written: Future[None] = Future()
         try:
