@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from backend.app.catalog.resolved import Catalog, Relation, ResolvedWatch
+from backend.app.catalog.resolved import KEY_TYPES, Catalog, Relation, ResolvedWatch
 from backend.app.catalog.sources import body, literal, quoted
 
 MISSING: Final = "missing"  # a type without values: that of a column that is gone
@@ -126,9 +126,13 @@ def _trigger(table: Captured, schema: str, what: str, when: str, on: str, form: 
 
 def _function(table: Captured, schema: str, what: str, statements: str) -> str:
     name = f"{quoted(schema)}.{table.function(what)}()"
+    declared = f"{_OWN_NAMES}{_VARIABLES if what == 'row' else ''}"
     return f"CREATE OR REPLACE FUNCTION {name} RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS " + body(
-        f"{_VARIABLES if what == 'row' else ''}BEGIN\n{statements}\n    RETURN NULL;\nEND"
+        f"{declared}BEGIN\n{statements}\n    RETURN NULL;\nEND"
     )
+
+
+_OWN_NAMES: Final = "#variable_conflict use_column\n"  # a column may be called found, new or tg_op
 
 
 _VARIABLES: Final = """DECLARE
@@ -138,7 +142,7 @@ _VARIABLES: Final = """DECLARE
 
 
 def _one_image(table: Captured, schema: str, verb: str, rows: str) -> str:
-    row = "pg_catalog.row_to_json(told)"
+    row = "pg_catalog.row_to_json(told.*)"
     images = ("NULL::pg_catalog.json", row) if verb == "created" else (row, "NULL::pg_catalog.json")
     named = (_type(table, literal(verb), "told"), _subject(table, "told"))
     return _write(table, schema, named, images, f"FROM ({_told(table, schema, rows)}) AS told")
@@ -147,7 +151,7 @@ def _one_image(table: Captured, schema: str, verb: str, rows: str) -> str:
 def _two_images(table: Captured, schema: str) -> str:
     """Old and new rows meet by their key; a changed key counts as a deletion and a creation."""
     first = quoted(table.key[0])
-    same = " AND ".join(f"fresh.{quoted(name)} {_EQUALS} stale.{quoted(name)}" for name in table.key)
+    same = " AND ".join(f"{_key(table, 'fresh', name)} {_EQUALS} {_key(table, 'stale', name)}" for name in table.key)
     gone = "".join(
         f"\n        OR pg_catalog.pg_typeof(fresh.{quoted(name)}) {_EQUALS} {_missing(schema)}::pg_catalog.regtype"
         for name in table.columns
@@ -160,23 +164,29 @@ def _two_images(table: Captured, schema: str) -> str:
         f"coalesce({_subject(table, 'fresh', False)}, {_subject(table, 'stale')})",
     )
     stale, fresh = (
-        f"CASE WHEN {image}.{first} IS NOT NULL THEN pg_catalog.row_to_json({image}) END"
+        f"CASE WHEN {image}.{first} IS NOT NULL THEN pg_catalog.row_to_json({image}.*) END"
         for image in ("stale", "fresh")
     )
     rest = (
         f"FROM ({_told(table, schema, 'old_rows')}) AS stale\n"
         f"      FULL JOIN ({_told(table, schema, 'new_rows')}) AS fresh ON {same}\n"
-        f"     WHERE fresh.{first} IS NULL OR stale.{first} IS NULL OR fresh {_DIFFERS} stale{gone}"
+        f"     WHERE fresh.{first} IS NULL OR stale.{first} IS NULL OR fresh.* {_DIFFERS} stale.*{gone}"
     )
     return _write(table, schema, named, (stale, fresh), rest)
 
 
+def _key(table: Captured, image: str, name: str) -> str:
+    """Types of extensions have operators that no search path of ours finds: they are compared as they are written."""
+    column = f"{image}.{quoted(name)}"
+    return column if table.relation.columns[name].type in KEY_TYPES else f"{column}::pg_catalog.text"
+
+
 def _two_images_without_key(table: Captured, schema: str) -> str:
     """Rows that are there as often before as after have not changed; the others went or came."""
-    image = "told::pg_catalog.text"
+    image = "(told.*)::pg_catalog.text"
     stale, fresh = (
         f"(SELECT {image} AS image, pg_catalog.row_number() OVER (PARTITION BY {image}) AS nth,"
-        f" pg_catalog.row_to_json(told) AS told FROM ({_told(table, schema, rows)}) AS told)"
+        f" pg_catalog.row_to_json(told.*) AS told FROM ({_told(table, schema, rows)}) AS told)"
         for rows in ("old_rows", "new_rows")
     )
     rest = (

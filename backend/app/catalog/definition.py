@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from reprlib import repr as shortened
 from typing import Any, Final, Literal
 
 from backend.app.errors import BadDefinition
@@ -37,8 +38,35 @@ OPTIONAL: Final[Mapping[str, tuple[str, ...]]] = {
     "city.level": (),
     "watch": (),
 }
+KEY: Final = ""  # in place of a type: the key's own
+COLUMNS: Final[Mapping[Noun, tuple[tuple[str, str, str, str], ...]]] = {  # name, key of the file, type, without the key
+    "city": (
+        ("external_id", "external_id", "text", "NULL"),
+        ("name", "name", "text", "NULL"),
+        ("latitude", "latitude", "double precision", "NULL"),
+        ("longitude", "longitude", "double precision", "NULL"),
+    ),
+    "company": (
+        ("external_id", "external_id", "text", "NULL"),
+        ("name", "name", "text", "NULL"),
+        ("city_id", "city", KEY, "NULL"),
+        ("is_active", "active", "boolean", "true"),
+        ("created_at", "created_at", "timestamp with time zone", "NULL"),
+        ("updated_at", "updated_at", "timestamp with time zone", "NULL"),
+    ),
+    "product": (
+        ("external_id", "external_id", "text", "NULL"),
+        ("company_id", "company", KEY, "NULL"),
+        ("name", "name", "text", "NULL"),
+        ("kind", "kind", "text", "'product'"),
+        ("is_active", "active", "boolean", "true"),
+        ("created_at", "created_at", "timestamp with time zone", "NULL"),
+        ("updated_at", "updated_at", "timestamp with time zone", "NULL"),
+    ),
+}
 WITH_LISTS: Final = ("city", "company", "product", "watch")  # may name columns to `publish`
 LONGEST_NAME: Final = 63  # bytes of an identifier
+MOST_BYTES: Final = 128 * 1024  # of a file; whoever names another one by mistake learns it at once
 
 
 @dataclass(frozen=True)
@@ -118,8 +146,12 @@ def current() -> Definition:
 def load(file: Path) -> Definition:
     """Read a definition. Raises BadDefinition with file, key and reason."""
     try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as failure:
+        with file.open("rb") as opened:
+            read = opened.read(MOST_BYTES + 1)
+        if len(read) > MOST_BYTES:
+            raise BadDefinition(str(file), "", f"is larger than {MOST_BYTES:,} bytes: no definition is")
+        text = read.decode("utf-8-sig")
+    except (OSError, ValueError) as failure:
         raise BadDefinition(str(file), "", str(failure)) from failure
     return parse(text, str(file))
 
@@ -130,6 +162,8 @@ def parse(text: str, file: str) -> Definition:
         found = tomllib.loads(text)
     except tomllib.TOMLDecodeError as failure:
         raise BadDefinition(file, "", f"not TOML: {failure}") from failure
+    except RecursionError as failure:
+        raise BadDefinition(file, "", "is nested too deeply") from failure
     return _Reader(file, text).definition(found)
 
 
@@ -142,6 +176,7 @@ class _Reader:
         levels = [
             self._level(number, row) for number, row in enumerate(self._rows(self._table(found, "city"), "level"), 1)
         ]
+        self._refuse_twins(levels)
         watches = [self._watch(number, row) for number, row in enumerate(self._rows(found, "watch"), 1)]
         city, company, product = (self._source(noun, self._table(found, noun)) for noun in NOUNS)
         return Definition(
@@ -151,7 +186,9 @@ class _Reader:
     def _schema(self, found: dict[str, Any]) -> str:
         schema = self._text_of(found, "schema", "schema") if "schema" in found else "citycache"
         if len(schema.encode()) > LONGEST_NAME or schema.startswith("pg_") or schema == "information_schema":
-            raise self._bad("schema", f"{schema!r} cannot be the name of a schema of ours")
+            raise self._bad("schema", f"{shortened(schema)} cannot be the name of a schema of ours")
+        if not all(sign.isalnum() or sign in "_- " for sign in schema):
+            raise self._bad("schema", f"{shortened(schema)} has more than letters, digits, spaces, - and _ in it")
         if schema == PUBLIC and self._file != str(BUILT_IN):
             raise self._bad("schema", "what is adopted gets a schema of its own: 'public' holds tables of others")
         return schema
@@ -169,6 +206,12 @@ class _Reader:
         place = f"city.level[{number}]"
         self._check("city.level", row, (), place)
         return Level(**{key: self._text_of(row, key, f"{place}.{key}") for key in REQUIRED["city.level"]})
+
+    def _refuse_twins(self, levels: list[Level]) -> None:
+        """Places of a tree say which level they are of."""
+        for number, level in enumerate(levels, 1):
+            if level.name in ("city", *(nearer.name for nearer in levels[: number - 1])):
+                raise self._bad(f"city.level[{number}].name", f"{level.name!r} is the name of a level below")
 
     def _watch(self, number: int, row: dict[str, Any]) -> Watch:
         place = f"watch[{number}]"
@@ -189,15 +232,15 @@ class _Reader:
 
     def _publish(self, row: dict[str, Any], place: str) -> tuple[str, ...]:
         names = row.get("publish", [])
-        if not isinstance(names, list) or not all(isinstance(name, str) and name.strip() for name in names):
+        if not isinstance(names, list) or not all(map(_says_something, names)):
             raise self._bad(f"{place}.publish", "must be a list of names of columns")
         return tuple(names)
 
     def _text_of(self, row: dict[str, Any], key: str, place: str) -> str:
         value = row[key]
-        if not isinstance(value, str) or not value.strip() or "\0" in value:
-            raise self._bad(place, f"must be a text that is not empty, but is {value!r}")
-        return value.strip()
+        if not _says_something(value):
+            raise self._bad(place, f"must be a text that is not empty, but is {shortened(value)}")
+        return str(value).strip()
 
     def _table(self, found: dict[str, Any], key: str) -> dict[str, Any]:
         if not isinstance(found.get(key), dict):
@@ -219,3 +262,7 @@ class _Reader:
 
     def _bad(self, key: str, reason: str) -> BadDefinition:
         return BadDefinition(self._file, key, reason)
+
+
+def _says_something(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip()) and "\0" not in value

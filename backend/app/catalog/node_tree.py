@@ -45,6 +45,8 @@ class Foundation:
     values_of_now: bool = False  # CURRENT_DATE, CURRENT_USER and so on
     whole_rows: bool = False
     times: bool = False  # constants that are dates or times
+    locks: bool = False  # FOR UPDATE and its like
+    tables: list[int] = field(default_factory=list)  # oids in pg_class, as often as they are read
 
 
 def foundation(tree: str) -> Foundation:
@@ -63,6 +65,8 @@ def _add(found: Foundation, node: Node) -> None:
         found.printed.update(argument.type for argument in node.fields["arg"] if isinstance(argument, Node))
     found.values_of_now |= node.name in ("SQLVALUEFUNCTION", "NEXTVALUEEXPR")
     found.whole_rows |= node.name == "VAR" and node.number("varattno") == 0
+    found.locks |= node.name == "ROWMARKCLAUSE"
+    found.tables += [node.number("relid")] if node.name in ("RTE", "RANGETBLENTRY") else []
     found.times |= node.name == "CONST" and node.number("consttype") in _TIMES
 
 

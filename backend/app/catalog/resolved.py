@@ -16,7 +16,7 @@ from typing import Any, Final
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from backend.app.catalog.definition import EVERY_COLUMN, Definition, Level, Noun, Source, Watch
+from backend.app.catalog.definition import COLUMNS, EVERY_COLUMN, KEY, Definition, Level, Noun, Source, Watch
 from backend.app.catalog.node_tree import Foundation, foundation
 from backend.app.errors import BadDefinition
 from events.sql_files import statements
@@ -211,6 +211,8 @@ class _Resolver:
         tried = self._try(f"{place}.ids", query, TRIED_ROWS)
         self._require_key_type(f"{place}.ids", tried.columns[0].type)
         self._refuse_unsteady(f"{place}.ids", watch.ids, tried.rests_on, whole_rows=False)
+        if tried.rests_on.locks:
+            raise self._bad(f"{place}.ids", "locks rows: it may only read")
         self._watched_uses.setdefault(relation.oid, set()).update(column.name for column in columns)
         return ResolvedWatch(relation, watch.noun, watch.ids, columns, ())
 
@@ -229,11 +231,7 @@ class _Resolver:
     def _value(self, noun: Noun, relation: Relation, name: str, sql: str) -> Value:
         key = f"{noun}.{name}"
         tried = self._tried(key, relation, sql)
-        wanted = {"active": "boolean", "exists": "boolean"}.get(name)
-        if wanted and tried.columns[0].type != wanted:
-            raise self._bad(key, f"is of type {tried.columns[0].type}, not {wanted}")
-        if name in ("city", "company"):
-            self._require_key_type(key, tried.columns[0].type)
+        self._require_type(noun, name, relation, sql, tried.columns[0].type)
         for oid, columns in tried.uses.items():
             self._uses.setdefault(oid, set()).update(columns)
             if oid != relation.oid or name == "exists" or relation.oid in self._watched:
@@ -241,8 +239,26 @@ class _Resolver:
         self._read.append((key, relation.oid, tried))
         return Value(_expression(relation, sql), tried.columns[0].type)
 
+    def _require_type(self, noun: Noun, name: str, relation: Relation, sql: str, found: str) -> None:
+        """What is read has to be of a type, or to become it."""
+        key = f"{noun}.{name}"
+        wanted = {row[1]: row[2] for row in COLUMNS[noun]}.get(name, "boolean")
+        if wanted == KEY:
+            self._require_key_type(key, found)
+        elif wanted == "boolean" and found != wanted:
+            raise self._bad(key, f"is of type {found}, not {wanted}")
+        elif name == "kind" and not self._connection.exec_driver_sql(SQL["is_text"], {"type": found}).scalar_one():
+            raise self._bad(key, f"is of type {found}, and is never 'product' or 'service'")
+        elif found != wanted:
+            with self._explained(key):
+                cast = f"({_expression(relation, sql)}\n)::{wanted}"
+                self._run(f"SELECT {cast} FROM {relation.sql} LIMIT {TRIED_ROWS}")
+
     def _tried(self, key: str, relation: Relation, sql: str) -> _Tried:
-        tried = self._try(key, f"SELECT ({_expression(relation, sql)}\n) AS value FROM {relation.sql}", TRIED_ROWS)
+        expression = f"({_expression(relation, sql)}\n)"
+        tried = self._try(key, f"SELECT {expression} AS value FROM {relation.sql}", TRIED_ROWS)
+        with self._explained(key):  # one value for each row: a condition takes no aggregate and no set
+            self._run(f"EXPLAIN SELECT FROM {relation.sql} WHERE {expression} IS NULL")
         self._refuse_unsteady(key, sql, tried.rests_on)
         return tried
 
@@ -251,9 +267,11 @@ class _Resolver:
             for oid, (name, kind) in tried.tables.items():
                 if kind not in TABLE_KINDS:
                     raise self._bad(key, f"reads {name}, which is no table: name the tables beneath it, and watch them")
-                if oid != own and oid not in self._watched:
+                is_its_row = oid == own and tried.rests_on.tables.count(oid) == 1
+                if not is_its_row and oid not in self._watched:
+                    read = f"other rows of {name}" if oid == own else name
                     raise self._bad(
-                        key, f"reads {name}, which no [[watch]] names: no event would come when a row there changes"
+                        key, f"reads {read}, which no [[watch]] names: no event would come when a row there changes"
                     )
 
     def _refuse_unsteady(self, key: str, sql: str, rests_on: Foundation, whole_rows: bool = True) -> None:
@@ -267,16 +285,24 @@ class _Resolver:
             raise self._bad(key, f"rests on {unsteady[0]}, which may change without a write: no event would come")
 
     def _relation(self, key: str, name: str) -> Relation:
-        row = self._connection.exec_driver_sql(SQL["relation"], {"name": name}).first()
-        if row is None:
-            with self._explained(key):
-                row = self._connection.exec_driver_sql(SQL["relation_as_written"], {"name": name}).one()
+        row = self._relation_row(key, name)
         if row[3] not in TABLE_KINDS:
             raise self._bad(key, f"{row[4]} is no table: no trigger can tell of its changes")
+        if row[1].startswith("pg_"):
+            raise self._bad(key, f"{row[4]} belongs to PostgreSQL: nobody else can follow its changes")
         columns = self._connection.exec_driver_sql(SQL["columns"], {"oid": row[0]})
         found = {column.attname: _column(column) for column in columns}
         primary = self._connection.exec_driver_sql(SQL["primary_key"], {"oid": row[0]}).scalars().all()
         return Relation(row[0], row[1], row[2], row[3], row[4], found, tuple(primary))
+
+    def _relation_row(self, key: str, name: str) -> Any:
+        found = self._connection.exec_driver_sql(SQL["relation"], {"name": name}).all()
+        if len(found) > 1:
+            raise self._bad(key, f"may be {' or '.join(row[4] for row in found)}: write it as one of these")
+        if found:
+            return found[0]
+        with self._explained(key):
+            return self._connection.exec_driver_sql(SQL["relation_as_written"], {"name": name}).one()
 
     def _column(self, key: str, relation: Relation, name: str) -> Column:
         with self._explained(key):

@@ -1,7 +1,7 @@
 -- What the database says about tables, columns and expressions of a definition.
 
 -- name: relation
--- By the name as it stands in the catalog, else as SQL would read it.
+-- By the name as it stands in the catalog, else as SQL would read it. A dot in a name may make it another's as well.
 SELECT relation.oid::bigint, namespace.nspname, relation.relname, relation.relkind,
        quote_ident(namespace.nspname) || '.' || quote_ident(relation.relname)
   FROM pg_class AS relation JOIN pg_namespace AS namespace ON namespace.oid = relation.relnamespace
@@ -14,13 +14,13 @@ SELECT relation.oid::bigint, namespace.nspname, relation.relname, relation.relki
  WHERE relation.oid = %(name)s::regclass
 
 -- name: columns
--- Types of domains are those beneath them. What a virtual column is computed from stands beside it.
+-- Types of domains are those beneath them, of any length. What a virtual column is computed from stands beside it.
 WITH RECURSIVE beneath AS (
     SELECT attnum, atttypid AS type FROM pg_attribute WHERE attrelid = %(oid)s AND attnum > 0 AND NOT attisdropped
     UNION ALL
     SELECT attnum, typbasetype FROM beneath JOIN pg_type ON pg_type.oid = type WHERE typtype = 'd'
 )
-SELECT attname, quote_ident(attname), format_type(type, NULL), attgenerated,
+SELECT attname, quote_ident(attname), format_type(type, -1), attgenerated,
        ARRAY(SELECT base.attname::text
                FROM pg_attrdef AS expression
                JOIN pg_depend AS needed
@@ -32,6 +32,9 @@ SELECT attname, quote_ident(attname), format_type(type, NULL), attgenerated,
   FROM pg_attribute AS made JOIN beneath USING (attnum) JOIN pg_type ON pg_type.oid = type
  WHERE attrelid = %(oid)s AND typtype <> 'd'
  ORDER BY attnum
+
+-- name: is_text
+SELECT typcategory IN ('S', 'E') OR oid = 'unknown'::regtype FROM pg_type WHERE oid = %(type)s::regtype
 
 -- name: trial_uses
 -- Tables and columns that the view on trial reads.

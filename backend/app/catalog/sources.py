@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from backend.app.catalog.definition import Noun
+from backend.app.catalog.definition import COLUMNS, KEY, Noun
 from backend.app.catalog.resolved import Catalog, ResolvedSource, ResolvedWatch, Value
 
 TRUTH: Final = Path(__file__).parents[1] / "caches" / "truth.sql"
@@ -21,32 +21,6 @@ VIEWS: Final[Mapping[Noun, str]] = {
     "product": "catalog_products",
 }
 TRUTH_VIEWS: Final = ("company_city_truth", "product_city_truth")
-KEY: Final = ""  # in place of a type: the key's own
-COLUMNS: Final[Mapping[Noun, tuple[tuple[str, str, str, str], ...]]] = {  # name, key of the file, type, without the key
-    "city": (
-        ("external_id", "external_id", "text", "NULL"),
-        ("name", "name", "text", "NULL"),
-        ("latitude", "latitude", "double precision", "NULL"),
-        ("longitude", "longitude", "double precision", "NULL"),
-    ),
-    "company": (
-        ("external_id", "external_id", "text", "NULL"),
-        ("name", "name", "text", "NULL"),
-        ("city_id", "city", KEY, "NULL"),
-        ("is_active", "active", "boolean", "true"),
-        ("created_at", "created_at", "timestamp with time zone", "NULL"),
-        ("updated_at", "updated_at", "timestamp with time zone", "NULL"),
-    ),
-    "product": (
-        ("external_id", "external_id", "text", "NULL"),
-        ("company_id", "company", KEY, "NULL"),
-        ("name", "name", "text", "NULL"),
-        ("kind", "kind", "text", "'product'"),
-        ("is_active", "active", "boolean", "true"),
-        ("created_at", "created_at", "timestamp with time zone", "NULL"),
-        ("updated_at", "updated_at", "timestamp with time zone", "NULL"),
-    ),
-}
 
 
 def quoted(name: str) -> str:
@@ -131,12 +105,10 @@ def _plain(value: Value) -> str:
 
 def _ids_of(number: int, watch: ResolvedWatch, schema: str) -> str:
     """The ids that one image of a watched row points at, as a set that may be asked above an id."""
-    columns = [
-        f"(image OPERATOR(pg_catalog.->>) {literal(column.name)})::{column.type} AS {column.sql}"
-        for column in watch.publish
-    ]
+    columns = [f"{column.sql} {column.type}" for column in watch.publish] or ["nothing text"]
     query = (
-        f"SELECT DISTINCT key.id::bigint\n  FROM (SELECT {', '.join(columns) or 'NULL AS nothing'}) AS changed\n"
+        f"SELECT DISTINCT key.id::bigint\n"
+        f"  FROM pg_catalog.json_to_record(image) AS changed ({', '.join(columns)})\n"
         f" CROSS JOIN LATERAL (\n{watch.ids}\n) AS key (id)\n WHERE key.id IS NOT NULL"
     )
     return _answering(schema, f"watch_{number}_ids(image json)", "id bigint", query)
