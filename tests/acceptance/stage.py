@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from axe_core_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from backend.embedded import spawn
@@ -29,6 +31,31 @@ FLAGS = [
     "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
 ]  # fmt: skip
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+CATALOG = """
+    INSERT INTO cities (id, external_id, name, latitude, longitude) VALUES
+        (1, 'c1', 'Berlin', 52.5, 13.4), (2, 'c2', 'Lisbon', 38.7, -9.1), (3, NULL, 'Nowhere', NULL, NULL);
+    INSERT INTO companies (id, external_id, name, city_id) VALUES
+        (10, 'k10', 'x', 1), (20, 'k20', 'y', 2), (30, 'k30', 'z', 3);
+    INSERT INTO products (id, external_id, company_id, name)
+        SELECT n, 'p' || n, 10 * (1 + n % 3), 'p' || n FROM generate_series(101, 140) AS n;
+    SELECT setval(pg_get_serial_sequence(name, 'id'), 1000)
+      FROM unnest(ARRAY['cities', 'companies', 'products']) AS name"""
+SHIFT = """() => new Promise(resolve => {
+    let sum = 0;
+    new PerformanceObserver(list => list.getEntries().forEach(one => { if (!one.hadRecentInput) sum += one.value; }))
+        .observe({type: 'layout-shift', buffered: true});
+    setTimeout(() => resolve(sum), 100);
+})"""
+SMALL = """() => [...document.querySelectorAll('a, button, summary, select, input:not([type=radio])')]
+    .filter(one => one.checkVisibility() && !one.closest('.sr, .skip'))
+    .map(one => [one.outerHTML.slice(0, 90), one.getBoundingClientRect()])
+    .filter(([, box]) => box.width > 1 && (box.height < 32 || box.width < 32)).map(([html]) => html)"""
+HAS_OUTLINE = """() => {
+    const focused = document.activeElement;
+    const style = getComputedStyle(focused.matches('.segments input') ? focused.nextElementSibling : focused);
+    return style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 1;
+}"""
 
 
 @dataclass
@@ -139,3 +166,29 @@ def _missing(what: str) -> None:
     if os.environ.get("CITYCACHE_TESTS_ALLOW_MISSING") == "1" and not os.environ.get("CI"):
         pytest.skip(f"NOT TESTED: {what}")
     pytest.fail(f"{what}: `make test` installs it; CITYCACHE_TESTS_ALLOW_MISSING=1 skips these tests", pytrace=False)
+
+
+def settled(plain: Plain) -> None:
+    """Wait until the caches hold what the catalog asks for."""
+    wanted = """SELECT product.id, company.city_id FROM products AS product
+                  JOIN companies AS company ON company.id = company_id
+                 WHERE product.is_active AND company.is_active AND city_id IS NOT NULL"""
+    cached = "SELECT product_id, city_id FROM product_city_mapping"
+    differ = f"(({wanted}) EXCEPT ({cached})) UNION ALL (({cached}) EXCEPT ({wanted}))"
+    until(lambda: not plain.all(differ), 30, "the caches follow the catalog")
+
+
+def violations(page: Page, context: str | None = None) -> list[str]:
+    """What axe finds, with the elements."""
+    found = Axe().run(page, context=context)["violations"]
+    return [f"{one['id']}: {json.dumps([node['html'][:200] for node in one['nodes']])}" for one in found]
+
+
+def tab_to(page: Page, there: str) -> None:
+    """Press Tab until the focus is there; each stop on the way shows that it has it."""
+    for _ in range(80):
+        page.keyboard.press("Tab")
+        assert page.evaluate(HAS_OUTLINE), page.evaluate("document.activeElement.outerHTML.slice(0, 200)")
+        if page.evaluate(there):
+            return
+    raise AssertionError(f"Tab never came to {there}")

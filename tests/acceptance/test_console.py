@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Iterator
@@ -12,26 +11,27 @@ from urllib.parse import urlsplit
 
 import psutil
 import pytest
-from axe_core_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from backend.app.caches.patch import LOCK_CLASS
 from backend.app.settings import Settings
-from tests.acceptance.stage import KEY, Stage, Visit, stage
+from tests.acceptance.stage import (
+    CATALOG,
+    KEY,
+    SHIFT,
+    SMALL,
+    Stage,
+    Visit,
+    settled,
+    stage,
+    tab_to,
+    violations,
+)
 from tests.plain import Plain
 from tests.waiting import until
 
 MOST_OF_A_CORE = 0.03
 OPERATOR = "the-key-of-an-operator"
-CATALOG = """
-    INSERT INTO cities (id, external_id, name, latitude, longitude) VALUES
-        (1, 'c1', 'Berlin', 52.5, 13.4), (2, 'c2', 'Lisbon', 38.7, -9.1), (3, NULL, 'Nowhere', NULL, NULL);
-    INSERT INTO companies (id, external_id, name, city_id) VALUES
-        (10, 'k10', 'x', 1), (20, 'k20', 'y', 2), (30, 'k30', 'z', 3);
-    INSERT INTO products (id, external_id, company_id, name)
-        SELECT n, 'p' || n, 10 * (1 + n % 3), 'p' || n FROM generate_series(101, 140) AS n;
-    SELECT setval(pg_get_serial_sequence(name, 'id'), 1000)
-      FROM unnest(ARRAY['cities', 'companies', 'products']) AS name"""
 
 
 @pytest.fixture(scope="module")
@@ -49,16 +49,6 @@ def visit(console: Stage) -> Iterator[Visit]:
     with console.page() as open_visit:
         yield open_visit
         open_visit.leaves_no_trace()
-
-
-def settled(plain: Plain) -> None:
-    """Wait until the caches hold what the catalog asks for."""
-    wanted = """SELECT product.id, company.city_id FROM products AS product
-                  JOIN companies AS company ON company.id = company_id
-                 WHERE product.is_active AND company.is_active AND city_id IS NOT NULL"""
-    cached = "SELECT product_id, city_id FROM product_city_mapping"
-    differ = f"(({wanted}) EXCEPT ({cached})) UNION ALL (({cached}) EXCEPT ({wanted}))"
-    until(lambda: not plain.all(differ), 30, "the caches follow the catalog")
 
 
 def await_canaries(plain: Plain) -> None:
@@ -321,27 +311,10 @@ def test_the_keyboard_alone_suffices(console: Stage, visit: Visit) -> None:
     page.keyboard.press("Enter")
     expect(page.locator(".verdict")).to_contain_text("product/106")
 
-    plot = page.locator("#plot-latency .frame")
+    plot = page.locator("#timeline .plot.tall .frame")
     plot.focus()
     page.keyboard.press("End")
-    expect(page.locator("#plot-latency .sr")).to_contain_text("p50")
-
-
-HAS_OUTLINE = """() => {
-    const focused = document.activeElement;
-    const style = getComputedStyle(focused.matches('.segments input') ? focused.nextElementSibling : focused);
-    return style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 1;
-}"""
-
-
-def tab_to(page: Page, there: str) -> None:
-    """Press Tab until the focus is there; each stop on the way shows that it has it."""
-    for _ in range(80):
-        page.keyboard.press("Tab")
-        assert page.evaluate(HAS_OUTLINE), page.evaluate("document.activeElement.outerHTML.slice(0, 200)")
-        if page.evaluate(there):
-            return
-    raise AssertionError(f"Tab never came to {there}")
+    expect(page.locator("#timeline .plot.tall .sr")).to_contain_text("p50")
 
 
 def test_asks_for_the_key_when_it_is_needed_and_keeps_it_out_of_urls(console: Stage) -> None:
@@ -409,11 +382,6 @@ def test_axe_finds_nothing(console: Stage, scheme: Any, language: str) -> None:
         visit.leaves_no_trace()
     console.plain.run("DELETE FROM dead_letters")
     console.plain.run("DELETE FROM audit_findings")
-
-
-def violations(page: Page, context: str | None = None) -> list[str]:
-    found = Axe().run(page, context=context)["violations"]
-    return [f"{one['id']}: {json.dumps([node['html'][:200] for node in one['nodes']])}" for one in found]
 
 
 @pytest.mark.parametrize("language", ["en", "ru"])
@@ -487,14 +455,6 @@ def test_an_address_leads_to_its_section_though_what_is_above_grows(console: Sta
         until(lambda: 0 <= page.evaluate("letters.getBoundingClientRect().top") < 260 or at_the_end(page), 8)
         shift = page.evaluate(SHIFT)
         assert shift < 0.1, f"layout shift {shift}"
-
-
-SHIFT = """() => new Promise(resolve => {
-    let sum = 0;
-    new PerformanceObserver(list => list.getEntries().forEach(one => { if (!one.hadRecentInput) sum += one.value; }))
-        .observe({type: 'layout-shift', buffered: true});
-    setTimeout(() => resolve(sum), 100);
-})"""
 
 
 def at_the_end(page: Page) -> bool:
@@ -602,12 +562,6 @@ def test_a_list_is_one_stop_of_the_tab_key(console: Stage, visit: Visit) -> None
     page.keyboard.press("ArrowDown")
     assert page.evaluate("[...document.querySelectorAll('#city-rows a')].indexOf(document.activeElement)") == 1
     assert page.locator("#city-rows a[tabindex='0']").count() == 1
-
-
-SMALL = """() => [...document.querySelectorAll('a, button, summary, select, input:not([type=radio])')]
-    .filter(one => one.checkVisibility() && !one.closest('.sr, .skip'))
-    .map(one => [one.outerHTML.slice(0, 90), one.getBoundingClientRect()])
-    .filter(([, box]) => box.width > 1 && (box.height < 32 || box.width < 32)).map(([html]) => html)"""
 
 
 def test_a_phone_shows_the_overview_in_three_screens_with_targets_for_a_finger(console: Stage) -> None:

@@ -6,21 +6,24 @@ import gzip
 import hashlib
 import json
 from collections.abc import AsyncIterator
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
 from backend.app.api import database
 from backend.app.api.fresh.asking import CACHED
+from backend.app.api.incidents import Incident
 from backend.app.api.problems import documented, problem
 from backend.app.api.security import GUARDED, caller_of, needs
 from backend.app.api.security import router as guarded_router
+from backend.app.api.tasks import Instant, Run
 from backend.app.console import audience, cities, state
 from backend.app.console.poller import Poller
 from backend.app.dead_letters import letters as dead_letters
+from backend.app.errors import Unprocessable
 
 router = APIRouter(responses=documented(503))
 console = guarded_router(prefix="/console", tags=["console"])
@@ -29,6 +32,7 @@ letters = guarded_router(
 )
 STREAM_HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # no proxy may hold events back
 SMALL: Final = 1_000  # bytes that are not worth compressing
+MOST_HOURS: Final = 168  # of one plot
 
 
 class State(BaseModel):
@@ -77,6 +81,34 @@ class Point(BaseModel):
     p99_ms: float | None
 
 
+class Spans(BaseModel):
+    """What went on in some hours."""
+
+    incidents: list[Incident]
+    runs: list[Run] = Field(description="without their results")
+    is_whole: bool = Field(description="false: shorter ones are left out")
+
+
+def _time(
+    hours: Annotated[float, Query(ge=1, le=MOST_HOURS, description="How many, where `from` is not given.")] = 1.0,
+    begin: Annotated[Instant | None, Query(alias="from", description="Where it begins.")] = None,
+    end: Annotated[Instant | None, Query(alias="to", description="Where it ends; without it, now.")] = None,
+) -> tuple[datetime, datetime]:
+    """Begin and end of what is asked for. Raises Unprocessable."""
+    end = end or datetime.now(UTC)
+    try:
+        begin = begin or end - timedelta(hours=hours)
+        length = end - begin
+    except OverflowError:
+        raise Unprocessable("to: there is nothing before it") from None
+    if not timedelta() < length <= timedelta(hours=MOST_HOURS):
+        raise Unprocessable(f"from, to: must be {MOST_HOURS} hours apart at most, the earlier one first")
+    return begin, end
+
+
+Time = Annotated[tuple[datetime, datetime], Depends(_time)]
+
+
 class Cities(BaseModel):
     """All cities, a row each, in the order of `columns`."""
 
@@ -102,10 +134,17 @@ async def get_state(request: Request) -> Any:
 
 
 @console.get("/history", response_model=list[Point], responses=documented(422))
-def get_history(hours: Annotated[float, Query(ge=1, le=168)] = 1.0) -> Any:
-    """Freshness, rates and depths over the last hours, in at most 241 buckets, oldest first."""
+def get_history(time: Time) -> Any:
+    """Freshness, rates and depths over some hours, in at most 241 buckets, oldest first."""
     database.prepare()
-    return state.history(hours)
+    return state.history(*time)
+
+
+@console.get("/spans", response_model=Spans, responses=documented(422))
+def get_spans(time: Time) -> Any:
+    """What went on in the same hours: incidents, and runs that no event caused, the longest ones of each."""
+    database.prepare()
+    return state.spans(*time)
 
 
 @console.get(

@@ -27,6 +27,8 @@ TASKS: Final = (
     "clear_all_caches", "replay_events", "apply_wide_patches",
 )  # fmt: skip
 POINTS: Final = 240  # of a plot
+SPANNED: Final = 200  # incidents, and runs, beside a plot
+SPANNED_OF_A_TASK: Final = 2_000  # runs that are looked at
 
 
 @dataclass(frozen=True)
@@ -61,11 +63,23 @@ def slow_sections() -> Sections:
     )
 
 
-def history(hours: float) -> list[dict[str, Any]]:
-    """Buckets over the last hours, oldest first: rates a second, depths, freshness in ms. Raises DatabaseAway."""
-    step = max(5.0, hours * 3600 / POINTS)
+def history(begin: datetime, end: datetime) -> list[dict[str, Any]]:
+    """Buckets of this time, oldest first: rates a second, depths, freshness in ms. Raises DatabaseAway."""
+    step = max(5.0, (end - begin).total_seconds() / POINTS)
     with db.transaction() as connection:
-        return [_point(*row) for row in connection.exec_driver_sql(SQL["past"], {"step": step, "hours": hours})]
+        found = connection.exec_driver_sql(SQL["past"], {"step": step, "begin": begin, "end": end})
+        return [_point(*row) for row in found]
+
+
+def spans(begin: datetime, end: datetime) -> dict[str, Any]:
+    """Incidents and runs of this time without event batches, the longest ones; whether these are all of them. Raises
+    DatabaseAway."""
+    parameters = {"begin": begin, "end": end, "tasks": list(TASKS), "each": SPANNED_OF_A_TASK, "limit": SPANNED + 1}
+    with db.transaction() as connection:
+        runs_ = [ledger.Run(*row).as_dict() for row in connection.exec_driver_sql(SQL["spanning_runs"], parameters)]
+    troubles = [one.as_dict() for one in incidents.between(begin, end, SPANNED + 1)]
+    is_whole = len(runs_) <= SPANNED and len(troubles) <= SPANNED
+    return {"incidents": troubles[:SPANNED], "runs": runs_[:SPANNED], "is_whole": is_whole}
 
 
 @dataclass(frozen=True)
@@ -124,6 +138,7 @@ def _setup() -> dict[str, Any]:
         "guarded": bool(settings().keys),
         "closed": settings().app_env == "production" and not settings().keys,
         "canary_seconds": settings().canary_seconds if settings().observer else 0,
+        "freshness_target_ms": settings().freshness_target_ms,
     }
 
 

@@ -13,7 +13,7 @@ SELECT date_bin(%(step)s * interval '1 second', at, 'epoch') AS bucket, sum(seco
              sum(latency[31]), sum(latency[32]), sum(latency[33]), sum(latency[34])]::bigint[]
   FROM (SELECT at, seconds, captured, applied, outbox_rows, queue_ready, queue_held, canary_ms,
                CASE cardinality(latency) WHEN 34 THEN latency END AS latency  -- others have other bounds
-          FROM observations WHERE at > now() - %(hours)s * interval '1 hour') AS past
+          FROM observations WHERE at > %(begin)s AND at <= %(end)s) AS past
  GROUP BY 1 ORDER BY 1
 
 -- name: recent_runs
@@ -28,6 +28,23 @@ SELECT run.*
          FROM task_runs WHERE task = wanted.name
         ORDER BY queued_at DESC LIMIT %(limit)s) AS run
  ORDER BY run.queued_at DESC, run.task_id DESC
+ LIMIT %(limit)s
+
+-- name: spanning_runs
+-- Runs of these tasks that were under way in this time, the longest first. A run that waited or ran for more than a day
+-- when the time began is left out: that is the price of reading an index.
+SELECT run.*
+  FROM unnest(%(tasks)s::text[]) AS wanted (name)
+ CROSS JOIN LATERAL (
+       SELECT task_id, task, trigger,
+              CASE WHEN state = 'PENDING' AND expires_at < now() THEN 'EXPIRED' ELSE state END AS state,
+              NULL::jsonb AS progress, NULL::jsonb AS result, error, queued_at, started_at,
+              CASE WHEN state = 'PENDING' AND expires_at < now() THEN expires_at ELSE finished_at END AS finished_at
+         FROM task_runs
+        WHERE task = wanted.name AND queued_at BETWEEN %(begin)s::timestamptz - interval '1 day' AND %(end)s
+        ORDER BY queued_at DESC LIMIT %(each)s) AS run
+ WHERE coalesce(run.finished_at, now()) >= %(begin)s
+ ORDER BY coalesce(run.finished_at, now()) - run.queued_at DESC, run.task_id
  LIMIT %(limit)s
 
 -- name: buried

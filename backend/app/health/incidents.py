@@ -136,3 +136,10 @@ def listed(
     parameters = {"limit": limit, "kind": kind, "open": is_open, "since": since, "before": before}
     with db.transaction() as connection:
         return [Incident(*row) for row in connection.exec_driver_sql(SQL["listed"], parameters)]
+
+
+def between(begin: datetime, end: datetime, limit: int) -> list[Incident]:
+    """Incidents of this time, the longest first. Raises DatabaseAway."""
+    parameters = {"begin": begin, "end": end, "limit": limit}
+    with db.transaction() as connection:
+        return [Incident(*row) for row in connection.exec_driver_sql(SQL["between"], parameters)]

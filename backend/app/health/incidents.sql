@@ -42,3 +42,11 @@ SELECT id, kind, subject, began_at, ended_at, values
    AND (%(before)s::bigint IS NULL OR id < %(before)s)
  ORDER BY id DESC
  LIMIT %(limit)s
+
+-- name: between
+-- What was wrong in this time, the longest first.
+SELECT id, kind, subject, began_at, ended_at, values
+  FROM incidents
+ WHERE began_at <= %(end)s AND coalesce(ended_at, 'infinity') >= %(begin)s
+ ORDER BY coalesce(ended_at, now()) - began_at DESC, id
+ LIMIT %(limit)s

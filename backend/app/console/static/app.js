@@ -15,6 +15,7 @@ import { drawPage, startRoutes } from "./route.js";
 import { drawActions, startRuns, takeRuns } from "./runs.js";
 import { listen } from "./stream.js";
 import { LANGUAGES, language, seconds, t, translate } from "./text.js";
+import { knowTarget } from "./timeline.js";
 import { drawVerdict } from "./verdict.js";
 import { drawWay, remember } from "./way.js";
 
@@ -37,6 +38,7 @@ const SHOWS = [ // what shows which sections of the state; the others need not b
   [() => takeLetters(state), ["dead_letters"]],
   [() => drawFindings(state), ["findings", "findings_total"]],
   [drawKey, []],
+  [() => knowTarget(state.setup.freshness_target_ms), ["setup"]],
 ];
 const ALWAYS = ["unknown_since", "setup"]; // all is drawn again when these change
 const AGAIN_SECONDS = 10; // until what tells how long ago something was is drawn again

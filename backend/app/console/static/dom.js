@@ -14,6 +14,13 @@ export function el(tag, properties = {}, ...children) {
   return element;
 }
 
+/** A table that scrolls by itself, `label` for who cannot see it. `body`: rows, or a tbody. */
+export function table(head, body, label, kind = null) {
+  const rows = Array.isArray(body) ? el("tbody", {}, ...body) : body;
+  return el("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": label },
+    el("table", { class: kind }, el("thead", {}, el("tr", {}, ...head)), rows));
+}
+
 const SVG = "http://www.w3.org/2000/svg";
 
 /** The same for SVG. */

@@ -1,6 +1,7 @@
 // Why the cache holds what it holds: one product, company or city, by its id or external id.
 import { get } from "./api.js";
-import { $, el, icon } from "./dom.js";
+import { $, el, icon, table } from "./dom.js";
+import { link, ofSubject } from "./links.js";
 import { row } from "./replay.js";
 import { clock, plural, t } from "./text.js";
 import { taskName } from "./runs.js";
@@ -24,18 +25,12 @@ export function startExplain() {
   });
 }
 
-/** The page of one row: #/cities/ID. */
-export async function explainInto(place, noun, id) {
-  const found = await get(`caches/explain/${noun}/${encodeURIComponent(id)}`);
-  place.replaceChildren(...explained(found));
-}
-
 async function find(noun, text) {
   if (!text) return;
   const mine = ++asked;
   try {
     const id = await idOf(noun, text);
-    const found = id === null ? null : await get(`caches/explain/${noun}/${id}`);
+    const found = id === null ? null : await explanation(noun, id);
     if (mine === asked) show(noun, text, found);
   } catch (problem) {
     if (mine !== asked) return;
@@ -63,10 +58,12 @@ function show(noun, text, found) {
   $("explain-result").replaceChildren(...explained(found));
 }
 
+export const explanation = (noun, id) => get(`caches/explain/${noun}/${encodeURIComponent(id)}`);
+
 /** What the cache holds, what it should hold, and what made it so. */
-function explained(found) {
+export function explained(found) {
   const verdict = el("p", { class: found.agrees ? "verdict ok" : "verdict bad" }, icon(found.agrees ? "ok" : "standing"),
-    el("strong", {}, found.subject), " ", t(found.agrees ? "explain.agrees" : "explain.differs"),
+    el("strong", {}, ofSubject(found.subject)), " ", t(found.agrees ? "explain.agrees" : "explain.differs"),
     found.pending_events ? el("span", { class: "muted" }, ` ${plural("explain.pending", found.pending_events)}`) : null);
   const column = (title, content) => el("div", { class: "side" }, el("h3", {}, t(title)), content);
   const sides = el("div", { class: "sides" },
@@ -84,11 +81,10 @@ function patches(found) {
   const rows = found.patches.map((patch) => el("tr", {},
     el("th", { scope: "row" }, taskName(patch.task)),
     el("td", {}, el("time", { datetime: patch.time }, clock(patch.time))),
-    el("td", {}, patch.subject && patch.subject !== found.subject ? `${patch.subject} ` : null, code(patch.event_id)),
-    el("td", {}, patch.task_id ? el("a", { href: `#/runs/${patch.task_id}` }, code(patch.task_id)) : "–"),
+    el("td", {}, ...(patch.subject && patch.subject !== found.subject ? [ofSubject(patch.subject), " "] : []), code(patch.event_id)),
+    el("td", {}, patch.task_id ? link("runs", patch.task_id, code(patch.task_id)) : "–"),
     el("td", {}, code(patch.traceparent?.match(TRACE)?.[1]))));
-  return el("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": t("explain.patches") },
-    el("table", {}, el("thead", {}, el("tr", {}, ...head)), el("tbody", {}, ...rows)));
+  return table(head, rows, t("explain.patches"));
 }
 
 const code = (id) => (id ? el("code", {}, id) : "–");

@@ -1,6 +1,6 @@
 // What was wrong, from when to when: the newest on the overview, all of them at #/incidents.
 import { get } from "./api.js";
-import { $, el, fill, icon } from "./dom.js";
+import { $, el, fill, icon, table as framed } from "./dom.js";
 import { clock, seconds, since, t } from "./text.js";
 import { effectOf } from "./verdict.js";
 
@@ -34,8 +34,7 @@ const markOf = (items) => JSON.stringify([items.map((one) => [one.id, one.ended_
 
 function table(items) {
   const head = ["what", "began", "ended", "lasted"].map((name) => el("th", { scope: "col" }, t(`incidents.${name}`)));
-  return el("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": t("incidents.title") },
-    el("table", { class: "incidents" }, el("thead", {}, el("tr", {}, ...head)), el("tbody", {}, ...items.map(rowOf))));
+  return framed(head, items.map(rowOf), t("incidents.title"), "incidents");
 }
 
 function rowOf(one) {

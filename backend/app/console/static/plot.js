@@ -3,10 +3,11 @@
 import { el, svg } from "./dom.js";
 import { clock, formatter } from "./text.js";
 
-const MARGIN = { top: 10, right: 12, bottom: 24, left: 56 };
+const DRAGGED = 8; // pixels that are meant
+export const MARGIN = { top: 10, right: 12, bottom: 24, left: 66 };
 
 export class Plot {
-  /** `series`: [{name, key, style}]; `options`: {log, format, words()}. */
+  /** `series`: [{name, key, style}]; `options`: {log, format, words(), target(), told(), onCursor(index), onRange(from, to)}. */
   constructor(place, series, options) {
     this.place = place;
     this.series = series;
@@ -20,10 +21,13 @@ export class Plot {
     this.spoken = el("p", { class: "sr", "aria-live": "polite" });
     place.append(el("div", { class: "plot-head" }, this.title, this.legend), this.frame, this.spoken);
     new ResizeObserver(() => this.draw()).observe(this.frame);
+    this.frame.addEventListener("pointerdown", (event) => this.#grab(event));
     this.frame.addEventListener("pointermove", (event) => this.#point(event));
-    this.frame.addEventListener("pointerleave", () => this.#move(null));
+    this.frame.addEventListener("pointerup", (event) => this.#let(event));
+    this.frame.addEventListener("pointercancel", () => this.#drop());
+    this.frame.addEventListener("pointerleave", () => this.#tell(null));
     this.frame.addEventListener("keydown", (event) => this.#key(event));
-    this.frame.addEventListener("blur", () => this.#move(null));
+    this.frame.addEventListener("blur", () => this.#tell(null));
   }
 
   /** Points have `at` in ms and a value for each key, null where there is none; `from` and `to` in ms. */
@@ -40,9 +44,10 @@ export class Plot {
     this.scale = this.#scale();
     this.svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
     this.marker = svg("g", { class: "cursor" });
-    this.svg.replaceChildren(this.#axes(), ...this.series.map((one) => this.#line(one)), this.marker);
+    this.range = svg("rect", { class: "range", y: MARGIN.top, height: height - MARGIN.top - MARGIN.bottom });
+    this.svg.replaceChildren(this.#axes(), ...this.#target(), ...this.series.map((one) => this.#line(one)), this.range, this.marker);
     this.#words();
-    this.#move(this.cursor);
+    this.move(this.cursor);
   }
 
   x(at) {
@@ -91,6 +96,15 @@ export class Plot {
     return group;
   }
 
+  /** Where a value should stay below. */
+  #target() {
+    const found = this.options.target?.();
+    if (!found || found.value > this.scale.high) return [];
+    const y = this.y(found.value);
+    return [svg("line", { class: "target", x1: MARGIN.left, x2: this.width - MARGIN.right, y1: y, y2: y }),
+      svg("text", { class: "target", x: this.width - MARGIN.right, y: y - 4, "text-anchor": "end" }, found.name)];
+  }
+
   #line({ key, style }) {
     const step = this.points.length > 1 ? this.points[1].at - this.points[0].at : 0;
     let path = "";
@@ -122,7 +136,13 @@ export class Plot {
     }), ...(this.cursor === null ? [] : [el("li", { class: "at" }, clock(new Date(point.at).toISOString(), this.to - this.from < 7200000))]));
   }
 
-  #move(index) {
+  /** Set the cursor, of all plots that share it. */
+  #tell(index) {
+    this.move(index);
+    this.options.onCursor?.(index);
+  }
+
+  move(index) {
     this.cursor = index;
     const point = this.points[index ?? this.points.length - 1];
     this.#legend(point);
@@ -138,24 +158,66 @@ export class Plot {
     }
   }
 
+  /** The time below the pointer, in ms. */
+  #time(event) {
+    const share = (event.clientX - this.frame.getBoundingClientRect().left - MARGIN.left) / (this.width - MARGIN.left - MARGIN.right);
+    return this.from + Math.max(0, Math.min(1, share)) * (this.to - this.from);
+  }
+
   #point(event) {
-    const at = this.from + ((event.clientX - this.frame.getBoundingClientRect().left - MARGIN.left)
-      / (this.width - MARGIN.left - MARGIN.right)) * (this.to - this.from);
+    const at = this.#time(event);
+    if (this.grabbed !== undefined && event.pointerId === this.pointer) this.#stretch(this.grabbed, at);
     let best = null;
     this.points.forEach((point, index) => {
       if (best === null || Math.abs(point.at - at) < Math.abs(this.points[best].at - at)) best = index;
     });
-    if (best !== null) this.#move(best);
+    if (best !== null) this.#tell(best);
+  }
+
+  /** A mouse draws a range; a finger scrolls. */
+  #grab(event) {
+    if (!this.options.onRange || event.button !== 0 || event.pointerType === "touch" || this.from === undefined) return;
+    Object.assign(this, { grabbed: this.#time(event), pointer: event.pointerId });
+    this.frame.setPointerCapture(event.pointerId);
+  }
+
+  #let(event) {
+    if (this.grabbed === undefined) return;
+    const [from, to] = [this.grabbed, this.#time(event)].sort((one, other) => one - other);
+    this.#drop();
+    if (this.x(to) - this.x(from) >= DRAGGED) this.options.onRange(from, to);
+  }
+
+  #drop() {
+    this.grabbed = undefined;
+    this.range?.removeAttribute("width");
+  }
+
+  #stretch(one, other) {
+    const [from, to] = [this.x(Math.min(one, other)), this.x(Math.max(one, other))];
+    this.range.setAttribute("x", from);
+    this.range.setAttribute("width", to - from);
+  }
+
+  /** Half of the range or twice of it, around the cursor. */
+  #zoom(factor) {
+    const middle = this.points[this.cursor]?.at ?? (this.from + this.to) / 2;
+    const half = ((this.to - this.from) * factor) / 2;
+    this.options.onRange(middle - half, middle + half);
   }
 
   #key(event) {
     const last = this.points.length - 1;
+    if (this.options.onRange && "+-".includes(event.key)) {
+      event.preventDefault();
+      this.#zoom(event.key === "+" ? 0.5 : 2);
+    }
     const steps = { ArrowLeft: -1, ArrowRight: 1, PageUp: -20, PageDown: 20, Home: -last, End: last };
     if (!(event.key in steps) || last < 0) return;
     event.preventDefault();
-    this.#move(Math.max(0, Math.min(last, (this.cursor ?? last) + steps[event.key])));
+    this.#tell(Math.max(0, Math.min(last, (this.cursor ?? last) + steps[event.key])));
     const parts = [...this.legend.children].map((item) => [...item.children].map((part) => part.textContent).join(" ").trim() || item.textContent);
-    this.spoken.textContent = parts.join(", ");
+    this.spoken.textContent = [...parts, this.options.told?.()].filter(Boolean).join(", ");
   }
 }
 

@@ -1,6 +1,7 @@
 // Schedule, dead letters, and what the auditor found.
 import { get, guarded, key, onKey } from "./api.js";
 import { $, el, fill, icon, open, toast } from "./dom.js";
+import { ofSubject, ofTable } from "./links.js";
 import { row } from "./replay.js";
 import { taskName } from "./runs.js";
 import { ago, clock, number, plural, seconds, since, t } from "./text.js";
@@ -110,9 +111,9 @@ function letter(one) {
   const again = el("button", { type: "button", onclick: async () => {
     if (await requeue({ ids: [one.id] })) article.remove();
   } }, t("letters.requeue"));
-  const facts = [`#${one.id}`, one.subject, one.event_type, clock(one.buried_at), t("letters.attempts", { n: number(one.attempts) })];
+  const facts = [`#${one.id}`, one.subject && ofSubject(one.subject), one.event_type, clock(one.buried_at), t("letters.attempts", { n: number(one.attempts) })];
   const article = el("article", { class: "letter" },
-    el("div", { class: "card-head" }, el("p", {}, facts.filter(Boolean).join(" · ")), again),
+    el("div", { class: "card-head" }, el("p", {}, ...facts.filter(Boolean).flatMap((fact, index) => (index ? [" · ", fact] : [fact]))), again),
     one.payload ? el("pre", { tabindex: "0" }, one.payload) : null);
   return article;
 }
@@ -147,7 +148,7 @@ function findingRow(one) {
   return el("tr", { "data-open": String(!one.mended_at) },
     el("td", {}, el("time", { datetime: one.found_at }, clock(one.found_at))),
     el("td", {}, t(`cache.${one.cache}`)),
-    el("th", { scope: "row" }, one.cache === "counts" ? el("a", { href: `#/cities/${one.key}` }, one.key) : one.key),
+    el("th", { scope: "row" }, ofTable(one.cache, one.key)),
     el("td", {}, t(`side.${one.side}`)),
     el("td", {}, one.cached || one.side === "missing" ? row(one.cached, one.wanted, "old") : "–"),
     el("td", {}, one.wanted || one.side === "extra" ? row(one.wanted, one.cached, "new") : "–"),

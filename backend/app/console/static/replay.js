@@ -1,6 +1,7 @@
 // Replay: a dry run shows what would change, row by row, before anything is written.
 import { get, guarded } from "./api.js";
-import { $, el, open, toast } from "./dom.js";
+import { $, el, open, table as framed, toast } from "./dom.js";
+import { link, ofColumn, ofTable, PAGES } from "./links.js";
 import { number, plural, t } from "./text.js";
 
 const LOOK_MS = 400;
@@ -90,10 +91,9 @@ export const wouldChange = ({ would_change: tables }) =>
 export function differences(rows) {
   const head = ["diff.table", "diff.key", "diff.before", "diff.after"].map((key) => el("th", { scope: "col" }, t(key)));
   const body = rows.map(({ table, key, before, after }) => el("tr", {},
-    el("td", {}, el("code", {}, table)), el("th", { scope: "row" }, String(key)),
+    el("td", {}, el("code", {}, table)), el("th", { scope: "row" }, ofTable(table, key)),
     el("td", {}, row(before, after, "old")), el("td", {}, row(after, before, "new"))));
-  return el("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": t("replay.dry") },
-    el("table", { class: "diff" }, el("thead", {}, el("tr", {}, ...head)), el("tbody", {}, ...body)));
+  return framed(head, body, t("replay.dry"), "diff");
 }
 
 /** One row as names and values; those that differ from `other` stand out. */
@@ -101,14 +101,17 @@ export function row(values, other, side) {
   if (!values) return el("span", { class: "muted" }, t("explain.no.row"));
   return el("dl", { class: "row" }, ...Object.entries(values).map(([name, value]) => {
     const differs = JSON.stringify(other?.[name]) !== JSON.stringify(value);
-    return el("div", { class: differs ? side : null }, el("dt", {}, name), el("dd", {}, text(value)));
+    return el("div", { class: differs ? side : null }, el("dt", {}, name), el("dd", {}, ...pieces(name, value)));
   }));
 }
 
-function text(value) {
-  if (value === null) return "∅";
-  if (typeof value !== "object") return String(value);
-  return Object.entries(value).map(([name, one]) => (Array.isArray(value) ? text(one) : `${name}: ${text(one)}`)).join(", ");
+/** A value as texts and links; of a row inside a row, such as a product's company, the names as well. */
+function pieces(name, value) {
+  if (value === null) return ["∅"];
+  if (typeof value !== "object") return [ofColumn(name, value)];
+  return Object.entries(value).flatMap(([inner, one], index) => [
+    index ? ", " : "", Array.isArray(value) ? "" : `${inner}: `,
+    ...(inner === "id" && PAGES[name] ? [link(PAGES[name], one)] : pieces(inner, one))]);
 }
 
 function problem(words) {

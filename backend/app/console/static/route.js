@@ -1,16 +1,24 @@
-// Pages with addresses: #/incidents, #/runs/ID, #/cities/ID; everything else is the overview.
+// Pages with addresses: #/products, #/products/ID, #/history?from=…&to=…; everything else is the overview.
+import { showList, showOne } from "./catalog.js";
 import { $, el } from "./dom.js";
-import { explainInto } from "./explain.js";
 import { unfold } from "./fold.js";
+import { showHistory } from "./history.js";
 import { showIncidents } from "./incidents.js";
-import { showRun } from "./runs.js";
+import { showRun, showRuns } from "./runs.js";
 import { t } from "./text.js";
 
 const SETTLE_MS = 6000; // the overview has filled by then
-const PAGES = {
+const catalog = (noun) => ({
+  title: (page, id) => (id ? t(`${noun}.title`, { id }) : t(page)),
+  show: (place, { name, id, query }) => (id ? showOne(place, name, id) : showList(place, name, query)),
+});
+const PAGES = { // what `show` answers is a better title
   incidents: { title: () => t("incidents.title"), show: (place) => showIncidents(place) },
-  runs: { title: (id) => t("run.title", { id }), show: (place, id) => showRun(place, id) },
-  cities: { title: (id) => t("city.title", { id }), show: (place, id) => explainInto(place, "city", id) },
+  runs: { title: (_, id) => (id ? t("run.title", { id }) : t("runs")), show: (place, { id, query }) => (id ? showRun(place, id) : showRuns(place, query)) },
+  cities: catalog("city"),
+  companies: catalog("company"),
+  products: catalog("product"),
+  history: { title: () => t("history"), show: (place, { query }) => showHistory(place, query) },
 };
 let asked = 0;
 let touched = false; // whether somebody has moved the page himself
@@ -24,8 +32,16 @@ export function startRoutes() {
 
 /** The page that the address names; null is the overview. */
 export function current() {
-  const [, name, id] = location.hash.match(/^#\/(\w+)(?:\/([^/]+))?$/) ?? [];
-  return Object.hasOwn(PAGES, name ?? "") ? { name, id: id && decodeURIComponent(id) } : null;
+  const [, name, id, query] = location.hash.match(/^#\/(\w+)(?:\/([^/?]+))?(?:\?(.*))?$/) ?? [];
+  return Object.hasOwn(PAGES, name ?? "") ? { name, id: id && decoded(id), query: new URLSearchParams(query) } : null;
+}
+
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
 }
 
 /** Draw the page of the address, anew in another language. */
@@ -36,13 +52,14 @@ export function drawPage() {
   if (page) show(page);
 }
 
-async function show({ name, id }) {
+async function show(page) {
   const mine = ++asked;
-  $("detail-title").textContent = PAGES[name].title(id);
+  $("detail-title").textContent = PAGES[page.name].title(page.name, page.id);
   const place = el("div", {}, el("p", { class: "muted" }, "…"));
   $("detail-body").replaceChildren(place);
   try {
-    await PAGES[name].show(place, id);
+    const title = await PAGES[page.name].show(place, page);
+    if (title && mine === asked) $("detail-title").textContent = title;
   } catch (problem) {
     if (mine === asked) place.replaceChildren(el("p", { class: "problem" }, problem.message));
   }

@@ -9,6 +9,7 @@ import { ago, clock, has, language, number, seconds, since, t } from "./text.js"
 const REFRESHES = ["update_product_city_cache", "update_company_city_cache", "update_cities_product_count", "refresh_all_caches"];
 const ICONS = { SUCCESS: "ok", FAILURE: "standing", EXPIRED: "standing", REVOKED: "standing", RETRY: "slow", SKIPPED: "unknown", PENDING: "unknown" };
 const ACTIVE = ["PENDING", "STARTED", "RETRY"];
+const PAGE = 50;
 const HOME = 8; // runs at first
 const BY_EVENTS = ["apply_catalog_events", "apply_wide_patches"]; // what these patch was never wrong, only late
 
@@ -192,6 +193,39 @@ export async function showRun(place, id) {
   place.replaceChildren(el("div", { class: "run-list" }, item), el("dl", { class: "facts" }, ...facts),
     ...[again, told ? el("pre", { tabindex: "0" }, JSON.stringify(told, null, 2)) : null].filter(Boolean));
   if (ACTIVE.includes(run.state)) setTimeout(() => { if (place.isConnected) showRun(place, id).catch(() => {}); }, 1000);
+}
+
+const FILTERS = { task: [...REFRESHES, "clear_all_caches", "replay_events", "apply_wide_patches", "apply_catalog_events"], state: [...ACTIVE, ...Object.keys(ICONS).filter((name) => !ACTIVE.includes(name))] };
+
+/** All runs: #/runs?task=…&state=…, page by page. */
+export async function showRuns(place, query) {
+  const asked = [...query].filter(([name, value]) => FILTERS[name] && value);
+  const list = el("div", { class: "run-list" });
+  const more = el("button", { type: "button", hidden: true }, t("more"));
+  const none = el("p", { class: "muted" }, t("runs.none"));
+  const load = async (before) => {
+    const found = await get(`celery/tasks?${new URLSearchParams([...asked, ["limit", PAGE], ...(before ? [["before", before]] : [])])}`);
+    list.append(...found.items.map((run) => { const item = create(); update(item, run); return item; }));
+    none.hidden = Boolean(list.childElementCount);
+    more.hidden = found.next === null;
+    more.onclick = () => load(found.items.at(-1).task_id);
+  };
+  await load();
+  rove(list, "summary, a");
+  place.replaceChildren(el("div", { class: "tools" }, ...Object.keys(FILTERS).map((name) => chooser(name, query))), list, none, more);
+}
+
+/** One filter, which goes into the address. */
+function chooser(name, query) {
+  const choose = ({ target }) => {
+    const wanted = new URLSearchParams(query);
+    if (target.value) wanted.set(name, target.value);
+    else wanted.delete(name);
+    location.hash = `#/runs${wanted.size ? `?${wanted}` : ""}`;
+  };
+  const words = { task: taskName, state: (state) => t(`run.${state}`) }[name];
+  const options = ["", ...FILTERS[name]].map((value) => el("option", { value, selected: value === (query.get(name) ?? "") }, value ? words(value) : t("filter.any")));
+  return el("label", { class: "field inline" }, el("span", {}, t(`filter.${name}`)), el("select", { onchange: choose, "data-filter": name }, ...options));
 }
 
 const sum = (numbers) => Object.values(numbers).reduce((total, one) => total + one, 0);

@@ -1,0 +1,229 @@
+"""The console's pages with addresses: each can be passed on, gone back from, and read by everybody."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.acceptance.stage import CATALOG, SHIFT, SMALL, Stage, Visit, settled, stage, tab_to, violations
+from tests.waiting import until
+
+LARGE = 2**53 + 1  # a browser's numbers skip it
+MORE = f"""
+    INSERT INTO companies (id, external_id, name, city_id) VALUES ({LARGE}, 'large', 'large', 2);
+    INSERT INTO products (id, external_id, name, company_id)
+        VALUES ({LARGE}, NULL, '<b>bold</b>', {LARGE}), (150, NULL, ' ', 10);
+    INSERT INTO task_runs (task_id, task, trigger, state, queued_at, started_at, finished_at, error)
+        VALUES (gen_random_uuid(), 'replay_events', 'cli', 'FAILURE', '2026-01-05T10:10:00Z', '2026-01-05T10:10:00Z',
+                '2026-01-05T10:20:00Z', 'the log is gone');
+    INSERT INTO incidents (kind, began_at, ended_at) VALUES
+        ('relay_absent', '2026-01-05T10:00:00Z', '2026-01-05T10:30:00Z'),
+        ('worker_absent', '2026-01-05T14:00:00Z', '2026-01-05T14:30:00Z');
+    INSERT INTO observations (at, seconds, captured, published, applied, patched, latency, canary_ms)
+        SELECT '2026-01-05T10:00:00Z'::timestamptz + n * interval '5 seconds', 5, 50, 50, 50, 50, '{{}}', 8
+          FROM generate_series(1, 720) AS n"""
+RANGE = "#/history?from=2026-01-05T10:00:00Z&to=2026-01-05T11:00:00Z"
+PAGES = {
+    "products": "#/products?company_id=10",
+    "product": "#/products/101",
+    "companies": "#/companies",
+    "company": "#/companies/20",
+    "cities": "#/cities",
+    "city": "#/cities/1",
+    "runs": "#/runs",
+    "history": RANGE,
+}
+
+
+@pytest.fixture(scope="module")
+def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    with stage(tmp_path_factory.mktemp("pages")) as open_stage:
+        open_stage.plain.run(CATALOG)
+        open_stage.plain.run(MORE)
+        settled(open_stage.plain)
+        yield open_stage
+
+
+@pytest.fixture
+def visit(console: Stage) -> Iterator[Visit]:
+    with console.page() as open_visit:
+        yield open_visit
+        open_visit.leaves_no_trace()
+
+
+def go(visit: Visit, address: str) -> Page:
+    """The page of an address, once it is filled."""
+    visit.page.goto(f"{visit.home}/?lang=en{address}")
+    visit.page.wait_for_selector("#detail-body > div > :not(p.muted:only-child)")
+    return visit.page
+
+
+def test_a_product_leads_to_its_company_and_its_city_and_back(visit: Visit) -> None:
+    page = go(visit, "#/products/101")
+    title, facts = page.locator("#detail-title"), page.locator("#detail .facts")
+    expect(title).to_have_text("p101")
+    expect(facts).to_contain_text("City in the cacheNowhere")
+    expect(page.locator("#detail .explained")).to_contain_text("Cache and catalog agree")
+    run = page.locator("#detail tbody tr").first.locator("td:nth-of-type(3) a")
+    assert re.fullmatch(r"#/runs/[0-9a-f-]{36}", run.get_attribute("href") or "")
+
+    facts.get_by_role("link", name="z").click()
+    expect(title).to_have_text("z")
+    expect(facts).to_contain_text("City in the catalogNowhere")
+    page.get_by_role("link", name="Its products and services").click()
+    expect(page.locator("#detail tbody tr")).to_have_count(13)
+    page.go_back()
+    expect(title).to_have_text("z")
+    page.go_back()
+    expect(title).to_have_text("p101")
+
+
+def test_lists_have_their_filters_in_the_address_and_go_on(console: Stage, visit: Visit) -> None:
+    page = go(visit, "#/products?company_id=20")
+    rows = page.locator("#detail tbody tr")
+    expect(rows).to_have_count(14)
+    assert set(page.locator("#detail td[data-column=company]").all_inner_texts()) == {"20"}
+    page.get_by_role("link", name="show all").click()
+    expect(page).to_have_url(re.compile("#/products$"))
+    expect(rows).to_have_count(42)
+    console.plain.run(
+        "INSERT INTO products (id, name, company_id) SELECT n, 'n', 10 FROM generate_series(201, 230) AS n"
+    )
+    page.reload()
+    expect(rows).to_have_count(50)
+    page.get_by_role("button", name="Show more").click()
+    expect(rows).to_have_count(72)
+    console.plain.run("DELETE FROM products WHERE id BETWEEN 201 AND 230")
+    page.goto(f"{visit.home}/?lang=en#/cities")
+    expect(page.locator("#detail tbody th").first).to_have_text("Nowhere")
+    page.locator("#detail thead").get_by_role("link", name="Name").click()
+    expect(page.locator("#detail thead [aria-sort=ascending]")).to_have_text("Name")
+    expect(page.locator("#detail tbody th")).to_have_text(["Berlin", "Lisbon", "Nowhere"])
+
+
+def test_ids_that_numbers_cannot_hold_lead_where_they_say(visit: Visit) -> None:
+    page = go(visit, f"#/companies/{LARGE}")
+    expect(page.locator("#detail-title")).to_have_text("large")
+    page.get_by_role("link", name="Its products and services").click()
+    product = page.locator("#detail tbody th a")
+    expect(product).to_have_text(["<b>bold</b>"])
+    product.click()
+    expect(page).to_have_url(re.compile(f"#/products/{LARGE}$"))
+    expect(page.locator("#detail .facts")).to_contain_text(f"Id{LARGE}")
+    assert page.locator("#detail .explained .row a").first.get_attribute("href") == f"#/companies/{LARGE}"
+
+
+def test_what_has_no_name_is_called_by_its_id(visit: Visit) -> None:
+    page = go(visit, "#/products/150")
+    expect(page.locator("#detail-title")).to_have_text("Product 150")
+    page = go(visit, "#/products?company_id=10")
+    expect(page.locator("#detail tbody th", has_text="Product 150")).to_be_visible()
+
+
+def test_an_address_of_nothing_says_so(visit: Visit) -> None:
+    for address, words in (
+        ("#/products/999999", "neither catalog nor cache knows product 999999"),
+        ("#/companies/%E0%A4%A", "valid integer"),
+        ("#/history?from=2026-01-01T00:00:00Z&to=2026-03-01T00:00:00Z", "168 hours apart at most"),
+    ):
+        visit.page.goto(f"{visit.home}/?lang=en{address}")
+        expect(visit.page.locator("#detail .problem")).to_contain_text(words)
+    visit.errors.clear()  # the browser notes each answer above 399
+
+
+def test_runs_are_filtered_in_the_address(visit: Visit) -> None:
+    page = go(visit, "#/runs?task=replay_events&state=FAILURE")
+    runs = page.locator("#detail .run")
+    expect(runs).to_have_count(1)
+    expect(runs).to_contain_text("the log is gone")
+    page.select_option("[data-filter=task]", "clear_all_caches")
+    expect(page).to_have_url(re.compile("task=clear_all_caches&state=FAILURE$"))
+    expect(page.locator("#detail")).to_contain_text("No run yet.")
+    page.go_back()
+    expect(runs).to_have_count(1)
+
+
+def test_history_shows_what_went_on_in_its_range_and_nothing_else(visit: Visit) -> None:
+    page = go(visit, RANGE)
+    rows = page.locator("#detail tbody tr")
+    expect(rows).to_have_count(2)
+    expect(rows.first).to_contain_text("Replay events: failed")
+    expect(rows.last).to_contain_text("No relay has led for 30")
+    incident = page.locator("#detail .span.incidents")
+    run = page.locator("#detail .span.replays.failure")
+    shares = [box["x"] + box["width"] for box in (incident.bounding_box(), run.bounding_box()) if box]
+    assert shares[0] > shares[1]
+    run.click()
+    expect(page.locator("#detail .problem")).to_have_text("the log is gone")
+
+
+def test_a_drawn_range_becomes_the_address_and_back_leads_out_of_it(visit: Visit) -> None:
+    page = go(visit, RANGE)
+    frame = page.locator("#detail .plot.tall .frame")
+    expect(page.locator("#detail .series.canary")).to_have_attribute("d", re.compile("L"))
+    box = frame.bounding_box()
+    assert box is not None
+    inside, y = box["width"] - 66 - 12, box["y"] + 60
+    page.mouse.move(box["x"] + 66 + inside / 4, y)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 66 + inside / 2, y, steps=4)
+    marks = page.locator("#detail .frame .cursor line")
+    expect(marks).to_have_count(2)
+    assert marks.first.get_attribute("x1") == marks.last.get_attribute("x1")
+    expect(page.locator("#detail .lane-now")).to_contain_text("No relay has led")
+    page.mouse.up()
+    expect(page).to_have_url(re.compile(r"from=2026-01-05T10:1[45]:\d\dZ&to=2026-01-05T10:(30|29):\d\dZ$"))
+    page.go_back()
+    expect(page).to_have_url(re.compile(re.escape(RANGE) + "$"))
+
+    page.locator("#detail .plot.tall .frame").focus()
+    page.keyboard.press("End")
+    expect(page.locator("#detail .plot.tall .sr")).to_contain_text("canary")
+    page.keyboard.press("-")
+    expect(page).to_have_url(re.compile("from=2026-01-05T10:00:00Z&to=2026-01-05T12:00:00Z$"))
+
+
+def test_the_overviews_range_has_an_address(console: Stage, visit: Visit) -> None:
+    visit.page.click("#history-open")
+    expect(visit.page.locator("#detail-title")).to_have_text("History")
+    expect(visit.page.locator("#detail .series.canary")).to_have_attribute("d", re.compile("M"))
+    visit.page.go_back()
+    expect(visit.page.locator("#detail")).to_be_hidden()
+
+
+@pytest.mark.parametrize("language", ["en", "ru"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_and_nothing_jumps(console: Stage, scheme: Any, language: str) -> None:
+    for name, address in PAGES.items():
+        with console.page(query=f"lang={language}{address}", color_scheme=scheme) as visit:
+            visit.page.wait_for_selector("#detail-body > div > :not(p.muted:only-child)")
+            assert violations(visit.page) == [], name
+            assert (shift := visit.page.evaluate(SHIFT)) < 0.1, f"{name} moves by {shift}"
+            visit.leaves_no_trace()
+
+
+@pytest.mark.parametrize("language", ["en", "ru"])
+def test_a_phone_shows_each_page_with_targets_for_a_finger(console: Stage, language: str) -> None:
+    phone = {"width": 360, "height": 740}
+    for name, address in PAGES.items():
+        options: dict[str, Any] = {"viewport": phone, "is_mobile": True, "has_touch": True}
+        with console.page(query=f"lang={language}{address}", **options) as visit:
+            visit.page.wait_for_selector("#detail-body > div > :not(p.muted:only-child)")
+            until(lambda visit=visit: visit.page.evaluate(SMALL) == [], 5, f"{name}: {visit.page.evaluate(SMALL)}")  # type: ignore[misc]
+            assert visit.page.evaluate("document.documentElement.scrollWidth") <= 360, name
+
+
+def test_the_keyboard_alone_walks_from_list_to_row_and_back(visit: Visit) -> None:
+    page = go(visit, "#/companies")
+    tab_to(page, "!!document.activeElement.closest('#detail tbody')")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    expect(page.locator("#detail-title")).to_be_focused()
+    expect(page.locator("#detail-title")).to_have_text("y")
+    page.go_back()
+    expect(page.locator("#detail-title")).to_have_text("Companies")
