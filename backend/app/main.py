@@ -28,6 +28,7 @@ from backend.app.api import (
     limits,
     problems,
     products,
+    search,
     stats,
     tasks,
 )
@@ -80,7 +81,19 @@ def create_app(seconds: float = SECONDS) -> FastAPI:
 
 def _v1() -> APIRouter:
     v1 = APIRouter(prefix="/api/v1")
-    for module in (cities, companies, products, caches, stats, tasks, dead_letters, incidents, audit_log, console):
+    for module in (
+        cities,
+        companies,
+        products,
+        caches,
+        stats,
+        tasks,
+        dead_letters,
+        incidents,
+        audit_log,
+        search,
+        console,
+    ):
         v1.include_router(module.router)
     return v1
 

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.acceptance.stage import CATALOG, SHIFT, SMALL, Stage, Visit, settled, stage, tab_to, violations
+from tests.acceptance.stage import CATALOG, KEY, SHIFT, SMALL, Stage, Visit, settled, stage, tab_to, violations
 from tests.waiting import until
 
+LOOKER = "a-key-that-may-only-read"
 LARGE = 2**53 + 1  # a browser's numbers skip it
 MORE = f"""
     INSERT INTO companies (id, external_id, name, city_id) VALUES ({LARGE}, 'large', 'large', 2);
@@ -41,7 +42,7 @@ PAGES = {
 
 @pytest.fixture(scope="module")
 def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    with stage(tmp_path_factory.mktemp("pages")) as open_stage:
+    with stage(tmp_path_factory.mktemp("pages"), API_KEYS=f"looker:read:{LOOKER}") as open_stage:
         open_stage.plain.run(CATALOG)
         open_stage.plain.run(MORE)
         settled(open_stage.plain)
@@ -75,7 +76,7 @@ def test_a_product_leads_to_its_company_and_its_city_and_back(visit: Visit) -> N
     expect(title).to_have_text("z")
     expect(facts).to_contain_text("City in the catalogNowhere")
     page.get_by_role("link", name="Its products and services").click()
-    expect(page.locator("#detail tbody tr")).to_have_count(13)
+    expect(page.locator("#detail tbody tr")).to_have_count(14)
     page.go_back()
     expect(title).to_have_text("z")
     page.go_back()
@@ -85,7 +86,7 @@ def test_a_product_leads_to_its_company_and_its_city_and_back(visit: Visit) -> N
 def test_lists_have_their_filters_in_the_address_and_go_on(console: Stage, visit: Visit) -> None:
     page = go(visit, "#/products?company_id=20")
     rows = page.locator("#detail tbody tr")
-    expect(rows).to_have_count(14)
+    expect(rows).to_have_count(13)
     assert set(page.locator("#detail td[data-column=company]").all_inner_texts()) == {"20"}
     page.get_by_role("link", name="show all").click()
     expect(page).to_have_url(re.compile("#/products$"))
@@ -164,7 +165,7 @@ def test_history_shows_what_went_on_in_its_range_and_nothing_else(visit: Visit) 
 def test_a_drawn_range_becomes_the_address_and_back_leads_out_of_it(visit: Visit) -> None:
     page = go(visit, RANGE)
     frame = page.locator("#detail .plot.tall .frame")
-    expect(page.locator("#detail .series.canary")).to_have_attribute("d", re.compile("L"))
+    expect(page.locator("#detail .frame .series.canary")).to_have_attribute("d", re.compile("L"))
     box = frame.bounding_box()
     assert box is not None
     inside, y = box["width"] - 66 - 12, box["y"] + 60
@@ -190,7 +191,7 @@ def test_a_drawn_range_becomes_the_address_and_back_leads_out_of_it(visit: Visit
 def test_the_overviews_range_has_an_address(console: Stage, visit: Visit) -> None:
     visit.page.click("#history-open")
     expect(visit.page.locator("#detail-title")).to_have_text("History")
-    expect(visit.page.locator("#detail .series.canary")).to_have_attribute("d", re.compile("M"))
+    expect(visit.page.locator("#detail .frame .series.canary")).to_have_attribute("d", re.compile("M"))
     visit.page.go_back()
     expect(visit.page.locator("#detail")).to_be_hidden()
 
@@ -227,3 +228,81 @@ def test_the_keyboard_alone_walks_from_list_to_row_and_back(visit: Visit) -> Non
     expect(page.locator("#detail-title")).to_have_text("y")
     page.go_back()
     expect(page.locator("#detail-title")).to_have_text("Companies")
+
+
+def test_search_leads_to_rows_runs_events_and_actions_by_the_keyboard_alone(visit: Visit) -> None:
+    page, keys, title = visit.page, visit.page.keyboard, visit.page.locator("#detail-title")
+    options, chosen = page.locator("#search-list [role=option]"), page.locator("#search-list [aria-selected=true]")
+    keys.press("Control+k")
+    keys.type("p10")
+    expect(options).to_have_count(6)
+    keys.press("ArrowDown")
+    keys.press("ArrowDown")
+    expect(chosen).to_contain_text("p103")
+    expect(page.locator("#search-input")).to_have_attribute("aria-activedescendant", "hit-2")
+    keys.press("Enter")
+    expect(title).to_have_text("p103")
+
+    event = page.locator("#detail .explained a[href^='#/events/']").first.inner_text()
+    keys.press("Control+k")
+    keys.type(event)
+    keys.press("Enter")  # before the answer
+    expect(title).to_have_text(f"Event {event}")
+    expect(page.locator("#detail .facts a").first).to_have_text("product/103")
+    assert violations(page) == []
+
+    page.click("#search-open")
+    keys.type("recount")
+    expect(options).to_have_text(["actionRecount cities"])
+    keys.press("Escape")
+    expect(page.locator("#search-open")).to_be_focused()
+    keys.press("Control+k")
+    keys.type("recount")
+    expect(chosen).to_have_text("actionRecount cities")
+    keys.press("Enter")
+    expect(page.locator(".toast")).to_have_text("Recount cities is queued.")
+    assert visit.posts() == ["/api/v1/celery/tasks/update-cities-product-count"]
+
+
+def test_search_takes_text_as_text_and_never_starts_anything_by_itself(visit: Visit) -> None:
+    page = visit.page
+    page.keyboard.press("Control+k")
+    page.keyboard.press("Enter")
+    assert visit.posts() == []
+    page.keyboard.press("Control+k")
+    page.keyboard.type("<B>")
+    expect(page.locator("#search-list .hit-name")).to_have_text(["<b>bold</b>"])
+    assert page.locator("#search-list b").count() == 0
+    page.keyboard.type("zz")
+    expect(page.locator("#search-note")).to_have_text("Nothing begins like this.")
+
+
+def test_search_needs_no_more_than_a_key_that_may_read(console: Stage) -> None:
+    with console.page(key="") as visit:
+        visit.page.keyboard.press("Control+k")
+        visit.page.keyboard.type("Berl")
+        expect(visit.page.locator("#search-note")).to_have_text("Names and ids are found with an API key.")
+        visit.page.keyboard.press("Enter")
+        visit.page.fill("#key-input", LOOKER)
+        visit.page.keyboard.press("Enter")
+        expect(visit.page.locator("#search-dialog")).to_be_visible()
+        visit.page.keyboard.type("Berl")
+        expect(visit.page.locator("#search-list .hit-name")).to_have_text(["Berlin"])
+        assert KEY not in visit.page.evaluate("JSON.stringify({...sessionStorage, ...localStorage})")
+
+
+@pytest.mark.parametrize("language", ["en", "ru"])
+def test_search_fits_a_phone_and_axe_finds_nothing_in_it(console: Stage, language: str) -> None:
+    phone: dict[str, Any] = {"viewport": {"width": 360, "height": 740}, "is_mobile": True, "has_touch": True}
+    for options in (phone, {"color_scheme": "dark"}):
+        with console.page(query=f"lang={language}", **options) as visit:
+            visit.page.click("#search-open")
+            assert violations(visit.page, "#search-dialog") == []
+            visit.page.fill("#search-input", "p10")
+            visit.page.locator("#search-list .hit-hint", has_text="p101").wait_for()
+            assert violations(visit.page, "#search-dialog") == []
+            box = visit.page.locator("#search-dialog").bounding_box()
+            assert box is not None
+            assert box["x"] >= 0
+            assert box["x"] + box["width"] <= visit.page.viewport_size["width"]  # type: ignore[index]
+            assert visit.page.evaluate(SMALL) == [] if options is phone else True

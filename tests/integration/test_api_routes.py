@@ -18,7 +18,11 @@ from tests.plain import Plain
 KEY: Final = "c2VjcmV0IGtleSBvZiB0aGUgdGVzdHM"
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "post", "Delete")
 ENDS: Final = ("", "/", "//", "%0a", "%0A", "%0d%0a", "%00", "%20", "%2f", "?", "?x=%0a", ";x", "/.", "/%2e%2e", "%23")
-SECRET: Final = ("/api/v1/events/dead-letters", "/api/v1/audit-log")  # reading them needs a key
+SECRET: Final = (
+    "/api/v1/events/dead-letters",
+    "/api/v1/audit-log",
+    "/api/v1/console/search",
+)  # reading them needs a key
 
 
 @pytest.fixture

@@ -9,13 +9,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import httpx2
 import pytest
 
 from backend.app.console import audience, cities, page
-from backend.app.console.state import TASKS
+from backend.app.console.state import SPANNED, TASKS
 from backend.app.console.stations import PLACES, SENTENCES
 from backend.app.dead_letters.letters import KINDS
 from backend.app.health import kinds
@@ -183,9 +183,68 @@ class TestHistory:
         assert answer.status_code == 200
         assert 239 <= len(answer.json()) <= 241
 
-    @pytest.mark.parametrize("hours", [0, 169, "all"])
-    def test_refuses_other_ranges(self, api: Client, hours: object) -> None:
-        is_problem(api.get(f"{V1}/console/history", params={"hours": hours}), 422)
+    def test_answers_a_range_that_was(self, api: Client, plain: Plain) -> None:
+        plain.run(
+            "INSERT INTO observations (at, seconds, captured, published, applied, patched, latency)"
+            " SELECT '2026-01-05T10:00:00Z'::timestamptz + n * interval '1 hour', 5, n, 0, 0, 0, '{}'"
+            "   FROM generate_series(0, 3) AS n"
+        )
+        wanted = {"from": "2026-01-05T12:30:00+02:00", "to": "2026-01-05T12:00:00Z"}
+
+        points = api.get(f"{V1}/console/history", params=wanted).json()
+
+        assert [point["captured_per_second"] for point in points] == [0.2, 0.4]
+        until = api.get(f"{V1}/console/history", params={"to": "2026-01-05T10:30:00Z"}).json()
+        assert [point["at"][:13] for point in until] == ["2026-01-05T10"]
+
+    @pytest.mark.parametrize(
+        "range_",
+        [
+            {"hours": 0}, {"hours": 169}, {"hours": "all"}, {"from": 1700000000}, {"from": "2026-01-05T10:00:00"},
+            {"from": "2026-01-01T00:00:00Z", "to": "2026-01-08T00:00:01Z"}, {"to": "0001-01-01T00:00:00Z"},
+            {"from": "2026-01-01T00:00:00Z", "to": "2026-01-01T00:00:00Z"}, {"from": "9999-12-31T23:59:59Z"},
+        ],
+    )  # fmt: skip
+    @pytest.mark.parametrize("what", ["history", "spans"])
+    def test_refuses_other_ranges(self, api: Client, what: str, range_: dict[str, Any]) -> None:
+        is_problem(api.get(f"{V1}/console/{what}", params=range_), 422)
+
+
+class TestSpans:
+    WANTED: Final = {"from": "2026-01-05T10:00:00Z", "to": "2026-01-05T11:00:00Z"}
+
+    def test_tells_what_reaches_into_the_range_and_nothing_else(self, api: Client, plain: Plain) -> None:
+        plain.run("""
+            INSERT INTO incidents (kind, subject, began_at, ended_at) VALUES
+                ('run_missed', 'before', '2026-01-05T09:00Z', '2026-01-05T09:59Z'),
+                ('run_missed', 'into', '2026-01-05T09:00Z', '2026-01-05T10:01Z'),
+                ('run_missed', 'open', '2026-01-05T10:59Z', NULL), ('run_missed', 'after', '2026-01-05T11:01Z', NULL);
+            INSERT INTO task_runs (task_id, task, trigger, state, queued_at, started_at, finished_at, result) VALUES
+                (gen_random_uuid(), 'refresh_all_caches', 'cli', 'SUCCESS',
+                 '2026-01-05T09:00Z', '2026-01-05T09:00Z', '2026-01-05T10:30Z', '{"checked": 1}'),
+                (gen_random_uuid(), 'replay_events', 'cli', 'SUCCESS',
+                 '2026-01-05T11:01Z', '2026-01-05T11:01Z', '2026-01-05T11:30Z', NULL),
+                (gen_random_uuid(), 'apply_catalog_events', 'event', 'SUCCESS',
+                 '2026-01-05T10:01Z', '2026-01-05T10:01Z', '2026-01-05T10:02Z', NULL)""")
+
+        told = api.read("/console/spans", **self.WANTED)
+
+        assert [one["subject"] for one in told["incidents"]] == ["open", "into"]
+        assert [(run["task"], run["result"]) for run in told["runs"]] == [("refresh_all_caches", None)]
+        assert told["is_whole"] is True
+
+    def test_leaves_out_the_shortest_where_there_are_many_and_says_so(self, api: Client, plain: Plain) -> None:
+        plain.run(
+            "INSERT INTO task_runs (task_id, task, trigger, state, queued_at, finished_at)"
+            " SELECT gen_random_uuid(), 'refresh_all_caches', 'api', 'SUCCESS', '2026-01-05T10:00Z',"
+            "        '2026-01-05T10:00Z'::timestamptz + n * interval '1 second' FROM generate_series(1, 300) AS n"
+        )
+
+        told = api.read("/console/spans", **self.WANTED)
+
+        assert told["is_whole"] is False
+        assert len(told["runs"]) == SPANNED
+        assert told["runs"][-1]["finished_at"] == "2026-01-05T10:01:41Z"
 
 
 class TestCities:

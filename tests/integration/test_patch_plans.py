@@ -10,6 +10,7 @@ import pytest
 
 from backend.app.caches import apply, diff, explain, under_way
 from backend.app.caches import patch as writer
+from backend.app.console import search
 from events import outbox
 from tests import catalogs
 from tests.plain import Plain
@@ -38,6 +39,8 @@ def plain(databases: Databases) -> Iterator[Plain]:
             INSERT INTO city_counts (city_id) SELECT id FROM cities;
             INSERT INTO removed_keys SELECT 'product', n, n FROM generate_series(1, 50000) AS n;
             UPDATE city_counts SET patch_ids = '{9,8,7,6,5,4,3,2,1}';
+            INSERT INTO task_runs (task_id, task, trigger, state)
+            SELECT gen_random_uuid(), 'x', 'event', 'SUCCESS' FROM generate_series(1, 50000);
             INSERT INTO patches (task, subjects, event_ids, previous_ids)
             SELECT 'test', ARRAY['product/' || n], ARRAY['e'], ARRAY[n - 1] FROM generate_series(1, 100000) AS n;""")
         plain.run("VACUUM ANALYZE")
@@ -92,6 +95,15 @@ KEYED: dict[str, tuple[str, dict[str, Any]]] = {
     "patches": (explain.SQL["patches"], {"noun": "product", "id": 7, "newest": 99_000} | WHOSE),
     "city_patches": (explain.SQL["city_patches"], {"id": 7}),
     "patches_since": (explain.SQL["patches_since"], {}),
+    **{
+        f"search_{name}_{view}": (
+            search.SQL[name].format(view=view),
+            {"limit": 6, "id": 7, "text": "7", "prefix": "c12%"},
+        )
+        for name in ("by_id", "by_name")
+        for view in search.VIEWS.values()
+    },
+    "search_runs": (search.SQL["runs"], {"limit": 6, "first": f"2b{'0' * 30}", "last": f"2b{'f' * 30}"}),
     "claim": (outbox.SQL["claim"], {"floor": 0, "rows": 4000, **outbox.CLAIM_LIMITS}),
     "delete": (outbox.SQL["delete"], {"ids": KEYS}),
 }

@@ -16,10 +16,16 @@ Id = BigInteger()
 Instant = DateTime(timezone=True)
 
 
+def _by_name(table: str) -> Index:
+    """Finds names by how they begin, in capitals or not."""
+    return Index(f"{table}_name_idx", text("lower(name) text_pattern_ops"))
+
+
 class City(Base):
     """A place where companies are."""
 
     __tablename__ = "cities"
+    __table_args__ = (_by_name("cities"),)
 
     id: Mapped[int] = mapped_column(Id, Identity(), primary_key=True)
     external_id: Mapped[str | None] = mapped_column(Text, unique=True)
@@ -32,7 +38,7 @@ class Company(Base):
     """A seller; without a city it is in no cache."""
 
     __tablename__ = "companies"
-    __table_args__ = (Index("companies_city_id_idx", "city_id", "id"),)
+    __table_args__ = (Index("companies_city_id_idx", "city_id", "id"), _by_name("companies"))
 
     id: Mapped[int] = mapped_column(Id, Identity(), primary_key=True)
     external_id: Mapped[str | None] = mapped_column(Text, unique=True)
@@ -50,6 +56,7 @@ class Product(Base):
     __table_args__ = (
         CheckConstraint("kind IN ('product', 'service')", name="products_kind_check"),
         Index("products_company_id_idx", "company_id", "id"),
+        _by_name("products"),
     )
 
     id: Mapped[int] = mapped_column(Id, Identity(), primary_key=True)

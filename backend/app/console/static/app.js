@@ -2,17 +2,18 @@
 import { askKey, key, onKey } from "./api.js";
 import { drawAuditLog, startAuditLog } from "./auditlog.js";
 import { changeCities, drawCities, knowCities, loadCities, recolour, startCities, totals } from "./cities.js";
-import { startClear } from "./clear.js";
+import { askClear, startClear } from "./clear.js";
 import { $, fill } from "./dom.js";
 import { startExplain, translateExplain } from "./explain.js";
 import { startFolding } from "./fold.js";
 import { startFreshness, translateFreshness } from "./freshness.js";
 import { drawIncidents } from "./incidents.js";
 import { drawConsistency, drawFreshness, drawPipeline } from "./overview.js";
-import { drawFindings, drawLetters, drawSchedule, startRecords, takeLetters } from "./records.js";
-import { startReplay } from "./replay.js";
+import { drawFindings, drawLetters, drawSchedule, requeueAll, startRecords, takeLetters } from "./records.js";
+import { askReplay, startReplay } from "./replay.js";
 import { drawPage, startRoutes } from "./route.js";
-import { drawActions, startRuns, takeRuns } from "./runs.js";
+import { drawActions, REFRESHES, start, startRuns, takeRuns, taskName } from "./runs.js";
+import { startSearch } from "./search.js";
 import { listen } from "./stream.js";
 import { LANGUAGES, language, seconds, t, translate } from "./text.js";
 import { knowTarget } from "./timeline.js";
@@ -131,6 +132,16 @@ function keep(name, value) {
   } catch { /* not allowed: it holds for this visit */ }
 }
 
+/** What can be done besides looking, for search. */
+const actions = () => [
+  ...["products", "companies", "cities", "runs", "incidents", "history"].map((page) => ({ words: () => t("search.page", { page: t(page) }), run: () => { location.hash = `#/${page}`; } })),
+  ...REFRESHES.map((task) => ({ words: () => taskName(task), run: () => start(task, $("search-open")) })),
+  { words: () => t("task.replay_events"), run: askReplay },
+  { words: () => t("task.clear_all_caches"), run: askClear },
+  { words: () => t("letters.requeue.all"), run: requeueAll },
+  { words: () => t("theme"), run: nextTheme },
+];
+
 startFolding();
 startCities();
 startFreshness();
@@ -140,6 +151,7 @@ startReplay();
 startRecords();
 startExplain();
 startAuditLog();
+startSearch(actions());
 $("language").addEventListener("click", () => speak(LANGUAGES.find((one) => one !== language())));
 $("theme").addEventListener("click", nextTheme);
 $("key-button").addEventListener("click", () => askKey());

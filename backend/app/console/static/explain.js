@@ -81,7 +81,7 @@ function patches(found) {
   const rows = found.patches.map((patch) => el("tr", {},
     el("th", { scope: "row" }, taskName(patch.task)),
     el("td", {}, el("time", { datetime: patch.time }, clock(patch.time))),
-    el("td", {}, ...(patch.subject && patch.subject !== found.subject ? [ofSubject(patch.subject), " "] : []), code(patch.event_id)),
+    el("td", {}, ...(patch.subject && patch.subject !== found.subject ? [ofSubject(patch.subject), " "] : []), patch.event_id ? link("events", patch.event_id, code(patch.event_id)) : "–"),
     el("td", {}, patch.task_id ? link("runs", patch.task_id, code(patch.task_id)) : "–"),
     el("td", {}, code(patch.traceparent?.match(TRACE)?.[1]))));
   return table(head, rows, t("explain.patches"));

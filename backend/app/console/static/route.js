@@ -5,6 +5,7 @@ import { unfold } from "./fold.js";
 import { showHistory } from "./history.js";
 import { showIncidents } from "./incidents.js";
 import { showRun, showRuns } from "./runs.js";
+import { showEvent } from "./search.js";
 import { t } from "./text.js";
 
 const SETTLE_MS = 6000; // the overview has filled by then
@@ -18,6 +19,7 @@ const PAGES = { // what `show` answers is a better title
   cities: catalog("city"),
   companies: catalog("company"),
   products: catalog("product"),
+  events: { title: (_, id) => t("event.title", { id }), show: (place, { id }) => showEvent(place, id) },
   history: { title: () => t("history"), show: (place, { query }) => showHistory(place, query) },
 };
 let asked = 0;

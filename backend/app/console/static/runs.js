@@ -6,7 +6,7 @@ import { askReplay, wouldChange } from "./replay.js";
 import { rove } from "./rove.js";
 import { ago, clock, has, language, number, seconds, since, t } from "./text.js";
 
-const REFRESHES = ["update_product_city_cache", "update_company_city_cache", "update_cities_product_count", "refresh_all_caches"];
+export const REFRESHES = ["update_product_city_cache", "update_company_city_cache", "update_cities_product_count", "refresh_all_caches"];
 const ICONS = { SUCCESS: "ok", FAILURE: "standing", EXPIRED: "standing", REVOKED: "standing", RETRY: "slow", SKIPPED: "unknown", PENDING: "unknown" };
 const ACTIVE = ["PENDING", "STARTED", "RETRY"];
 const PAGE = 50;

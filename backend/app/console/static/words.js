@@ -439,6 +439,30 @@ export const WORDS = {
   "filter.any": ["all", "все"],
   "filter.none": ["show all", "показать все"],
 
+  // search, and one event
+  search: ["Search", "Поиск"],
+  "search.title": ["Search names, ids, runs, events and actions", "Поиск по названиям, id, запускам, событиям и действиям"],
+  "search.none": ["Nothing begins like this.", "Ничего не найдено."],
+  "search.key": ["Names and ids are found with an API key.", "Для поиска по названиям и id нужен ключ API."],
+  "search.incomplete": ["Not looked through in time, there may be more: {kinds}.", "Не хватило времени на поиск, возможны и другие: {kinds}."],
+  "search.kind.city": ["city", "город"],
+  "search.kind.company": ["company", "компания"],
+  "search.kind.product": ["product", "товар"],
+  "search.kind.run": ["run", "запуск"],
+  "search.kind.event": ["event", "событие"],
+  "search.kind.action": ["action", "действие"],
+  "search.page": ["Open: {page}", "Открыть: {page}"],
+  "event.title": ["Event {id}", "Событие {id}"],
+  "event.of": ["Of", "Чего касается"],
+  "event.run": ["Applied by", "Применено запуском"],
+  "event.run.none": ["not applied", "не применено"],
+  "event.at": ["Time", "Время"],
+  "event.none": [
+    "Not among the events that wait, that were set aside, or that the newest patches applied.",
+    "Нет ни среди ожидающих и необработанных событий, ни среди последних применённых.",
+  ],
+  "event.unknown": ["Unknown: recent events could not be looked through in time.", "Неизвестно: не хватило времени просмотреть последние события."],
+
   // history
   history: ["History", "История"],
   "history.open": ["This range as a page", "Этот период отдельной страницей"],
