@@ -26,7 +26,10 @@ LOOK_MS: Final = 200  # of one look
 SECONDS: Final = 1.0  # of all of them
 VIEWS: Final = {"city": "catalog_cities", "company": "catalog_companies", "product": "catalog_products"}
 BIGINT: Final = range(-(2**63), 2**63)
-LEAST_OF_A_UUID: Final = 6  # digits that a run is found by
+NUMBER: Final = re.compile(r"-?[0-9]{1,19}")
+BEGINNING_OF_A_RUN: Final = re.compile(r"[0-9a-fA-F]{6,32}")
+EVENT: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+SPECIAL: Final = re.compile(r"([\\%_])")  # in LIKE's patterns
 
 Kind = Literal["city", "company", "product", "run", "event"]
 
@@ -86,7 +89,7 @@ def _ask(look: Look, ms: int) -> list[Hit]:
 def _looks(text: str) -> Iterator[Look]:
     yield from _events(text)
     yield from _runs(text)
-    number = int(text) if re.fullmatch(r"-?[0-9]{1,19}", text) and int(text) in BIGINT else None
+    number = int(text) if NUMBER.fullmatch(text) and int(text) in BIGINT else None
     for name, parameters in (("by_id", {"id": number, "text": text}), ("by_name", {"prefix": _beginning(text)})):
         for noun, view in VIEWS.items():
             yield Look(noun, SQL[name].format(view=view), parameters, _row_of(noun))  # type: ignore[arg-type]
@@ -98,12 +101,12 @@ def _row_of(noun: Any) -> Callable[..., Hit]:
 
 def _beginning(text: str) -> str:
     """LIKE's pattern for what begins with this text."""
-    return re.sub(r"([\\%_])", r"\\\1", text) + "%"
+    return SPECIAL.sub(r"\\\1", text) + "%"
 
 
 def _runs(text: str) -> Iterator[Look]:
     digits = text.replace("-", "")
-    if re.fullmatch(rf"[0-9a-fA-F]{{{LEAST_OF_A_UUID},32}}", digits):
+    if BEGINNING_OF_A_RUN.fullmatch(digits):
         bounds = {"first": str(UUID(digits.ljust(32, "0"))), "last": str(UUID(digits.ljust(32, "f")))}
         yield Look(
             "run", SQL["runs"], bounds, lambda key, task, state, at: Hit("run", key, task, None, state, None, at)
@@ -112,7 +115,7 @@ def _runs(text: str) -> Iterator[Look]:
 
 def _events(text: str) -> Iterator[Look]:
     """Only whole ids: an event has no index of its own."""
-    if re.fullmatch(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", text):
+    if EVENT.fullmatch(text):
         for name in ("patched_events", "waiting_events", "buried_events"):
             yield Look("event", SQL[name], {"event": text.lower(), "most": MOST}, _event)
 
