@@ -216,9 +216,9 @@ class TestSpans:
     def test_tells_what_reaches_into_the_range_and_nothing_else(self, api: Client, plain: Plain) -> None:
         plain.run("""
             INSERT INTO incidents (kind, subject, began_at, ended_at) VALUES
-                ('run_missed', 'before', '2026-01-05T09:00Z', '2026-01-05T09:59Z'),
-                ('run_missed', 'into', '2026-01-05T09:00Z', '2026-01-05T10:01Z'),
-                ('run_missed', 'open', '2026-01-05T10:59Z', NULL), ('run_missed', 'after', '2026-01-05T11:01Z', NULL);
+                ('relay_absent', 'before', '2026-01-05T09:00Z', '2026-01-05T09:59Z'),
+                ('relay_absent', 'into', '2026-01-05T09:00Z', '2026-01-05T10:01Z'),
+                ('relay_absent', 'open', '2026-01-05T10:59Z', NULL), ('relay_absent', 'after', '2026-01-05T11:01Z', NULL);
             INSERT INTO task_runs (task_id, task, trigger, state, queued_at, started_at, finished_at, result) VALUES
                 (gen_random_uuid(), 'refresh_all_caches', 'cli', 'SUCCESS',
                  '2026-01-05T09:00Z', '2026-01-05T09:00Z', '2026-01-05T10:30Z', '{"checked": 1}'),
