@@ -218,7 +218,8 @@ class TestSpans:
             INSERT INTO incidents (kind, subject, began_at, ended_at) VALUES
                 ('relay_absent', 'before', '2026-01-05T09:00Z', '2026-01-05T09:59Z'),
                 ('relay_absent', 'into', '2026-01-05T09:00Z', '2026-01-05T10:01Z'),
-                ('relay_absent', 'open', '2026-01-05T10:59Z', NULL), ('relay_absent', 'after', '2026-01-05T11:01Z', NULL);
+                ('relay_absent', 'open', '2026-01-05T10:59Z', NULL),
+                ('relay_absent', 'after', '2026-01-05T11:01Z', NULL);
             INSERT INTO task_runs (task_id, task, trigger, state, queued_at, started_at, finished_at, result) VALUES
                 (gen_random_uuid(), 'refresh_all_caches', 'cli', 'SUCCESS',
                  '2026-01-05T09:00Z', '2026-01-05T09:00Z', '2026-01-05T10:30Z', '{"checked": 1}'),

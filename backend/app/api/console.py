@@ -15,11 +15,11 @@ from pydantic import BaseModel, Field
 
 from backend.app.api import database
 from backend.app.api.fresh.asking import CACHED
-from backend.app.api.incidents import Incident
+from backend.app.api.incidents import IncidentOut
 from backend.app.api.problems import documented, problem
 from backend.app.api.security import GUARDED, caller_of, needs
 from backend.app.api.security import router as guarded_router
-from backend.app.api.tasks import Instant, Run
+from backend.app.api.tasks import Instant, RunOut
 from backend.app.console import audience, cities, state
 from backend.app.console.poller import Poller
 from backend.app.dead_letters import letters as dead_letters
@@ -84,8 +84,8 @@ class Point(BaseModel):
 class Spans(BaseModel):
     """What went on in some hours."""
 
-    incidents: list[Incident]
-    runs: list[Run] = Field(description="without their results")
+    incidents: list[IncidentOut]
+    runs: list[RunOut] = Field(description="without their results")
     is_whole: bool = Field(description="false: shorter ones are left out")
 
 

@@ -24,7 +24,7 @@ router = guarded_router(
 Kind = Literal["city", "company", "product", "run", "event"]
 
 
-class Hit(BaseModel):
+class HitOut(BaseModel):
     """A row of the catalog, a run or an event."""
 
     kind: Kind
@@ -36,14 +36,14 @@ class Hit(BaseModel):
     at: datetime | None = Field(description="When a run was queued; when an event was captured, applied or buried.")
 
 
-class Found(BaseModel):
+class HitsOut(BaseModel):
     """What may be meant."""
 
-    items: list[Hit] = Field(description=f"At most {search.LIMIT} of a kind and way: by event, run, id, then name.")
+    items: list[HitOut] = Field(description=f"At most {search.LIMIT} of a kind and way: by event, run, id, then name.")
     incomplete: list[Kind] = Field(description="Kinds that could not be looked through in time: there may be more.")
 
 
-@router.get("", response_model=Found)
+@router.get("", response_model=HitsOut)
 def find(
     q: Annotated[
         str,

@@ -48,7 +48,7 @@ class Hit:
 
 
 @dataclass
-class Found:
+class Hits:
     """What was found, and kinds that could not be looked through in time."""
 
     items: list[Hit] = field(default_factory=list)
@@ -56,7 +56,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Look:
+class Attempt:
     """One statement."""
 
     kind: Kind
@@ -67,32 +67,34 @@ class Look:
 
 def search(text: str) -> dict[str, Any]:
     """Rows, runs and events that this may mean; ids before names. Raises DatabaseAway."""
-    found, ends = Found(), time.monotonic() + SECONDS
-    for look in _looks(text.strip()):
+    found, ends = Hits(), time.monotonic() + SECONDS
+    for attempt in _attempts(text.strip()):
         try:
-            hits = _ask(look, min(LOOK_MS, int((ends - time.monotonic()) * 1000)))
+            hits = _ask(attempt, min(LOOK_MS, int((ends - time.monotonic()) * 1000)))
         except TooLong:
-            found.incomplete += [look.kind] if look.kind not in found.incomplete else []
+            found.incomplete += [attempt.kind] if attempt.kind not in found.incomplete else []
         else:
             found.items += [hit for hit in hits if hit not in found.items]
     return asdict(found)
 
 
-def _ask(look: Look, ms: int) -> list[Hit]:
+def _ask(attempt: Attempt, ms: int) -> list[Hit]:
     if ms <= 0:
         raise TooLong
     with db.transaction() as connection:
         connection.exec_driver_sql(SQL["limit"], {"ms": ms})
-        return [look.hit(*row) for row in connection.exec_driver_sql(look.sql, {"limit": LIMIT, **look.parameters})]
+        return [
+            attempt.hit(*row) for row in connection.exec_driver_sql(attempt.sql, {"limit": LIMIT, **attempt.parameters})
+        ]
 
 
-def _looks(text: str) -> Iterator[Look]:
+def _attempts(text: str) -> Iterator[Attempt]:
     yield from _events(text)
     yield from _runs(text)
     number = int(text) if NUMBER.fullmatch(text) and int(text) in BIGINT else None
     for name, parameters in (("by_id", {"id": number, "text": text}), ("by_name", {"prefix": _beginning(text)})):
         for noun, view in VIEWS.items():
-            yield Look(noun, SQL[name].format(view=view), parameters, _row_of(noun))  # type: ignore[arg-type]
+            yield Attempt(noun, SQL[name].format(view=view), parameters, _row_of(noun))  # type: ignore[arg-type]
 
 
 def _row_of(noun: Any) -> Callable[..., Hit]:
@@ -104,20 +106,20 @@ def _beginning(text: str) -> str:
     return SPECIAL.sub(r"\\\1", text) + "%"
 
 
-def _runs(text: str) -> Iterator[Look]:
+def _runs(text: str) -> Iterator[Attempt]:
     digits = text.replace("-", "")
     if BEGINNING_OF_A_RUN.fullmatch(digits):
         bounds = {"first": str(UUID(digits.ljust(32, "0"))), "last": str(UUID(digits.ljust(32, "f")))}
-        yield Look(
+        yield Attempt(
             "run", SQL["runs"], bounds, lambda key, task, state, at: Hit("run", key, task, None, state, None, at)
         )
 
 
-def _events(text: str) -> Iterator[Look]:
+def _events(text: str) -> Iterator[Attempt]:
     """Only whole ids: an event has no index of its own."""
     if EVENT.fullmatch(text):
         for name in ("patched_events", "waiting_events", "buried_events"):
-            yield Look("event", SQL[name], {"event": text.lower(), "most": MOST}, _event)
+            yield Attempt("event", SQL[name], {"event": text.lower(), "most": MOST}, _event)
 
 
 def _event(key: str, subject: str | None, task_id: str | None, at: datetime) -> Hit:
