@@ -64,7 +64,7 @@ export class Timeline {
     const inside = points.map((point) => ({ ...point, at: Date.parse(point.at) })).filter(({ at }) => at >= from);
     this.latency.show(inside, from, to);
     this.rates.show(inside, from, to);
-    this.draw();
+    this.#around();
     return this.spans;
   }
 
@@ -72,6 +72,11 @@ export class Timeline {
     if (this.from === undefined) return;
     this.latency.draw();
     this.rates.draw();
+    this.#around();
+  }
+
+  /** Spans and note. */
+  #around() {
     this.#drawLanes();
     fill(this.note, [t("plot.note", { step: seconds(Math.max(5, (this.to - this.from) / 1000 / POINTS)) }), this.isWhole ? "" : ` ${t("spans.part")}`]);
   }
