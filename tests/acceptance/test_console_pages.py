@@ -99,6 +99,7 @@ def test_lists_have_their_filters_in_the_address_and_go_on(console: Stage, visit
     page.get_by_role("button", name="Show more").click()
     expect(rows).to_have_count(72)
     console.plain.run("DELETE FROM products WHERE id BETWEEN 201 AND 230")
+    settled(console.plain)
     page.goto(f"{visit.home}/?lang=en#/cities")
     expect(page.locator("#detail tbody th").first).to_have_text("Nowhere")
     page.locator("#detail thead").get_by_role("link", name="Name").click()
