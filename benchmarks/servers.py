@@ -14,7 +14,7 @@ from kombu import Connection
 from psycopg2 import sql
 
 from backend.app import db, settings
-from backend.app.database import schema
+from backend.app.database.migrating import migrate
 from backend.embedded.postgres import Postgres
 from backend.embedded.rabbitmq import RabbitMQ
 from benchmarks.catalog import Size, connect, fill, run
@@ -106,7 +106,7 @@ class Servers:
     def _fill(self, name: str, size: Size) -> None:
         self._create(name, "template0")
         self.use(name)
-        schema.migrate()
+        migrate()
         with connect(self.postgres.dsn_of(name)) as connection:
             run(connection, "CREATE EXTENSION pg_stat_statements")
         fill(self.postgres.dsn_of(name), size)

@@ -12,7 +12,7 @@ from backend.app.caches import tables  # noqa: F401  (fills the metadata)
 from backend.app.catalog import definition
 from backend.app.catalog.models import Base
 from backend.app.catalog.sources import drop_built_in, quoted
-from backend.app.database import schema
+from backend.app.database.migrating import sign
 from backend.app.dead_letters import letters  # noqa: F401
 from backend.app.health import tables as kept  # noqa: F401
 from backend.app.ledger import replays  # noqa: F401
@@ -28,7 +28,7 @@ with db.translated(), engine.connect() as connection:
         connection=connection,
         version_table_schema=catalog.schema if catalog.is_adopted else None,
         target_metadata=Base.metadata,
-        on_version_apply=schema.sign,
+        on_version_apply=sign,
         include_name=lambda name, kind, parents: not (kind == "table" and name == "event_outbox"),  # owned by `events`
     )
     with context.begin_transaction():

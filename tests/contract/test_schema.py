@@ -12,6 +12,7 @@ import pytest
 from alembic import command
 from alembic.config import Config
 
+from backend.app.database.schema import needed
 from tests import schemas
 from tests.plain import Plain
 from tests.servers import ROOT, migrate
@@ -139,8 +140,9 @@ def test_there_is_a_dump_of_each_earlier_revision_and_migrations_read_nothing_of
         assert not re.search(r"read_text|\bopen\(|from (backend|events)", version.read_text(encoding="utf-8")), version
 
 
-def test_there_is_one_line_of_migrations(database: str) -> None:
-    assert len(alembic(database, "heads").strip().splitlines()) == 1
+def test_there_is_one_line_of_migrations_and_every_process_knows_its_end(database: str) -> None:
+    assert alembic(database, "heads").split() == [needed().revision, "(head)"]
+    assert len(alembic(database, "history").splitlines()) == 1 + len(needed().older)
 
 
 def test_several_may_migrate_at_once(empty_database: str) -> None:

@@ -10,8 +10,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,13 +19,14 @@ from sqlalchemy.exc import DBAPIError
 
 from backend.app import db
 from backend.app.adopting import triggers
+from backend.app.adopting.applied import resolved
 from backend.app.adopting.triggers import Progress
 from backend.app.caches import rebuilds
 from backend.app.caches.keys import Cause
 from backend.app.catalog import capture, sources
 from backend.app.catalog.definition import Definition
-from backend.app.catalog.resolved import Catalog, resolve, run_as_it_is
-from backend.app.database.schema import migrate
+from backend.app.catalog.resolved import Catalog, run_as_it_is
+from backend.app.database.migrating import migrate
 from backend.app.errors import Refused
 from backend.app.tasks.settle import settle
 from events.sql_files import statements
@@ -37,37 +36,6 @@ SQL: Final = statements(Path(__file__).with_name("adopting.sql"))
 CAUSE: Final = Cause("adopt")
 LOCK: Final = 0x61646F70  # 'adop'
 SHOWN_EVERY: Final = 50_000  # rows between two lines of progress
-
-
-def resolved(definition: Definition) -> Catalog:
-    """The definition beside the database, tried in a transaction that is rolled back. Raises BadDefinition."""
-    with db.translated(), db.engine().connect() as connection, connection.begin() as trial:
-        connection.exec_driver_sql("SET LOCAL statement_timeout = '60s'")
-        catalog = resolve(connection, definition)
-        trial.rollback()
-    return catalog
-
-
-@dataclass(frozen=True)
-class FollowedDefinition:
-    """The definition that triggers and views follow."""
-
-    definition: str  # the file's text
-    digest: str
-    began_at: datetime
-    applied_at: datetime | None  # None: it was not brought to its end
-
-
-def is_there(connection: Connection, schema: str) -> bool:
-    """Whether something is adopted into this schema, or was begun to be."""
-    asked = {"schema": schema, "name": "applied_definition"}
-    return bool(connection.exec_driver_sql(SQL["relation_exists"], asked).scalar_one())
-
-
-def applied(connection: Connection, schema: str) -> FollowedDefinition | None:
-    """The definition that was applied last, if any was."""
-    row = connection.exec_driver_sql(SQL["applied"]).first() if is_there(connection, schema) else None
-    return None if row is None else FollowedDefinition(*row)
 
 
 def adopt(definition: Definition, progress: Progress) -> dict[str, Any]:

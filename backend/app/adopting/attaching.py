@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 
 from backend.app import db
 from backend.app.adopting import triggers
-from backend.app.adopting.adopt import resolved
+from backend.app.adopting.applied import resolved
 from backend.app.caches import apply
 from backend.app.catalog import definition
 from backend.app.catalog.completeness import gaps

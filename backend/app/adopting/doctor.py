@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from backend.app import db
 from backend.app.adopting import triggers
-from backend.app.adopting.adopt import applied, is_there, resolved
+from backend.app.adopting.applied import applied, is_there, resolved
 from backend.app.adopting.plan import checks
 from backend.app.catalog import capture, definition, sources
 from backend.app.catalog.completeness import gaps

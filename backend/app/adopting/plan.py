@@ -11,7 +11,8 @@ from sqlalchemy import Connection
 
 from backend.app import db
 from backend.app.adopting import triggers
-from backend.app.adopting.adopt import applied, make_readers, resolved
+from backend.app.adopting.adopt import make_readers
+from backend.app.adopting.applied import applied, resolved
 from backend.app.caches import diff
 from backend.app.catalog import capture, sources
 from backend.app.catalog.definition import Definition

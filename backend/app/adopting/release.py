@@ -6,7 +6,8 @@ from typing import Any
 
 from backend.app import db
 from backend.app.adopting import triggers
-from backend.app.adopting.adopt import is_there, one_at_a_time
+from backend.app.adopting.adopt import one_at_a_time
+from backend.app.adopting.applied import is_there
 from backend.app.adopting.triggers import Progress
 from backend.app.catalog.definition import Definition
 from backend.app.catalog.sources import quoted

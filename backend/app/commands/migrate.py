@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from backend.app.access import database_roles
-from backend.app.database import schema
+from backend.app.database.migrating import migrate
 
 
 @click.command()
@@ -16,7 +16,7 @@ def migrate_command(roles: bool) -> None:
     With --roles, passwords come from CITYCACHE_MIGRATE_PASSWORD, CITYCACHE_API_PASSWORD, CITYCACHE_RELAY_PASSWORD,
     CITYCACHE_WORKER_PASSWORD, CITYCACHE_BEAT_PASSWORD and CITYCACHE_OBSERVER_PASSWORD; one that is not set stays.
     """
-    click.echo(schema.migrate())
+    click.echo(migrate())
     if roles:
         _grant()
 
