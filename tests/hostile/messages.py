@@ -347,6 +347,27 @@ def _question(kind: str, content: dict[str, Any]) -> Message:
     return Message(CONTROL, kind, dict(JSON), {"clock": 1, "expires": 0}, _dump(content))
 
 
+def answers(random: randomness.Random, ticket: Any) -> Iterator[tuple[dict[str, Any], dict[Any, Any], bytes]]:
+    """Properties, headers and body of answers to a question, as no worker would give them."""
+    head = {"ticket": ticket, "clock": 1}
+    held: dict[str, Any] = {"messages": 1, "oldest": None, "newest": None, "because": []}
+    for _ in range(20):
+        yield dict(JSON), head, _dump(random.choice([wrong(random), {"w": wrong(random)}]))
+    for name in held:
+        yield dict(JSON), head, _dump({"w": held | {name: random.choice([5.5, -1, True, [5], {"a": 1}, [{}], [None]])}})
+    for reason in ({"reason": 5}, {"reason": "x", "since": "never", "sentence": []}, {"sentence": "y" * 100_000}):
+        yield dict(JSON), head, _dump({"w": held | {"because": [reason]}})
+    for body in (b"", b"{", b"[" * 100_000, b"9" * 10_000, b"\xff", b"[" + b"1," * 1_000_000 + b"1]"):
+        yield dict(JSON), head, body
+    for odd in ({"clock": "x"}, {"clock": 2**62}, {"clock": []}, {"expires": "x"}, {"expires": []}, {"ticket": [5]}):
+        yield dict(JSON), head | odd, _dump({"w": held | {"messages": "1"}})
+    for name in BOMBS:
+        yield dict(JSON), head | {"compression": name}, bomb(name)
+    for content_type in ("application/x-python-serialize", "application/x-yaml", ""):
+        yield {"content_type": content_type}, head, b"x"
+    yield {"content_type": "application/json", "content_encoding": "utf-16"}, head, b"\xff\xfe"
+
+
 ANSWERS_TO_EVENTS: Final = {"exchange": "catalog.events", "routing_key": "catalog.company.updated"}
 COMMANDS: Final = (
     "shutdown", "pool_grow", "pool_shrink", "pool_restart", "autoscale", "cancel_consumer", "add_consumer",

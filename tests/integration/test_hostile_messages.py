@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator, Sequence
-from contextlib import closing, suppress
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import amqp
 import pytest
 from celery import Celery
+from kombu import Connection
 
+from backend.app.health import inspector
 from backend.app.worker import questions
 from events import topology
 from events.stream import Log, new_marker
+from tests.background import background
 from tests.faults.plant import Plant, plant_on
-from tests.hostile.messages import COMMANDS, CONTROL, QUEUES, Message, is_wrong, messages, publish
+from tests.hostile.messages import COMMANDS, CONTROL, JSON, QUEUES, Message, answers, is_wrong, messages, publish
 from tests.plain import Plain
 from tests.servers import Databases, Vhosts
 
@@ -108,6 +115,52 @@ def test_questions_are_answered(plant: Plant, question: str):
     assert "error" not in said
     assert len(json.dumps(said)) < 20_000
     app.close()
+
+
+@contextmanager
+def answering(broker: str, tell: Callable[[Any, dict[str, str], str], None]) -> Iterator[None]:
+    """Somebody who hears all questions, and has `tell` answer them: by a channel, to whom, with which ticket."""
+    with Connection(broker) as connection, connection.channel() as channel:
+
+        def hear(message: Any) -> None:
+            question = json.loads(message.body)
+            if question.get("reply_to"):
+                tell(channel, question["reply_to"], question["ticket"])
+
+        def listen(stop: threading.Event) -> None:
+            while not stop.is_set():
+                with suppress(TimeoutError):
+                    connection.drain_events(timeout=0.1)
+
+        queue = channel.queue_declare("", exclusive=True).queue
+        channel.queue_bind(queue, CONTROL)
+        channel.basic_consume(queue, no_ack=True, callback=hear)
+        with background(listen):
+            yield
+
+
+def tell_odd_things(channel: Any, to: dict[str, str], ticket: str) -> None:
+    for properties, headers, body in answers(random.Random(SEED), ticket):
+        made = amqp.Message(body, application_headers=headers, **properties)
+        channel.basic_publish(made, to["exchange"], to["routing_key"])
+
+
+def tell_without_end(channel: Any, to: dict[str, str], ticket: str) -> None:
+    for _ in range(100):
+        made = amqp.Message(b"{}", application_headers={"ticket": ticket}, **JSON)
+        channel.basic_publish(made, to["exchange"], to["routing_key"])
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("tell", [tell_odd_things, tell_without_end])
+def test_whoever_answers_in_the_place_of_workers_is_told_from_them(plant: Plant, tell: Any):
+    plant.drain()
+    with answering(plant.broker, tell):
+        begin = time.monotonic()
+        found = inspector.waiting(plant.broker, reply_seconds=5)
+        assert time.monotonic() - begin < 8
+
+    assert (found.messages, found.silent, found.is_known, found.because) == (0, 0, True, [])
 
 
 def test_a_run_asked_for_in_celery_s_own_way_is_done(plant: Plant, sql: Plain):

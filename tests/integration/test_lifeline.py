@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
 
@@ -183,6 +184,27 @@ def test_a_run_whose_message_waits_is_left_alone(plain: Plain, broker: str) -> N
     app.send_task("refresh_all_caches", task_id=task_id, queue=MAINTENANCE)
     assert own_lifeline().run_once() == []
     assert state(plain, task_id) == ("PENDING", None)
+
+
+def test_a_run_that_waits_in_a_workers_hands_is_left_alone(
+    plain: Plain, database: str, broker: str, tmp_path: Path
+) -> None:
+    """All children of the worker are at work, and it has taken one message more."""
+    task_id = announced("update_cities_product_count")
+    with (
+        Plain(database, autocommit=False) as other,
+        System(database, broker, tmp_path, OBSERVER="false", WORKER_CONCURRENCY="1") as system,
+    ):
+        other.run("SELECT FROM active_cities_cache FOR UPDATE")  # for which patches wait
+        system.start(["relay", "worker"])
+        plain.run("UPDATE companies SET is_active = false")
+        system.wait_until(lambda: plain.one("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"), 60)
+        app.send_task("update_cities_product_count", task_id=task_id, queue=MAINTENANCE)
+
+        system.wait_until(lambda: rescue.held([task_id]) == {task_id}, 30, "the worker says that it has the message")
+        assert own_lifeline().run_once() == []
+        other.rollback()
+        system.wait_until(lambda: state(plain, task_id) == ("SUCCESS", None), 60)
 
 
 def test_a_replay_is_started_again_under_its_id(plain: Plain, broker: str) -> None:

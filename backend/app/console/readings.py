@@ -12,6 +12,7 @@ from amqp.exceptions import NotFound
 from backend.app import db
 from backend.app.celery_app import app
 from backend.app.errors import BrokerAway
+from backend.app.health.worker_answers import HeldEvents, understood
 from backend.app.settings import settings
 from backend.app.telemetry import latency
 from events import times, topology
@@ -103,10 +104,10 @@ class BrokerReader:
         found = self._declared(topology.UPDATER.name)
         ready, consumers = found or (0, 0)
         held = self._held(consumers) if consumers else {}
-        oldest = times.earliest(worker["oldest"] for worker in held.values() if worker["messages"])
-        newest = times.latest(worker["newest"] for worker in held.values())
+        oldest = times.earliest(worker.oldest for worker in held.values() if worker.messages)
+        newest = times.latest(worker.newest for worker in held.values())
         return Carried(
-            found is not None, ready, consumers, tuple(sorted(held)), sum(one["messages"] for one in held.values()),
+            found is not None, ready, consumers, tuple(sorted(held)), sum(one.messages for one in held.values()),
             oldest, newest,
         )  # fmt: skip
 
@@ -121,9 +122,8 @@ class BrokerReader:
             if channel.is_open:
                 channel.close()
 
-    def _held(self, consumers: int) -> dict[str, dict[str, Any]]:
+    def _held(self, consumers: int) -> dict[str, HeldEvents]:
         replies = app.control.broadcast(
             "held_events", reply=True, limit=consumers, timeout=REPLY_SECONDS, connection=self._connection
         )
-        answers = {name: answer for reply in replies or [] for name, answer in reply.items()}
-        return {name: answer for name, answer in answers.items() if "messages" in answer}
+        return understood(replies or [], HeldEvents)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -12,6 +12,7 @@ from amqp.exceptions import NotFound
 from kombu.exceptions import KombuError
 
 from backend.app.errors import BrokerAway
+from backend.app.health.worker_answers import HeldEvents, HoldReason, understood
 from backend.app.settings import settings
 from events import times, tls, topology
 from events.connection import LOST, connect
@@ -41,7 +42,7 @@ class Waiting:
     exists: bool = True  # whether there is a queue
     is_blocked: bool = False  # whether the broker takes no messages, being short of memory or disk
     is_known: bool = True  # False: there may be more
-    because: Sequence[Mapping[str, Any]] = ()  # why workers hold events: {reason, since, sentence}
+    because: Sequence[HoldReason] = ()  # why workers hold events
     knows_canaries: bool | None = None  # whether all workers take canaries; those of an earlier release would bury them
 
     @property
@@ -70,18 +71,18 @@ def waiting(
         return Waiting(0, 0, None, None, exists=False)
     ready, consumers = found
     held, is_blocked = _held(consumers, url, reply_seconds)
-    oldest = times.earliest(worker["oldest"] for worker in held if worker["messages"])
-    newest = times.latest(worker["newest"] for worker in held)
-    messages = sum(worker["messages"] for worker in held)
+    oldest = times.earliest(worker.oldest for worker in held if worker.messages)
+    newest = times.latest(worker.newest for worker in held)
+    messages = sum(worker.messages for worker in held)
     silent = max(0, consumers - len(held))
     if held and silent and (workers := connected()) is not None:
         silent = min(silent, max(0, workers - len(held)))
     # A queue whose leader is being elected, as after a restart of the broker, says that it has neither.
-    knows_canaries = all(worker.get("canaries", False) for worker in held) if held and not silent else None
+    knows_canaries = all(worker.canaries for worker in held) if held and not silent else None
     return Waiting(
         ready, messages, oldest, newest, silent, consumers, is_blocked=is_blocked,
         is_known=not silent and not is_blocked and (consumers > 0 or ready > 0),
-        because=[reason for worker in held for reason in worker.get("because", ())],
+        because=[reason for worker in held for reason in worker.because],
         knows_canaries=knows_canaries,
     )  # fmt: skip
 
@@ -90,7 +91,7 @@ class _Enough(Exception):
     """All workers that consume events have answered; no need to wait for others."""
 
 
-def _held(consumers: int, url: str | None, seconds: float) -> tuple[list[dict[str, Any]], bool]:
+def _held(consumers: int, url: str | None, seconds: float) -> tuple[list[HeldEvents], bool]:
     """What each worker holds, and whether the broker takes no messages, which is why nobody can be asked then."""
     from celery import Celery
 
@@ -103,10 +104,10 @@ def _held(consumers: int, url: str | None, seconds: float) -> tuple[list[dict[st
         broker_connection_timeout=2,
         control_queue_exclusive=True,
     )
-    answers: list[dict[str, Any]] = []
+    answers: list[HeldEvents] = []
 
     def take(reply: dict[str, Any]) -> None:
-        answers.extend(answer for answer in reply.values() if "messages" in answer)
+        answers.extend(understood([reply], HeldEvents).values())
         if len(answers) >= consumers:
             raise _Enough
 

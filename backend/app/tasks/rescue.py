@@ -13,6 +13,7 @@ from backend.app import db
 from backend.app.celery_app import app
 from backend.app.errors import BrokerAway
 from backend.app.health import inspector
+from backend.app.health.worker_answers import HeldRuns, understood
 from backend.app.ledger.lifeline import Lifeline, Lost
 from backend.app.settings import settings
 from backend.app.tasks.events import apply_wide_patches
@@ -53,12 +54,13 @@ def held(task_ids: Sequence[str]) -> set[str] | None:
     if settings().in_process or inspector.depths(MAINTENANCE)[MAINTENANCE]:
         return None
     try:
-        answers = app.control.inspect(timeout=REPLY_SECONDS).query_task(*task_ids) or {}
+        replies = app.control.broadcast("held_runs", reply=True, timeout=REPLY_SECONDS) or []
     except (*LOST, KombuError) as failure:
         raise BrokerAway(f"the broker is away: {failure!r}") from failure
+    answers = understood(replies, HeldRuns)
     if len(answers) < _connected_workers():
         return None
-    return {task_id for answer in answers.values() for task_id in answer}
+    return {task_id for answer in answers.values() for task_id in answer.runs}.intersection(task_ids)
 
 
 def _connected_workers() -> int:

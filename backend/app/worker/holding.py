@@ -17,7 +17,7 @@ from backend.app.errors import Away, BrokerAway, DatabaseAway, EveryKeyFails, La
 from backend.app.telemetry import metrics
 
 SLOTS: Final = 513  # the most children that a worker may have, and its main process
-SLOT_BYTES: Final = 512
+SLOT_BYTES: Final = 2_048  # has room for the sentence in any letters
 MOST_TEXT: Final = 200  # characters of a sentence
 REASONS: Final[dict[type[Away], str]] = {  # the first that fits
     EveryKeyFails: "every_key_fails",
@@ -65,5 +65,5 @@ def _write(what: dict[str, Any] | None) -> None:
     billiard = sys.modules.get("billiard.process")
     index = getattr(billiard.current_process(), "index", None) if billiard else None
     slot = 0 if index is None else 1 + index % (SLOTS - 1)
-    text = json.dumps(what).encode()[:SLOT_BYTES] if what else b""
+    text = json.dumps(what, ensure_ascii=False).encode(errors="replace") if what else b""
     _shared[slot * SLOT_BYTES : (slot + 1) * SLOT_BYTES] = text.ljust(SLOT_BYTES, b"\0")

@@ -11,7 +11,8 @@ import logging
 from typing import Annotated, Any, Final
 
 import msgspec
-from celery.worker.control import Panel
+from celery.worker import state as worker_state
+from celery.worker.control import Panel, inspect_command
 from kombu.pidbox import Node
 
 from events import contract, foreign
@@ -20,10 +21,12 @@ from events.errors import Malformed
 
 log = logging.getLogger(__name__)
 MOST_BYTES: Final = 65_536  # of a question
+MOST_REPLY_BYTES: Final = 2**20
 MOST_WAITING: Final = 1_000  # questions in a worker's queue; more push out the oldest
 REFUSED: Final = "workers answer questions only"
+OWN: Final = ("held_events", "held_runs")
 QUESTIONS: Final = frozenset(
-    ("ping", "stats", "clock", "active", "reserved", "scheduled", "registered", "active_queues", "held_events")
+    ("ping", "stats", "clock", "active", "reserved", "scheduled", "registered", "active_queues", *OWN)
 )
 ARGUMENTS: Final[dict[str, dict[str, Any]]] = {"active": {"safe": True}}  # calls by their short form: batches are large
 
@@ -48,12 +51,19 @@ class ControlMessage(msgspec.Struct, frozen=True):
 
 
 _question = msgspec.json.Decoder(ControlMessage)
+_reply = msgspec.json.Decoder(dict[Name, Any])
 
 
 def close_others() -> None:
     """Forget all of Celery's commands but the questions."""
     for method in Panel.data.keys() - QUESTIONS:
         del Panel.data[method]
+
+
+@inspect_command()
+def held_runs(state: Any) -> dict[str, Any]:
+    """Asked by the lifeline: runs whose messages this worker has, begun or not."""
+    return {"runs": list(worker_state.requests)}
 
 
 class QuestionNode(Node):
@@ -95,16 +105,26 @@ class QuestionNode(Node):
 
 def read(message: Any) -> ControlMessage:
     """The question of a control message; raises Malformed."""
+    question: ControlMessage = _decoded(message, _question, MOST_BYTES)
+    if question.pattern:
+        raise Malformed("workers are asked by name, not by pattern")
+    return question
+
+
+def reply_of(message: Any, ticket: str) -> dict[str, Any]:
+    """Worker's name → what it answered to the question with this ticket, nothing to any other; raises Malformed."""
+    replied: dict[str, Any] = _decoded(message, _reply, MOST_REPLY_BYTES)
+    return replied if message.headers.get("ticket") == ticket else {}
+
+
+def _decoded(message: Any, decoder: msgspec.json.Decoder[Any], most: int) -> Any:
     if reason := foreign.unreadable(message.headers):
         raise Malformed(reason)
     if message.headers.get("compression"):
         raise Malformed("compressed bodies are not unpacked")
-    if len(message.body) > MOST_BYTES:
-        raise Malformed(f"it has {len(message.body):,} bytes, more than {MOST_BYTES:,}")
+    if len(message.body) > most:
+        raise Malformed(f"it has {len(message.body):,} bytes, more than {most:,}")
     try:
-        question = _question.decode(message.body)
+        return decoder.decode(message.body)
     except contract.UNREADABLE as failure:
-        raise Malformed(f"it is no question: {failure}") from failure
-    if question.pattern:
-        raise Malformed("workers are asked by name, not by pattern")
-    return question
+        raise Malformed(f"it cannot be read: {failure}") from failure
