@@ -28,7 +28,7 @@ def apply(until: Callable[[int], bool]) -> None:
                 time.sleep(0.003)
                 continue
             list(threads.map(_patch, _parts(rows)))
-            outbox.delete([row.id for row in rows])
+            outbox.remove([row.id for row in rows])
             done += len(rows)
     outbox.close()
 

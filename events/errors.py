@@ -7,6 +7,8 @@ EventError
 ├── MessageRefused  the broker takes no message at all
 ├── Unconfirmed     the broker did not take a message in time
 ├── BrokerGone      the connection to the broker is lost
+├── NoStreams       the broker has no streams, and no other log is allowed
+├── NoLog           the relay may not write the table that is the log
 ├── LeaderLost      another relay leads now
 └── LogTooShort     the log does not reach back as far as asked
 """
@@ -43,6 +45,17 @@ class Unconfirmed(EventError):
 
 class BrokerGone(EventError):
     """The connection to the broker is lost."""
+
+
+class NoStreams(EventError):
+    """The broker has no streams."""
+
+    def __init__(self, refusal: str) -> None:
+        super().__init__(f"the broker has no stream for the log ({refusal}): set EVENT_LOG=table, or auto")
+
+
+class NoLog(EventError):
+    """The relay's role may not write event_log, which is the log: run 'citycache migrate --roles' again."""
 
 
 class LeaderLost(EventError):

@@ -1,7 +1,11 @@
-"""The outbox table from the relay's side: claim the oldest rows, delete what was delivered."""
+"""The outbox table from the relay's side: claim the oldest rows, take out what was delivered.
+
+Where the log is a table, delivered rows move there, in the statement that takes them out: so each is in one of them.
+"""
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,10 +15,13 @@ from typing import Any, Final, NamedTuple
 import psycopg2
 import psycopg2.extensions
 
-from events.errors import LeaderLost
+from events import table
+from events.errors import LeaderLost, NoLog
 from events.floor import Floor
+from events.log import LogSource
 from events.sql_files import statements
 
+log = logging.getLogger(__name__)
 SQL: Final = statements(Path(__file__).parent / "sql" / "relay.sql")
 LEADER_LOCK: Final = 0x6369_7479  # 'city'; the key of the leader's advisory lock
 PING_SECONDS: Final = 2.0  # between two pings, well below IDLE_SESSION
@@ -22,6 +29,7 @@ CLAIM_LIMITS: Final = {
     "bytes": 8 * 2**20,  # of one claim's images; compressed ones are estimated, up to four times as much may come
     "whole": 2**20,  # of one row's images; above that it travels slim. Every broker takes messages of that size
 }
+DAYS_SECONDS: Final = 600.0  # how often somebody looks whether today and tomorrow have their partitions
 IDLE_SESSION: Final = "10s"  # a leader that is suspended loses its session, and with it the lock, after this
 
 
@@ -61,6 +69,9 @@ class Outbox:
         self._spoke = time.monotonic()
         self._is_idle = False  # the last claim found nothing
         self._empty_at: tuple[str, int] | None = None  # snapshot from before it, and floor
+        self._next: int | None = None  # position in the table that is the log; None: it is none
+        self._days_at = 0.0  # monotonic
+        self._days_lacking = 0
         self.floor = Floor(self._ask, on_floor_reset)
 
     def lead(self) -> bool:
@@ -85,9 +96,37 @@ class Outbox:
         self._is_idle, self._empty_at = not claimed, None if claimed else now
         return claimed
 
-    def delete(self, ids: list[int]) -> None:
-        """Delete delivered rows."""
-        self._ask("delete", ids=ids)
+    def log_into(self, source: LogSource, no_stream: str | None = None) -> None:
+        """Delivered rows leave for this log, which the database tells to whoever replays; why it has no stream.
+
+        Raises NoLog, and LeaderLost when the server is gone.
+        """
+        if source == "table" and not self._ask("may_log")[0][0]:
+            raise NoLog
+        if self._ask("use_log", source=source, reason=no_stream):
+            level, why = (
+                (logging.WARNING, f": the broker has no stream: {no_stream}") if no_stream else (logging.INFO, "")
+            )
+            log.log(level, "the log of events is the %s from now on%s", source, why)
+        self._next = self._run(table.SQL["next_position"], {})[0][0] if source == "table" else None
+
+    def remove(self, ids: list[int]) -> None:
+        """Take delivered rows out: into the log where that is the table."""
+        if self._next is None:
+            self._ask("delete", ids=ids)
+        else:
+            self._make_days()
+            self._next += self._ask("move", ids=ids, next=self._next, whole=CLAIM_LIMITS["whole"])[0][0]
+
+    def _make_days(self) -> None:
+        """Partitions of today and tomorrow; where they cannot be made, there is one for all the rest."""
+        if time.monotonic() < self._days_at:
+            return
+        self._days_at = time.monotonic() + DAYS_SECONDS
+        lacking = self._ask("make_days")[0][0]
+        if lacking and not self._days_lacking:
+            log.warning("%s days of event_log have no partition yet: their events go into event_log_default", lacking)
+        self._days_lacking = lacking
 
     def bury(self, row_id: int, reason: str, content_type: str, payload: str) -> None:
         """Move a row that the broker refuses to the dead letters, with what can be sent of it."""

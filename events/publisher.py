@@ -21,10 +21,11 @@ from typing import Final, Protocol, TypeVar
 from amqp.exceptions import AMQPError
 from kombu import Connection
 
-from events import contract
+from events import contract, topology
 from events.channel import REFUSED, Channel
 from events.connection import LOST
-from events.errors import BrokerGone, MessageRefused, Unroutable
+from events.errors import BrokerGone, MessageRefused, NoStreams, Unroutable
+from events.log import LogSource, WantedLog
 from events.outbox import Row
 from events.packing import Outgoing, encoded_slim, messages, slimmed
 
@@ -77,13 +78,35 @@ class Publisher:
         while_waiting: Callable[[], None] = lambda: None,
         watcher: PublisherWatcher | None = None,
         bury: Bury | None = None,
+        wanted: WantedLog = "auto",
     ) -> None:
-        """`while_waiting` is called while the broker keeps us waiting; without `bury` nothing is given up."""
+        """`while_waiting` is called while the broker keeps us waiting; without `bury` nothing is given up.
+
+        `wanted`: the log, `auto` for the stream where the broker has streams. Raises BrokerGone, NoStreams.
+        """
         self._url, self._while_waiting, self._bury = url, while_waiting, bury
         self._watcher = watcher or PublisherWatcher()
         self._channel = Channel(url, while_waiting)
+        self.log, self.no_stream = self._find_log(wanted)
         self._most_bytes: int | None = None  # of a message, once the broker has said so
         self._has_delivered = False
+
+    def _find_log(self, wanted: WantedLog) -> tuple[LogSource, str | None]:
+        """The log, and the broker's words where it has no stream."""
+        if wanted == "table":
+            return "table", None
+        try:
+            refusal = topology.declare_log(self._channel.connection)
+        except LOST as failure:
+            self.close()
+            raise BrokerGone(f"the broker closed the connection: {failure!r}") from failure
+        if refusal is None:
+            return "stream", None
+        self.close()
+        if wanted == "stream":
+            raise NoStreams(refusal)
+        self._channel = Channel(self._url, self._while_waiting)  # a refusal may have cost the connection
+        return "table", refusal
 
     @property
     def connection(self) -> Connection:

@@ -1,6 +1,6 @@
 """The relay: outbox → exchange. Any number may run, one leads.
 
-`run_once` is the work: claim, deliver, delete. `run` is the loop around it: lead, wait, back off, stop.
+`run_once` is the work: claim, deliver, take out. `run` is the loop around it: lead, wait, back off, stop.
 """
 
 from __future__ import annotations
@@ -83,13 +83,13 @@ class RelayWatcher:
 
 
 def run_once(outbox: Outbox, deliverer: Deliverer, rows: int) -> Relayed:
-    """Claim, deliver, delete. No transaction is open while the broker is waited for."""
+    """Claim, deliver, take out. No transaction is open while the broker is waited for."""
     claimed = outbox.claim(rows)
     if not claimed:
         return Relayed(0, 0)
     delivered = deliverer.deliver(claimed)
     if delivered:
-        outbox.delete(delivered)
+        outbox.remove(delivered)
     left = {row.id for row in claimed}.difference(delivered) if len(delivered) < len(claimed) else ()
     return Relayed(len(claimed), len(delivered), tuple(sorted(left)))
 

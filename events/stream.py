@@ -1,4 +1,4 @@
-"""The log for replay: read the stream `catalog.events.log` from an offset or an instant to its present end.
+"""The log where the broker has streams: read `catalog.events.log` from an offset or an instant to its present end.
 
 A stream has no end of its own, so a marker is published straight into it and read up to. Timestamps find the chunk
 that holds an instant, so a reading begins a little before it; the reader filters each event.
@@ -6,13 +6,13 @@ that holds an instant, so a reading begins a little before it; the reader filter
 
 from __future__ import annotations
 
+import re
 import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from uuid import uuid4
 
 import amqp
@@ -21,9 +21,11 @@ from kombu import Connection
 from events import contract, times, topology
 from events.connection import LOST, connect, move_on
 from events.contract import Event
-from events.errors import BrokerGone, LogTooShort, Malformed
+from events.errors import BrokerGone, EventError, LogTooShort, NoStreams
+from events.log import Beginning, Logged, Start
 
 CONSUMER: Final = "replay"  # consumer tag, one a channel
+_MARKER: Final = re.compile(r"[0-9a-f-]{36}")
 MARKER: Final = "application/x-citycache-marker"  # content type of messages that only mark a place
 PREFETCH: Final = 400  # messages on their way; half of them are acknowledged at a time
 REPLICA_SECONDS: Final = 5.0  # for a node that has just started to get its replica of the log
@@ -33,40 +35,22 @@ DRAIN_SECONDS: Final = 1.0  # between two looks at heartbeats and deadlines
 SILENCE_SECONDS: Final = 15.0  # without any message before the marker the stream counts as stalled
 
 
-class Logged(NamedTuple):
-    """One message of the log."""
-
-    offset: int
-    events: list[Event | Malformed]
-    timestamp: Any  # as the AMQP client gives it
-
-    @property
-    def published_at(self) -> float:
-        """Seconds since the epoch, whole; 0.0 when the publisher did not say."""
-        stamp = self.timestamp
-        return stamp.replace(tzinfo=UTC).timestamp() if isinstance(stamp, datetime) else float(stamp or 0)
-
-
-@dataclass(frozen=True)
-class Beginning:
-    """Where the log begins."""
-
-    offset: int  # of its first message, of whatever kind; above zero when older ones were dropped
-    time: str | None  # of the oldest event of the first message that carries events; None: none does
-
-
-class Log:
+class StreamLog:
     """One reading connection, to a node that has the log. Everything raises BrokerGone when the broker is lost."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, since: datetime | None = None) -> None:
+        """`since`: when it became the log, after another one. Raises NoStreams where the broker has none."""
+        self._since = since
         self._connection: Connection = connect(url, "replay")
         try:
             topology.declare(self._connection.channel())
+            if refusal := topology.declare_log(self._connection):
+                raise NoStreams(refusal)
             self._find_replica()
         except LOST as failure:
             self.close()
             raise BrokerGone(f"the broker closed the connection: {failure!r}") from failure
-        except BrokerGone:
+        except EventError:
             self.close()
             raise
 
@@ -77,11 +61,17 @@ class Log:
     def beginning(self) -> Beginning:
         """Where the log begins; markers of earlier readings may come before its first event."""
         first: int | None = None
-        for offset, message in self._messages("first", new_marker(), mark=True):
+        for offset, message in self._messages("first", self.new_marker(), mark=True):
             first = offset if first is None else first
             if message.properties.get("content_type") != MARKER:
-                return Beginning(first, _oldest(_logged(offset, message)))
-        return Beginning(first or 0, None)
+                return self._beginning(first, _oldest(_logged(offset, message)))
+        return self._beginning(first or 0, None)
+
+    def _beginning(self, offset: int, oldest: str | None) -> Beginning:
+        """Beside an older message there may be nothing: only what was dropped is missing."""
+        dropped = times.seconds(oldest) if offset > 0 else None
+        became = self._since.timestamp() if self._since else None
+        return Beginning(offset, oldest, max((at for at in (dropped, became) if at is not None), default=None))
 
     def end(self) -> int:
         """About the last offset: the first of the last chunk."""
@@ -90,7 +80,15 @@ class Log:
             self._await(received)
             return _offset(received[0], 0)
 
-    def read(self, start: int | datetime | str, marker: str, mark: bool = False) -> Iterator[Logged]:
+    def new_marker(self) -> str:
+        """A name for a message in the stream, by which a reading ends."""
+        return str(uuid4())
+
+    def knows(self, marker: str) -> bool:
+        """Whether it is such a name."""
+        return _MARKER.fullmatch(marker) is not None
+
+    def read(self, start: Start, marker: str, mark: bool = False) -> Iterator[Logged]:
         """Messages from `start` (an offset, an aware instant, or 'first') up to the marker.
 
         `mark` publishes the marker now, at the log's present end. The reading is attached before that and not beyond
@@ -101,7 +99,7 @@ class Log:
             if message.properties.get("content_type") != MARKER and not (isinstance(start, int) and offset < start):
                 yield _logged(offset, message)
 
-    def _messages(self, start: int | datetime | str, marker: str, mark: bool) -> Iterator[tuple[int, Any]]:
+    def _messages(self, start: Start, marker: str, mark: bool) -> Iterator[tuple[int, Any]]:
         """Offsets and messages before the marker, other markers as well."""
         received: deque[Any] = deque()
         attached = min(start, self.end()) if isinstance(start, int) else _start(start)
@@ -149,9 +147,7 @@ class Log:
         channel.basic_publish_confirm(message, exchange="", routing_key=topology.LOG_NAME)
         channel.close()
 
-    def _until_marker(
-        self, channel: Any, received: deque[Any], start: int | datetime | str, marker: str
-    ) -> Iterator[tuple[int, Any]]:
+    def _until_marker(self, channel: Any, received: deque[Any], start: Start, marker: str) -> Iterator[tuple[int, Any]]:
         unacknowledged, offset = 0, -1
         first = start if isinstance(start, int) else None
         is_checked = first is None
@@ -182,11 +178,6 @@ class Log:
                 self._connection.heartbeat_check()
             if not received and time.monotonic() > deadline:
                 raise BrokerGone(f"the log gave no message for {SILENCE_SECONDS:.0f} s")
-
-
-def new_marker() -> str:
-    """A name for a marker, by which a reading ends, today or when it goes on."""
-    return str(uuid4())
 
 
 def _start(start: datetime | str) -> Any:

@@ -6,9 +6,13 @@ segment size). Limits, dead-letter exchange and retention are policies: `POLICIE
 
 from __future__ import annotations
 
+import logging
 from typing import Any, Final
 
+from amqp.exceptions import AMQPError
 from kombu import Exchange, Queue
+
+log = logging.getLogger(__name__)
 
 EVENTS: Final = Exchange("catalog.events", "topic", durable=True)
 DEAD_LETTER_EXCHANGE: Final = Exchange("city-cache.dlx", "fanout", durable=True)
@@ -57,11 +61,48 @@ POLICIES: Final[dict[str, dict[str, Any]]] = {
 }
 
 
+# What a broker says that takes no queue of our type, and not that there is one with other arguments: access refused,
+# precondition failed, not implemented, and of a feature that is switched off an internal error.
+NOT_TAKEN: Final = (403, 406, 540)
+NOT_SWITCHED_ON: Final = "feature flag"
+OTHER_ARGUMENTS: Final = "inequivalent arg"
+
+
 def declare(channel: Any) -> None:
-    """Declare exchanges, queues and bindings; raises the channel's error if one exists with other arguments."""
+    """Declare exchanges, queues and bindings but the log; raises the channel's error if one exists otherwise."""
     for exchange in (EVENTS, DEAD_LETTER_EXCHANGE):
         exchange(channel).declare()
-    for queue in (LOG, UPDATER, DEAD_LETTERS):
-        queue(channel).declare()
+    for queue in (UPDATER, DEAD_LETTERS):
+        _declare_quorum(queue, channel)
     for key in (*UPDATER_KEYS, CANARY_KEY):
         UPDATER(channel).bind_to(EVENTS, key)
+
+
+def declare_log(connection: Any) -> str | None:
+    """Declare the stream; None, or the broker's words if it takes none, which may cost the connection.
+
+    Raises the channel's error if one exists otherwise.
+    """
+    try:
+        channel = connection.channel()
+        LOG(channel).declare()
+        channel.close()
+    except AMQPError as refusal:
+        if not _is_not_taken(refusal):
+            raise
+        return str(refusal.reply_text)
+    return None
+
+
+def _declare_quorum(queue: Queue, channel: Any) -> None:
+    try:
+        queue(channel).declare()
+    except AMQPError as refusal:
+        if _is_not_taken(refusal):
+            log.error("the broker takes no quorum queue %s, which is needed: %s", queue.name, refusal.reply_text)
+        raise
+
+
+def _is_not_taken(refusal: AMQPError) -> bool:
+    said = str(refusal.reply_text)
+    return NOT_SWITCHED_ON in said or (refusal.reply_code in NOT_TAKEN and OTHER_ARGUMENTS not in said)

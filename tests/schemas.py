@@ -28,7 +28,7 @@ CATALOG: Final = """
 EMPTY: Final = """
     SELECT relname::text FROM pg_class
      WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND relname <> 'alembic_version'
-       AND relname NOT IN ('cities', 'companies', 'products', 'event_outbox')
+       AND relname NOT IN ('cities', 'companies', 'products', 'event_outbox', 'event_log_source')
      ORDER BY relname = 'replay_keys', relname"""  # the last one has a foreign key
 WANTED: Final = """
     SELECT attname::text, format_type(atttypid, NULL) FROM pg_attribute

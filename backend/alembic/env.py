@@ -29,7 +29,7 @@ with db.translated(), engine.connect() as connection:
         version_table_schema=catalog.schema if catalog.is_adopted else None,
         target_metadata=Base.metadata,
         on_version_apply=sign,
-        include_name=lambda name, kind, parents: not (kind == "table" and name == "event_outbox"),  # owned by `events`
+        include_name=lambda name, kind, parents: kind != "table" or not str(name).startswith("event_"),  # of `events`
     )
     with context.begin_transaction():
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")

@@ -31,6 +31,8 @@ class Settings(BaseSettings):
     database_read_url: str = ""  # replicas that serve the API's reads of caches; empty: DATABASE_URL does
     catalog_file: str = ""  # a definition of tables that are there already; empty: the built-in catalog
     celery_broker_url: str = "amqp://admin:admin123@rabbitmq:5672//"  # several, separated by ';', for a cluster
+    event_log: Literal["stream", "table", "auto"] = "auto"  # kept for replay; auto: the stream where the broker has any
+    event_log_days: Annotated[float, Field(gt=0, le=LONGEST_DAYS)] = 7.0  # of the table; the stream's are a policy
     celery_result_backend: str = "rpc://"  # passed on to Celery; nothing here reads results from it
     api_key: str = ""  # guards what changes something; empty: open in development, closed in production
     api_keys: str = ""  # more keys, "name:role:key,…" with the roles read, operate, admin
@@ -148,6 +150,8 @@ class Settings(BaseSettings):
     def _agree(self) -> Settings:
         if self.relay_poll_ms_min > self.relay_poll_ms_max:
             raise ValueError("RELAY_POLL_MS_MIN is larger than RELAY_POLL_MS_MAX")
+        if self.event_log == "stream" and self.in_process:
+            raise ValueError("EVENT_LOG=stream needs RabbitMQ, and CELERY_BROKER_URL names none: set EVENT_LOG=auto")
         if self.api_key and find(self.api_key.encode(), parse(self.api_keys)):
             raise ValueError("API_KEYS: one of its keys is API_KEY as well, so nobody could tell who used it")
         return self

@@ -1,8 +1,9 @@
 """Everything in one process, where there is no RabbitMQ: API, relay, worker and beat as threads.
 
-The relay hands outbox rows straight to the patch and deletes them when it is committed, so no event is lost whatever
-happens to the process. Only refreshes and wide patches are Celery tasks, on Celery's in-memory transport; those under
-way when the process dies are marked as failed at the next start, and wide patches go on, since they are rows.
+The relay hands outbox rows straight to the patch and moves them into the log when it is committed, so no event is lost
+whatever happens to the process. Only refreshes, replays and wide patches are Celery tasks, on Celery's in-memory
+transport; those under way when the process dies are marked as failed at the next start, and wide patches go on, since
+they are rows.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from backend.app.worker import batch
 from backend.app.worker.consumer import read_parts
 from events import contract
 from events.contract import Hint
-from events.outbox import Row
+from events.outbox import Outbox, Row
 from events.packing import encoded_slim
 from events.relay import Relay
 
@@ -40,7 +41,10 @@ log = logging.getLogger(__name__)
 
 
 class ToPatch:
-    """Delivers outbox rows by applying them."""
+    """Delivers outbox rows by applying them; the log is the table."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        outbox.log_into("table")
 
     def deliver(self, rows: Sequence[Row]) -> list[int]:
         """Apply a batch; all of its ids."""
@@ -66,7 +70,7 @@ def serve(host: str, port: int) -> None:
     logs.configure(settings().log_format, settings().log_level)
     db.engine("in-process", size=30)
     ledger.abandon("its process ended before it did")
-    relay = Relay(connection, lambda outbox: ToPatch(), pace(), (Away,), CountingWatcher())
+    relay = Relay(connection, ToPatch, pace(), (Away,), CountingWatcher())
     worker = WorkController(
         app=app, pool_cls="threads", concurrency=settings().worker_concurrency,
         without_gossip=True, without_mingle=True, without_heartbeat=True, hostname=f"in-process-{os.getpid()}",

@@ -233,7 +233,7 @@ class Up:
         page = self._urls["api_url"].replace(HOST, "localhost")
         database = "the server that the URL names" if self.wishes.database_url else "PostgreSQL, embedded"
         if self._urls["broker_url"].startswith(IN_PROCESS):
-            broker = "none: one process, no replay"
+            broker = "none: one process, nobody else hears the events"
         else:
             broker = "the broker that the URL names" if self.wishes.broker_url else "RabbitMQ, a private node"
         return f"""
@@ -266,7 +266,8 @@ def _next_port(variable: str) -> dict[str, str]:
 
 def _without_rabbitmq() -> str:
     install = next((how for tool, how in INSTALLERS.items() if shutil.which(tool)), "see https://www.rabbitmq.com")
-    return f"No rabbitmq-server found: all runs in one process, without replay. RabbitMQ brings it: {install}"
+    alone = "all runs in one process, and nobody else can hear the events"
+    return f"No rabbitmq-server found: {alone}. RabbitMQ brings it: {install}"
 
 
 def _answers(url: str) -> bool:

@@ -43,6 +43,44 @@ SELECT pg_current_snapshot()::text
 -- name: delete
 DELETE FROM event_outbox WHERE id = ANY(%(ids)s::bigint[])
 
+-- name: move
+-- Delivered rows go into the log as the outbox held them, all or none; but canaries, of which none goes into the stream
+-- either. Images above `whole` stay behind, so that no row is too large to leave; what is compressed is not unpacked for it.
+WITH gone AS (
+    DELETE FROM event_outbox WHERE id = ANY(%(ids)s::bigint[])
+    RETURNING id, event_id, type, subject, occurred_at, before, after, traceparent,
+              coalesce(pg_column_size(before), 0) + coalesce(pg_column_size(after), 0) > %(whole)s AS is_slim
+), logged AS (
+    INSERT INTO event_log (position, published_at, event_id, type, subject, occurred_at, before, after, traceparent, slim)
+    SELECT %(next)s - 1 + row_number() OVER (ORDER BY id), now(), event_id, left(type, 256), left(subject, 256), occurred_at,
+           CASE WHEN NOT is_slim THEN before END, CASE WHEN NOT is_slim THEN after END, left(traceparent, 64),
+           CASE WHEN is_slim THEN 'its row is larger than ' || %(whole)s || ' bytes' END
+      FROM gone
+     WHERE type LIKE 'catalog.%%'
+    RETURNING 1
+)
+SELECT count(*) FROM logged
+
+-- name: use_log
+-- Which log has the events from now on. It has all of them where none can have left the outbox before; before there was a
+-- table, the stream was the log.
+UPDATE event_log_source
+   SET source = %(source)s, reason = %(reason)s,
+       since = CASE WHEN source = %(source)s THEN since
+                    WHEN source IS NULL AND (%(source)s = 'stream' OR coalesce(
+                         (SELECT min(id) FROM event_outbox) = 1,
+                         pg_sequence_last_value(pg_get_serial_sequence('event_outbox', 'id')::regclass) IS NULL)) THEN NULL
+                    ELSE clock_timestamp() END
+ WHERE (source, reason) IS DISTINCT FROM (%(source)s, %(reason)s)
+RETURNING source
+
+-- name: may_log
+SELECT has_table_privilege('event_log', 'INSERT') AND has_function_privilege('make_event_log_days()', 'EXECUTE')
+
+-- name: make_days
+-- How many partitions of today and tomorrow lack still.
+SELECT make_event_log_days()
+
 -- name: bury
 -- A row that the broker refuses in any form becomes a dead letter, which can be sent again.
 WITH refused AS (

@@ -59,7 +59,7 @@ def running(tmp_path_factory: pytest.TempPathFactory):
 def test_says_what_is_missing_and_runs_in_one_process(running: Running):
     processes = running.status()["processes"]
     assert "No rabbitmq-server found" in running.said()
-    assert "replay" in running.said()
+    assert "nobody else can hear the events" in running.said()
     assert len({processes[name] for name in ("api", "relay", "worker", "beat")}) == 1
 
 
@@ -94,7 +94,17 @@ def test_runs_the_documented_tasks(running: Running):
     running.wait_until(lambda: bool(running.query(ended)), 30)
 
 
-def test_refuses_a_replay_and_names_what_is_missing(running: Running):
-    status, problem = post(running, "replay-events")
-    assert status == 409
-    assert "RabbitMQ" in problem["detail"]
+def test_replays_what_the_caches_have_forgotten(running: Running):
+    assert post(running, "clear-all-caches")[0] == 202
+    running.wait_until(lambda: running.query("SELECT count(*) FROM product_city_mapping") == [(0,)], 60)
+    dry = json.loads(run(running, "replay", "--json", "--dry-run").stdout)
+    assert dry["would_change"]["product_city_mapping"] > 1000
+
+    status, started = post(running, "replay-events")
+
+    assert status == 202
+    ended = f"SELECT result FROM task_runs WHERE task_id = '{started['task_id']}' AND state = 'SUCCESS'"
+    running.wait_until(lambda: bool(running.query(ended)), 60)
+    running.wait_until(lambda: run(running, "verify").returncode == 0, 60)
+    assert running.query(ended)[0][0]["events"] == running.query("SELECT count(*) FROM event_log")[0][0]
+    assert json.loads(run(running, "replay", "--json").stdout)["rows_changed"] == 0

@@ -158,7 +158,7 @@ def test_finds_its_data_again_after_it_was_killed_and_ends_without_a_trace(tmp_p
 def test_says_what_is_missing_without_rabbitmq_and_runs_in_one_process(tmp_path: Path):
     running = Running(tmp_path / "data", RABBITMQ_SERVER="/nowhere/rabbitmq-server")
     (line,) = [line for line in running.said().splitlines() if "rabbitmq-server" in line]
-    assert "without replay" in line
+    assert "nobody else can hear the events" in line
     assert "install" in line
     processes = running.status()["processes"]
     assert processes["api"] == processes["relay"] == processes["worker"] == processes["beat"]

@@ -7,7 +7,7 @@ from contextlib import closing
 from typing import Final
 
 from events.contract import Event
-from events.stream import Log, new_marker
+from events.stream import StreamLog
 from tests.plain import Plain
 
 TABLE: Final = """
@@ -30,6 +30,6 @@ def captured(sql: Plain) -> set[str]:
 
 def logged(broker: str) -> Counter[str]:
     """How often each event stands in the log."""
-    with closing(Log(broker)) as log:
-        messages = log.read("first", new_marker(), mark=True)
+    with closing(StreamLog(broker)) as log:
+        messages = log.read("first", log.new_marker(), mark=True)
         return Counter(event.id for message in messages for event in message.events if isinstance(event, Event))

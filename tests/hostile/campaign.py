@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from events import topology
 from events.contract import Event
-from events.stream import Log, new_marker
+from events.stream import StreamLog
 from tests.background import background
 from tests.faults.captured import captured
 from tests.faults.feed import Feed
@@ -218,8 +218,8 @@ def _untold(sql: Any, sent: list[messages.Message]) -> Iterator[str]:
 def _lost(siege: Siege, report: Report, events: set[str], subjects: dict[str, str]) -> Iterator[str]:
     """Events that were captured and are not in the log; how those of hostile rows travelled."""
     found: Counter[str] = Counter()
-    with closing(Log(siege.rabbitmq.url)) as log:
-        for logged in log.read("first", new_marker(), mark=True):
+    with closing(StreamLog(siege.rabbitmq.url)) as log:
+        for logged in log.read("first", log.new_marker(), mark=True):
             for event in logged.events:
                 if isinstance(event, Event):
                     found[event.id] += 1

@@ -101,10 +101,10 @@ def add_replica(node: RabbitMQ, of: RabbitMQ) -> None:
 
 def test_the_log_is_read_from_the_node_that_has_it(plant: Plant, nodes: list[RabbitMQ]):
     with without_replica(nodes[2], of=nodes[0]) as bare:
-        with closing(stream.Log(f"{bare.url};{nodes[0].url}")) as source:
+        with closing(stream.StreamLog(f"{bare.url};{nodes[0].url}")) as source:
             assert source.beginning().offset == 0
         with pytest.raises(BrokerGone, match=r"no node of the broker gives the log: .* replica"):
-            stream.Log(bare.url)
+            stream.StreamLog(bare.url)
 
 
 def test_the_log_waits_for_a_node_that_has_just_started(
@@ -112,7 +112,7 @@ def test_the_log_waits_for_a_node_that_has_just_started(
 ):
     monkeypatch.setattr(stream, "REPLICA_SECONDS", 60)
     with without_replica(nodes[2], of=nodes[0]) as bare, ThreadPoolExecutor() as threads:
-        source = threads.submit(stream.Log, bare.url)
+        source = threads.submit(stream.StreamLog, bare.url)
         with pytest.raises(TimeoutError):
             source.result(1)
         add_replica(bare, of=nodes[0])

@@ -20,7 +20,7 @@ from kombu import Connection
 from backend.app.health import inspector
 from backend.app.worker import questions
 from events import topology
-from events.stream import Log, new_marker
+from events.stream import StreamLog
 from tests.background import background
 from tests.faults.plant import Plant, plant_on
 from tests.hostile.messages import COMMANDS, CONTROL, JSON, QUEUES, Message, answers, is_wrong, messages, publish
@@ -92,8 +92,8 @@ def test_each_wrong_message_is_a_letter_that_says_why(plant: Plant, sql: Plain, 
 
 def test_no_message_of_the_log_stops_its_reader(plant: Plant, sql: Plain):
     taken = send(plant, sql, of(topology.LOG_NAME))
-    with closing(Log(plant.broker)) as log:
-        read = list(log.read("first", new_marker(), mark=True))
+    with closing(StreamLog(plant.broker)) as log:
+        read = list(log.read("first", log.new_marker(), mark=True))
     offsets = [logged.offset for logged in read]
     assert len(read) > len(taken)
     assert offsets == sorted(set(offsets))

@@ -281,7 +281,7 @@ def test_without_a_broker_no_row_stops_the_others(plain: Plain) -> None:
     outbox = Outbox(process.connection())
     settings.cache_clear()
 
-    run_once(outbox, ToPatch(), 4000)
+    run_once(outbox, ToPatch(outbox), 4000)
 
     assert plain.one("SELECT count(*) FROM company_city_mapping") == 1
     assert sorted(plain.column("SELECT kind FROM dead_letters")) == ["unknown_type", "unreadable"]

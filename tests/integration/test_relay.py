@@ -219,7 +219,7 @@ def test_at_rest_the_table_is_looked_at_only_when_a_transaction_has_ended(
         add(older, 1)
         add(plain, 2)
         assert subjects(outbox.claim(10)) == ["product/2"]
-        outbox.delete([row.id for row in outbox.claim(10)])
+        outbox.remove([row.id for row in outbox.claim(10)])
         for _ in range(20):
             assert outbox.claim(10) == []
         older.commit()

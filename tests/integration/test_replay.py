@@ -1,4 +1,4 @@
-"""Replay: what the worker never saw, and what a restored backup has forgotten, comes back from the log."""
+"""Replay: what the worker never saw, and what a restored backup has forgotten, comes back from either log."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,16 @@ import amqp
 import pytest
 from kombu import Connection, Queue
 
-from backend.app.errors import Unprocessable
+from backend.app.errors import Refused, Unprocessable
+from backend.app.ledger import retention
+from backend.app.relay import process
 from backend.app.settings import settings
 from backend.app.tasks import replay as tasks
 from backend.embedded import spawn
 from backend.embedded.postgres import find_binaries
 from events import contract, topology
 from events.errors import LogTooShort
-from events.outbox import Row
+from events.outbox import Outbox, Row
 from events.publisher import Publisher
 from tests import catalogs, oracle
 from tests.faults.plant import Plant, plant_on
@@ -49,10 +51,15 @@ MOVE = """
      WHERE id IN (SELECT id FROM products ORDER BY id LIMIT %s OFFSET %s)"""
 
 
-@pytest.fixture(scope="module")
-def plant(databases: Databases, vhosts: Vhosts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
+BOTH = ("stream", "table")  # where the log is
+
+
+@pytest.fixture(scope="module", params=BOTH)
+def plant(
+    request: pytest.FixtureRequest, databases: Databases, vhosts: Vhosts, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Plant]:
     """A running pipeline over 500 companies with 10,000 products."""
-    with plant_on(databases, vhosts, tmp_path_factory.mktemp("plant")) as plant:
+    with plant_on(databases, vhosts, tmp_path_factory.mktemp("plant"), EVENT_LOG=request.param) as plant:
         plant.started(["relay", "worker", "api"])
         with plant.sql() as sql:
             sql.run(CATALOG)
@@ -170,15 +177,18 @@ def test_goes_on_at_its_offset_after_it_was_killed(plant: Plant, sql: Plain, tmp
     assert replay(plant)["events"] == done["events"], "no event was read twice or left out"
 
 
-def test_goes_on_when_its_broker_is_back(plant: Plant, sql: Plain, vhosts: Vhosts, tmp_path: Path):
+def test_goes_on_when_the_log_is_back(plant: Plant, sql: Plain, vhosts: Vhosts, databases: Databases, tmp_path: Path):
     fill_log(plant, sql)
-    log = tmp_path / "replay.log"
-    with Proxy(vhosts.node.port) as proxy:
-        process = slow_replay(log, {**plant.environment, "CELERY_BROKER_URL": proxy.url(plant.broker)})
+    log, is_table = tmp_path / "replay.log", plant.environment["EVENT_LOG"] == "table"
+    port = databases.server.port if is_table else vhosts.node.port
+    name, url = ("DATABASE_URL", plant.database) if is_table else ("CELERY_BROKER_URL", plant.broker)
+    assert port is not None
+    with Proxy(port) as proxy:
+        process = slow_replay(log, {**plant.environment, name: proxy.url(url)})
         plant.wait_until(lambda: bool(under_way(sql)), 60, "a checkpoint")
         assert proxy.reset() > 0
         assert process.wait(60) == 0, spawn.tail(log)
-    assert "a replay waits" in log.read_text()
+    assert ("tried again" if is_table else "a replay waits") in log.read_text()
     done = json.loads(log.read_text().splitlines()[-1])
     assert done["events"] == replay(plant)["events"]
 
@@ -191,11 +201,13 @@ def fill_log(plant: Plant, sql: Plain) -> None:
 
 
 def slow_replay(log: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    """`citycache replay`, less than 100 messages a second."""
+    """`citycache replay`, less than 100 messages of the stream a second, or 10,000 rows of the table."""
     code = (
-        "import time; from events.stream import Log; wait = Log._await\n"
+        "import time; from events import table; from events.stream import StreamLog\n"
+        "wait, logged, table.PAGE = StreamLog._await, table._logged, 500\n"
         "def slowly(*given): time.sleep(0.01); wait(*given)\n"
-        "Log._await = slowly\n"
+        "def slowly_logged(*row): time.sleep(0.0001); return logged(*row)\n"
+        "StreamLog._await, table._logged = slowly, slowly_logged\n"
         "from backend.app.cli import main; main(['replay', '--json'])"
     )
     return spawn.spawn([sys.executable, "-c", code], log=log, env=environment, cwd=ROOT)
@@ -248,6 +260,7 @@ def test_finds_nothing_beyond_the_end(plant: Plant, sql: Plain, option: tuple[st
     assert (done["events"], done["first_offset"], done["rows_changed"]) == (0, None, 0)
 
 
+@pytest.mark.parametrize("plant", ["stream"], indirect=True)
 def test_reads_past_messages_that_no_reader_understands(plant: Plant, sql: Plain):
     since = now(sql)
     event = {"id": "1", "type": "catalog.city.updated", "source": "/", "subject": "city/1", "specversion": "1.0",
@@ -266,19 +279,61 @@ def test_reads_past_messages_that_no_reader_understands(plant: Plant, sql: Plain
     assert replay(plant)["events"] > 10_000
 
 
+@pytest.fixture(params=BOTH)
+def source(request: pytest.FixtureRequest, configured: None, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Where the log of this process's settings is."""
+    monkeypatch.setenv("EVENT_LOG", request.param)
+    settings.cache_clear()
+    return str(request.param)
+
+
+def deliver(rows: Sequence[Row]) -> None:
+    """As the relay delivers them."""
+    with closing(Publisher(settings().celery_broker_url, wanted=settings().event_log)) as publisher:
+        assert len(publisher.deliver(rows)) == len(rows)
+        if publisher.log == "table":
+            move(rows)
+
+
+def move(rows: Sequence[Row]) -> None:
+    """Put these events into the outbox, and take them out as delivered."""
+    insert = "INSERT INTO event_outbox (event_id, type, subject, occurred_at, after) VALUES (%s, %s, %s, %s, %s)"
+    with closing(Outbox(process.connection())) as outbox, Plain(settings().database_url) as plain:
+        plain.run("DELETE FROM event_outbox")
+        for row in rows:
+            plain.run(insert, (row.event_id, row.type, row.subject, row.time, row.after))
+        outbox.log_into("table")
+        outbox.remove([row.id for row in outbox.claim(len(rows))])
+
+
 @pytest.fixture
-def short_log(configured: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A log that drops its oldest events after some kilobytes; the real one counts in segments of 50 MB."""
+def short_log(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log that has dropped its oldest events."""
+    rows = [
+        Row(
+            row_id, str(uuid4()), "catalog.city.created", f"city/{row_id}",
+            f"2026-01-01T00:{row_id // 60:02}:{row_id % 60:02}Z", None,
+            json.dumps({"id": row_id, "name": "x" * 500}), None,
+        )
+        for row_id in range(400)
+    ]  # fmt: skip
+    if source == "stream":
+        _shorten_the_stream(rows, monkeypatch)
+    else:
+        deliver(rows)
+        with Plain(settings().database_url) as plain:
+            plain.run("UPDATE event_log SET published_at = published_at - interval '9 days' WHERE position < 200")
+        assert retention.prune("worker")["event_log"] == 200
+
+
+def _shorten_the_stream(rows: Sequence[Row], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It drops its oldest events after some kilobytes; the real one counts in segments of 50 MB."""
     tiny = {"x-queue-type": "stream", "x-stream-max-segment-size-bytes": 20_000, "x-max-length-bytes": 60_000}
     log = Queue(topology.LOG_NAME, topology.EVENTS, routing_key="catalog.#", durable=True, queue_arguments=tiny)
     monkeypatch.setattr(topology, "LOG", log)
     with closing(Publisher(settings().celery_broker_url)) as publisher:
-        for row_id in range(400):
-            at = f"2026-01-01T00:{row_id // 60:02}:{row_id % 60:02}Z"
-            city = json.dumps({"id": row_id, "name": "x" * 500})
-            publisher.deliver(
-                [Row(row_id, str(uuid4()), "catalog.city.created", f"city/{row_id}", at, None, city, None)]
-            )
+        for row in rows:
+            publisher.deliver([row])
 
 
 def run_replay(**arguments: Any) -> dict[str, Any]:
@@ -297,7 +352,7 @@ def test_says_what_the_log_still_has_when_asked_for_more(short_log: None, asked:
 
 
 @pytest.mark.parametrize("asked", [{}, {"from_offset": 0}, {"since": "2026-01-01T00:00:00Z"}])
-def test_an_empty_log_holds_nothing(configured: None, asked: dict[str, Any]):
+def test_an_empty_log_holds_nothing(source: str, asked: dict[str, Any]):
     assert run_replay(**asked)["events"] == 0
 
 
@@ -311,12 +366,11 @@ def publish(*subjects: str) -> None:
     at = "2026-01-01T00:00:00Z"
     kinds = [(f"catalog.{subject.partition('/')[0]}.updated", subject) for subject in subjects]
     rows = [Row(n, str(uuid4()), kind, subject, at, None, None, None) for n, (kind, subject) in enumerate(kinds)]
-    with closing(Publisher(settings().celery_broker_url)) as publisher:
-        publisher.deliver(rows)
+    deliver(rows)
 
 
 @pytest.mark.parametrize("markers", [0, 3])
-def test_a_log_that_begins_with_markers_is_whole(configured: None, markers: int):
+def test_a_log_that_begins_with_markers_is_whole(source: str, markers: int):
     for _ in range(markers):
         assert run_replay(dry_run=True)["events"] == 0  # each leaves its markers
     publish("city/1", "city/2")
@@ -346,7 +400,7 @@ def test_an_instant_that_no_calendar_in_utc_has_is_refused_before_it_is_queued(c
 
 
 @pytest.fixture
-def forgotten(configured: None, database: str) -> Iterator[Plain]:
+def forgotten(source: str, database: str) -> Iterator[Plain]:
     """5 cities, 20 companies, 200 products, of which the caches know nothing; events of each of them, twice."""
     with Plain(database) as plain:
         catalogs.many(plain, cities=5, companies=20, products=200)
@@ -366,6 +420,7 @@ def test_a_dry_run_holds_few_keys_and_counts_each_once(
     monkeypatch.setattr(tasks, "MOST_KEYS", most)
     monkeypatch.setattr(tasks, "PART_KEYS", part)
     monkeypatch.setattr("events.contract.MOST_EVENTS", 20)
+    monkeypatch.setattr("events.table.PAGE", 20)
     done = run_replay(dry_run=True)
     assert (done["events"], done["keys"], done["would_change"]) == (242, 121, ALL)
     assert len(done["rows"]) == 100
@@ -395,15 +450,31 @@ def test_a_dry_run_that_was_killed_goes_on_and_counts_each_key_once(forgotten: P
 
 def test_a_dry_run_over_a_truncation_compares_everything(forgotten: Plain, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("backend.app.caches.outlook.WINDOW_ROWS", 9)
-    with closing(Publisher(settings().celery_broker_url)) as publisher:
-        at = "2026-01-01T00:00:00Z"
-        publisher.deliver([Row(1, str(uuid4()), "catalog.product.truncated", "product", at, None, None, None)])
+    deliver([Row(1, str(uuid4()), "catalog.product.truncated", "product", "2026-01-01T00:00:00Z", None, None, None)])
     assert run_replay(dry_run=True)["would_change"] == ALL
 
 
-def test_is_refused_in_one_process_with_what_is_missing(monkeypatch: pytest.MonkeyPatch, plant: Plant):
-    environment = {**plant.environment, "CELERY_BROKER_URL": "memory://"}
-    monkeypatch.setattr(plant, "environment", environment)
+def test_a_stream_without_a_broker_is_refused(monkeypatch: pytest.MonkeyPatch, plant: Plant):
+    monkeypatch.setattr(plant, "environment", plant.environment | {"CELERY_BROKER_URL": "memory://"})
+    monkeypatch.setitem(plant.environment, "EVENT_LOG", "stream")
     done = plant.command("replay")
     assert done.returncode == 2
-    assert "what is missing is RabbitMQ with its stream catalog.events.log" in done.stderr
+    assert "EVENT_LOG=stream needs RabbitMQ" in done.stderr
+
+
+def test_a_replay_does_not_go_on_in_another_log(
+    forgotten: Plain, source: str, monkeypatch: pytest.MonkeyPatch, database: str
+):
+    run = str(uuid4())
+    with monkeypatch.context() as killed:
+        killed.setattr(tasks._Replaying, "_spill", _die)
+        with pytest.raises(KeyboardInterrupt):
+            tasks.replay(tasks.ReplayRange.parse(dry_run=True), run, lambda state: None)
+    monkeypatch.setenv("EVENT_LOG", "stream" if source == "table" else "table")
+    settings.cache_clear()
+    with pytest.raises(Refused, match="began in another log"):
+        tasks.replay(tasks.ReplayRange.parse(dry_run=True), run, lambda state: None)
+
+
+def _die(self: Any) -> None:
+    raise KeyboardInterrupt

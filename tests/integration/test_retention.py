@@ -59,7 +59,8 @@ def test_what_is_too_old_goes_to_the_last_row_and_the_rest_stays(plain: Plain, k
 
 
 def test_each_table_of_history_has_its_keeper_and_its_age() -> None:
-    assert {kept.name for kept in KEPT} == set(ROW) | {"removed_keys"} == set(retention.SQL)
+    """Removals go with their patches, and events by whole days, as `test_event_log` shows."""
+    assert {kept.name for kept in KEPT} == set(ROW) | {"removed_keys", "event_log"} == set(retention.SQL)
 
 
 def test_a_removal_goes_with_its_patch(plain: Plain) -> None:

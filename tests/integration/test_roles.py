@@ -21,8 +21,9 @@ import pytest
 from backend.app.access import database_roles
 from backend.app.access.broker_rights import RIGHTS
 from backend.embedded.postgres import Postgres
-from events import topology
+from events import table, topology
 from events.connection import connect
+from events.outbox import Outbox
 from tests import oracle
 from tests.plain import Plain
 from tests.servers import ROOT, Vhosts, migrate
@@ -223,6 +224,11 @@ MUST_NOT = {
         "SELECT * FROM task_runs",
         "SELECT * FROM audit_log",
         "UPDATE city_counts SET products_count = 1",
+        "DELETE FROM event_log",
+        "UPDATE event_log SET subject = ''",
+        "UPDATE event_log_source SET first_position = 0",
+        "SELECT forget_events(0, 1)",
+        "CREATE TABLE mine (id int)",
     ],
     "worker": [
         "INSERT INTO cities (name) VALUES ('a')",
@@ -232,6 +238,10 @@ MUST_NOT = {
         "INSERT INTO audit_log (method, path, status) VALUES ('GET', '/', 200)",
         "CREATE TABLE mine (id int)",
         "ALTER TABLE city_counts ADD COLUMN mine int",
+        "INSERT INTO event_log (position) VALUES (1)",
+        "DELETE FROM event_log",
+        "DROP TABLE event_log_default",
+        "SELECT make_event_log_days()",
     ],
     "beat": ["SELECT * FROM cities", "DELETE FROM task_runs", "SELECT * FROM audit_log", "SELECT * FROM event_outbox"],
     "observer": [
@@ -277,11 +287,27 @@ def test_every_table_is_named_among_the_rights(url: str) -> None:
     text = Path(database_roles.__file__).with_suffix(".sql").read_text()
     with Plain(url) as plain:
         names = plain.column(
-            "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'v')"
+            "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v')"
+            " AND relname !~ '^event_log_[0-9]'"
         )
         owners = set(plain.column("SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'"))
     assert [name for name in names if f"'{name}'" not in text] == []
     assert owners == {"citycache_migrate"}
+
+
+def test_relay_and_worker_keep_and_read_the_log_that_is_a_table(url: str) -> None:
+    with Plain(url) as plain:
+        plain.run("INSERT INTO cities (name) VALUES ('a')")
+    with Plain(as_role(url, "relay")) as relay:
+        outbox = Outbox(relay.connection)
+        outbox.log_into("table")
+        outbox.remove([row.id for row in outbox.claim(1000)])
+    with Plain(as_role(url, "worker")) as worker:
+        assert worker.one("SELECT count(*) FROM event_log WHERE tableoid <> 'event_log_default'::regclass") > 0
+        assert worker.all("SELECT FROM forget_events(604800, 10)") == []
+        chosen = table.chosen(worker.all)
+        assert chosen.source == "table"
+    with_roles(url)
 
 
 def test_granting_takes_back_what_is_not_written_down(url: str) -> None:

@@ -61,7 +61,7 @@ def _fan_out_in_the_trigger(patches: pytest.MonkeyPatch, plain: Plain) -> None:
 def _delete_before_confirm(patches: pytest.MonkeyPatch, plain: Plain) -> None:
     def run_once(outbox: Outbox, deliverer: Deliverer, rows: int) -> Relayed:
         claimed = outbox.claim(rows)
-        outbox.delete([row.id for row in claimed])
+        outbox.remove([row.id for row in claimed])
         return Relayed(len(claimed), len(deliverer.deliver(claimed)))
 
     patches.setattr(relay, "run_once", run_once)

@@ -3,7 +3,7 @@
 --
 -- citycache_migrate   owns all of it and may change the schema; no process that runs all day logs in as it
 -- citycache_api       writes the catalog, reads the caches, starts runs, requeues dead letters, appends to the audit log
--- citycache_relay     reads the outbox, deletes what the broker has, buries what it refuses
+-- citycache_relay     reads the outbox, deletes what the broker has or moves it into the log, buries what it refuses
 -- citycache_worker    reads the catalog and writes the caches, the ledger and the dead letters; prunes the audit log
 -- citycache_beat      announces runs in the ledger
 -- citycache_observer  the worker's rights on the caches, and the observer's own tables
@@ -36,7 +36,7 @@ BEGIN
         'active_cities_cache', 'patches', 'removed_keys', 'wide_patches', 'watched_changes',
         'wide_watches', 'applied_definition', 'task_runs', 'dead_letters', 'replays', 'replay_keys',
         'observations', 'audit_minutes', 'audit_findings', 'incidents', 'canaries', 'canary_cache', 'audit_log', 'alembic_version',
-        'wide_patch_of_everything', 'wide_requests',
+        'wide_patch_of_everything', 'wide_requests', 'event_log', 'event_log_default', 'event_log_source',
         'product_city_truth', 'company_city_truth',
         'catalog_cities', 'catalog_companies', 'catalog_products'] LOOP
         EXECUTE 'ALTER TABLE public.' || thing || ' OWNER TO citycache_migrate';
@@ -48,6 +48,13 @@ BEGIN
     END LOOP;
     FOREACH thing IN ARRAY ARRAY['city_rows', 'company_rows', 'product_rows', 'catalog_tables', 'watches', 'request_everything'] LOOP
         EXECUTE 'ALTER FUNCTION public.' || thing || '() OWNER TO citycache_migrate';
+    END LOOP;
+    FOR thing IN SELECT inhrelid::regclass FROM pg_inherits WHERE inhparent = 'public.event_log'::regclass LOOP
+        EXECUTE 'ALTER TABLE ' || thing || ' OWNER TO citycache_migrate';
+    END LOOP;
+    FOREACH thing IN ARRAY ARRAY['make_event_log_days()', 'forget_events(double precision, integer)'] LOOP
+        EXECUTE 'ALTER FUNCTION public.' || thing || ' OWNER TO citycache_migrate';
+        EXECUTE 'REVOKE ALL ON FUNCTION public.' || thing || everybody;
     END LOOP;
     FOR thing IN SELECT pg_get_serial_sequence('public.' || name, 'id')
                    FROM unnest(ARRAY['cities', 'companies', 'products', 'event_outbox', 'patches', 'dead_letters',
@@ -70,7 +77,7 @@ GRANT SELECT ON event_outbox, product_city_mapping, company_city_mapping, city_c
     removed_keys, wide_patches, watched_changes, wide_watches, applied_definition, product_city_truth,
     company_city_truth, catalog_cities, catalog_companies,
     catalog_products, observations, audit_minutes, audit_findings,
-    incidents TO citycache_api;
+    incidents, event_log_source TO citycache_api;
 GRANT SELECT ON SEQUENCE event_outbox_id_seq, audit_findings_id_seq TO citycache_api;
 GRANT SELECT, INSERT, UPDATE ON task_runs TO citycache_api;
 GRANT SELECT, UPDATE ON dead_letters TO citycache_api;
@@ -78,6 +85,9 @@ GRANT SELECT, INSERT ON audit_log TO citycache_api
 
 -- name: grant_relay
 GRANT SELECT, DELETE ON event_outbox TO citycache_relay;
+GRANT SELECT, INSERT ON event_log TO citycache_relay;
+GRANT SELECT, UPDATE (source, since, reason) ON event_log_source TO citycache_relay;
+GRANT EXECUTE ON FUNCTION make_event_log_days() TO citycache_relay;
 GRANT INSERT ON dead_letters TO citycache_relay;
 GRANT SELECT ON SEQUENCE event_outbox_id_seq TO citycache_relay
 
@@ -101,6 +111,8 @@ GRANT SELECT ON applied_definition TO citycache_worker, citycache_observer;
 GRANT SELECT, INSERT, UPDATE, DELETE ON wide_patches, wide_watches, task_runs, dead_letters, replays,
     replay_keys
     TO citycache_worker;
+GRANT SELECT ON event_log, event_log_source TO citycache_worker;
+GRANT EXECUTE ON FUNCTION forget_events(double precision, integer) TO citycache_worker;
 GRANT SELECT (id, at), DELETE ON audit_log TO citycache_worker
 
 -- name: grant_beat

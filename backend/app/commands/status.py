@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import asdict
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Final
@@ -15,8 +16,9 @@ import click
 import psycopg2
 
 from backend.app import db
-from backend.app.errors import DatabaseUnfit
+from backend.app.errors import CitycacheError, DatabaseUnfit
 from backend.app.health import lag, readiness
+from backend.app.relay import event_log
 from backend.app.settings import settings
 from backend.app.telemetry.logs import masked
 from backend.embedded.errors import NotRunning
@@ -55,7 +57,12 @@ def status(data_dir: Path | None) -> dict[str, Any]:
         if data_dir or not settings().database_url:
             raise
         return _of_servers(settings().database_url, settings().celery_broker_url)
-    return {**state, "health": health_at(state["api_url"]), "lag": _lag(state["database_url"], state["broker_url"])}
+    return {
+        **state,
+        "health": health_at(state["api_url"]),
+        "lag": _lag(state["database_url"], state["broker_url"]),
+        "log": _log(state["database_url"]),
+    }
 
 
 def _of_servers(database_url: str, broker_url: str) -> dict[str, Any]:
@@ -67,6 +74,7 @@ def _of_servers(database_url: str, broker_url: str) -> dict[str, Any]:
         "processes": None,
         "health": readiness.now(),
         "lag": _lag(database_url, broker_url),
+        "log": _log(database_url),
     }
 
 
@@ -77,6 +85,14 @@ def _lag(database_url: str, broker_url: str) -> dict[str, Any]:
         return lag.lag(lambda sql: None, broker_url).as_dict()
     with closing(connection):
         return lag.lag(lag.cursor_query(connection), broker_url).as_dict()
+
+
+def _log(database_url: str) -> dict[str, Any] | None:
+    """The log of events: its source, since when it has all of them, why it is no stream; None: nobody knows."""
+    try:
+        return asdict(event_log.chosen(database_url))
+    except (psycopg2.Error, CitycacheError):
+        return None
 
 
 def health_at(api_url: str) -> dict[str, Any] | None:
@@ -129,5 +145,13 @@ def _facts(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield name, f"pid {pid}"
     if found["processes"] is None:
         yield "processes", UNKNOWN
+    yield "log", _log_in_words(found["log"])
     for name, value in found["lag"].items():
         yield name, UNKNOWN if value is None else f"{value:g}"
+
+
+def _log_in_words(log: dict[str, Any] | None) -> str:
+    if log is None or log["source"] is None:
+        return UNKNOWN
+    since = f" since {log['since']:%Y-%m-%dT%H:%M:%SZ}" if log["since"] else ""
+    return f"{log['source']}{since}" + (f": the broker has no stream: {log['reason']}" if log["reason"] else "")

@@ -134,7 +134,7 @@ def _pipeline(stations: list[Station], guilty: Station | None) -> dict[str, Any]
 
 def _setup() -> dict[str, Any]:
     return {
-        "replay": not settings().in_process,
+        "workers": not settings().in_process,
         "guarded": bool(settings().keys),
         "closed": settings().app_env == "production" and not settings().keys,
         "canary_seconds": settings().canary_seconds if settings().observer else 0,

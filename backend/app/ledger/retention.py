@@ -42,7 +42,8 @@ KEPT: Final = (
     Kept("replays", "worker", lambda chosen: REPLAY_DAYS * DAY),
     Kept("dead_letters", "worker", lambda chosen: chosen.run_history_days * DAY),  # once they are closed
     Kept("audit_log", "worker", lambda chosen: chosen.audit_log_days * DAY),
-    Kept("watched_changes", "worker", lambda chosen: REPLAY_DAYS * DAY),
+    Kept("watched_changes", "worker", lambda chosen: max(REPLAY_DAYS, chosen.event_log_days) * DAY),
+    Kept("event_log", "worker", lambda chosen: chosen.event_log_days * DAY),  # by whole days
     Kept("observations", "observer", lambda chosen: OBSERVED_DAYS * DAY),
     Kept("audit_minutes", "observer", lambda chosen: OBSERVED_DAYS * DAY),
     Kept("audit_findings", "observer", lambda chosen: OBSERVED_DAYS * DAY),

@@ -42,6 +42,10 @@ DELETE FROM watched_changes WHERE id IN (
      WHERE changed_at < now() - %(seconds)s * interval '1 second'
        AND NOT EXISTS (SELECT FROM wide_watches WHERE change_id = change.id) LIMIT %(rows)s)
 
+-- name: event_log
+-- Partitions of days that are over, and rows of such days that have none.
+SELECT FROM forget_events(%(seconds)s, %(rows)s)
+
 -- name: observations
 DELETE FROM observations WHERE at IN (
     SELECT at FROM observations WHERE at < now() - %(seconds)s * interval '1 second' LIMIT %(rows)s)

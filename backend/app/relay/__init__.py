@@ -1,1 +1,1 @@
-"""The relay as a process."""
+"""The relay as a process, and the log that it fills."""

@@ -20,6 +20,7 @@ from backend.app.settings import settings
 from backend.app.startup import refuse_unfit_database, warn_on_default_passwords
 from backend.app.telemetry import metrics, serve, tracing
 from backend.app.worker import stopping
+from events.errors import EventError
 from events.outbox import Outbox
 from events.publisher import Publisher
 from events.relay import Pace, Relay
@@ -41,13 +42,20 @@ def pace() -> Pace:
 
 
 def to_broker(outbox: Outbox) -> Publisher:
-    """Deliver to the exchange; while the broker keeps us waiting, the leader's session stays alive."""
+    """Deliver to the exchange, and settle which log there is. While the broker keeps us waiting, the leader's session
+    stays alive. Raises EventError."""
 
     def ping() -> None:
         watchdog.move("relay")
         outbox.ping()
 
-    return Publisher(settings().celery_broker_url, ping, Published(), outbox.bury)
+    publisher = Publisher(settings().celery_broker_url, ping, Published(), outbox.bury, settings().event_log)
+    try:
+        outbox.log_into(publisher.log, publisher.no_stream)
+    except EventError:
+        publisher.close()
+        raise
+    return publisher
 
 
 def run() -> None:

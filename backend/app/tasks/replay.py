@@ -1,4 +1,4 @@
-"""Replay from the log: read events again, gather their distinct keys, look at those keys again.
+"""Replay from the log, stream or table: read events again, gather their distinct keys, look at those keys again.
 
 A million events on ten thousand products patch ten thousand. The offset and the keys gathered so far are saved every
 second, so a replay that was killed goes on where it was. A dry run writes nothing but its own progress: it keeps the
@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,14 +26,14 @@ from backend.app.caches.keys import Cause, Keys
 from backend.app.caches.patch import CacheType, as_array
 from backend.app.celery_app import app
 from backend.app.errors import BrokerAway, Refused, Unprocessable
-from backend.app.settings import settings
+from backend.app.relay import event_log
 from backend.app.tasks.events import apply_wide_patches
 from backend.app.tasks.task import PATIENCE_SECONDS, LedgerTask, flight
 from events import contract, times
 from events.contract import Event
 from events.errors import BrokerGone, LogTooShort, Malformed
+from events.log import Logged, LogReader, Start
 from events.sql_files import statements
-from events.stream import Log, Logged, new_marker
 
 log = logging.getLogger(__name__)
 SQL: Final = statements(Path(__file__).with_name("replay.sql"))
@@ -45,10 +44,6 @@ CHECKPOINT_SECONDS: Final = 1.0  # between two checkpoints
 CHECKPOINT_SHARE: Final = 0.05  # of the time at most; a checkpoint costs more the more keys have been gathered
 WATCHED: Final = "watched"
 KEPT_IN: Final = {"product": "products", "company": "companies", "city": "cities"}
-NO_LOG: Final = (
-    "there is no log to replay from on the in-process transport: what is missing is RabbitMQ with its stream"
-    " catalog.events.log; install rabbitmq-server and start again, or set CELERY_BROKER_URL"
-)
 
 
 @dataclass(frozen=True)
@@ -68,9 +63,7 @@ class ReplayRange:
         from_offset: int | None = None,
         dry_run: bool = False,
     ) -> ReplayRange:
-        """From the task's arguments; raises Unprocessable that names what is wrong, Refused without a log."""
-        if settings().in_process:
-            raise Refused(NO_LOG)
+        """From the task's arguments; raises Unprocessable that names what is wrong."""
         if since is not None and from_offset is not None:
             raise Unprocessable("give since or from_offset, not both")
         if from_offset is not None and from_offset < 0:
@@ -190,14 +183,18 @@ def _may_go_on(state: RetryCallState) -> bool:
 )
 def replay(request: ReplayRange, task_id: str, report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     """Read, gather, patch. Raises LogTooShort, BrokerGone, DatabaseAway; called again with its id it goes on."""
-    with closing(Log(settings().celery_broker_url)) as source:
+    with event_log.reading() as source:
         return _Replaying(request, task_id, report, source).run()
 
 
 class _Replaying:
-    def __init__(self, request: ReplayRange, task_id: str, report: Callable[[dict[str, Any]], None], log: Log) -> None:
+    def __init__(
+        self, request: ReplayRange, task_id: str, report: Callable[[dict[str, Any]], None], log: LogReader
+    ) -> None:
         self._request, self._task_id, self._report, self._log = request, task_id, report, log
-        self._replay = _load(task_id) or Replay(new_marker())
+        self._replay = _load(task_id) or Replay(log.new_marker())
+        if not log.knows(self._replay.marker):
+            raise Refused("this replay began in another log than the one of EVENT_LOG: start a new one")
         self._began, self._began_events = time.monotonic(), self._replay.events
         self._end = 0
 
@@ -222,7 +219,7 @@ class _Replaying:
         _save(self._task_id, replay)
         return {**replay.result(), "dry_run": False}
 
-    def _start(self) -> int | datetime | str:
+    def _start(self) -> Start:
         """Where to begin; refuses to replay less than was asked for."""
         if self._replay.next_offset is not None:
             return self._replay.next_offset
@@ -233,12 +230,8 @@ class _Replaying:
             raise LogTooShort(
                 f"{has}; offset {offset} is not there any more. Replay from_offset {beginning.offset}, or rebuild"
             )
-        if (
-            since is not None
-            and beginning.offset > 0
-            and (oldest := times.seconds(beginning.time)) is not None
-            and since.timestamp() < oldest
-        ):
+        if since is not None and beginning.since is not None and since.timestamp() < beginning.since:
+            has += f", and has every event since {times.text(beginning.since)}"
             raise LogTooShort(f"{has}; {since.isoformat()} lies before that. Replay since then, or rebuild")
         return offset if offset is not None else since if since is not None else "first"
 
@@ -266,7 +259,7 @@ class _Replaying:
             replay.keys += len(keys)
             replay.rows_changed += applied.patched
             if applied.leaves_some:
-                apply_wide_patches.apply_async(headers={"trigger": "replay"})
+                _begin_wide_patches()
         replay.products, replay.companies, replay.cities, replay.truncated = set(), set(), set(), False
 
     def _spill(self) -> None:
@@ -304,6 +297,14 @@ class _Replaying:
                 if len(ids) < PART_KEYS or ids[-1] == BIGINT_MAX:
                     break
                 least = ids[-1] + 1
+
+
+def _begin_wide_patches() -> None:
+    """At once; where the broker is not there to tell a worker, its lifeline finds them."""
+    try:
+        apply_wide_patches.apply_async(headers={"trigger": "replay"})
+    except BrokerAway as failure:
+        log.warning("wide patches wait for a worker that finds them: %s", failure)
 
 
 def _load(task_id: str) -> Replay | None:

@@ -20,7 +20,7 @@ export function drawPipeline(state) {
   fill($("pipeline-word"), [icon(pipeline.state), el("span", {}, word)], `${pipeline.state} ${word}`);
   fill($("pipeline-why"), [why(pipeline)]);
   const workers = state.workers ? plural("workers", state.workers.length) : t("workers.unknown");
-  fill($("pipeline-foot"), [[lastChange(state), state.setup.replay ? workers : null].filter(Boolean).join(" · ")]);
+  fill($("pipeline-foot"), [[lastChange(state), state.setup.workers ? workers : null].filter(Boolean).join(" · ")]);
 }
 
 export function lastChange({ unknown_since: unknownSince, changed_seconds: changed }) {

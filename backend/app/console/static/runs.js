@@ -17,7 +17,6 @@ let live = null; // {active, recent}; null: unknown
 let filtered = null; // of the filter that is chosen; null: none
 let asked = 0;
 let most = HOME;
-let setup = { replay: true };
 
 export function startRuns() {
   $("runs-filter").addEventListener("change", filter);
@@ -31,20 +30,15 @@ export function startRuns() {
 export const taskName = (task) => (has(`task.${task}`) ? t(`task.${task}`) : task);
 
 /** Take the stream's runs. */
-export function takeRuns({ runs, setup: found }) {
+export function takeRuns({ runs }) {
   if (runs?.recent) live = runs;
-  if (found && found.replay !== setup.replay) {
-    setup = found;
-    drawActions();
-  }
   drawRuns();
 }
 
 export function drawActions() {
   const refresh = REFRESHES.map((task) => el("button", { type: "button", "data-task": task, onclick: (event) => start(task, event.currentTarget) },
     t(`action.${task}`)));
-  const replay = el("button", { type: "button", id: "replay-open", onclick: askReplay, disabled: !setup.replay,
-    title: setup.replay ? null : t("action.replay.not") }, t("action.replay"));
+  const replay = el("button", { type: "button", id: "replay-open", onclick: askReplay }, t("action.replay"));
   const clear = el("button", { type: "button", id: "clear-open", class: "danger", onclick: askClear }, t("action.clear"));
   $("actions").replaceChildren(
     el("div", { class: "group", role: "group", "aria-labelledby": "refresh-label" }, el("span", { id: "refresh-label", class: "label" }, t("runs.refresh")), ...refresh),

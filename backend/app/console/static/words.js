@@ -197,7 +197,6 @@ export const WORDS = {
   "action.refresh_all_caches": ["All caches", "Все кэши"],
   "action.replay": ["Replay…", "Воспроизвести…"],
   "action.clear": ["Clear…", "Очистить…"],
-  "action.replay.not": ["Replay needs a log of events.", "Для воспроизведения нужен журнал событий."],
   "task.update_product_city_cache": ["Rebuild products", "Пересборка товаров"],
   "task.update_company_city_cache": ["Rebuild companies", "Пересборка компаний"],
   "task.update_cities_product_count": ["Recount cities", "Пересчёт городов"],
