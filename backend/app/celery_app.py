@@ -3,7 +3,7 @@
     celery -A backend.app.celery_app worker
     celery -A backend.app.celery_app beat
 
-Any number of both may run. What beat does when stands in `beat/schedule.py`.
+Any number of both may run. What is decided about each task stands in `tasks/table.py`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import logging
 import os
 import socket
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from celery import Celery
@@ -34,6 +35,7 @@ from backend.app.beat.schedule import ENTRIES
 from backend.app.health import watchdog
 from backend.app.settings import settings
 from backend.app.startup import end_on_unfit_database, warn_on_default_passwords
+from backend.app.tasks.table import TASKS
 from backend.app.tasks.task import LedgerTask
 from backend.app.telemetry import logs, metrics, serve, tracing
 from backend.app.worker import connection, ending, holding, questions, stopping
@@ -43,6 +45,7 @@ from events import foreign, tls
 from events.topology import MAINTENANCE, PATCHES
 
 AT_ONCE = {"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0}  # who publishes will not wait
+KILL_SECONDS = 60.0  # after the limit of its time, for a run to end by itself
 beat_schedule = {entry.name: entry.as_celery() for entry in ENTRIES}
 
 _broker, _encryption = tls.split(settings().celery_broker_url)
@@ -69,8 +72,13 @@ app.conf.update(
         Queue(name, Exchange(name, "direct"), routing_key=name, queue_arguments={"x-queue-type": "quorum"})
         for name in (PATCHES, MAINTENANCE)  # quorum: a classic queue of a cluster is away with its node
     ],
-    task_default_queue=MAINTENANCE,  # all tasks but the events'
-    task_routes={"apply_catalog_events": {"queue": PATCHES}},
+    task_default_queue=MAINTENANCE,
+    task_routes={kind.name: {"queue": kind.queue} for kind in TASKS},
+    task_annotations={
+        kind.name: {"soft_time_limit": kind.limit, "time_limit": kind.limit + KILL_SECONDS}
+        for kind in TASKS
+        if kind.limit
+    },
     task_create_missing_queues=False,
     task_serializer="json",
     accept_content=["json"],
@@ -106,6 +114,12 @@ app.conf.update(
     event_queue_exclusive=True,
     event_queue_durable=False,
 )
+
+
+def ledgered(run: Callable[..., Any]) -> Any:
+    """A decorator: a task by the name of the function, which takes it as `self`; its runs are rows of the ledger."""
+    return app.task(base=LedgerTask, name=run.__name__, bind=True)(run)
+
 
 if not settings().in_process:
     app.steps["consumer"].add(EventConsumer)

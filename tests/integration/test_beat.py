@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from backend.app import celery_app
 from backend.app.beat.scheduler import LedgerScheduler, due_instant
 from backend.app.ledger import ledger
-from backend.app.tasks import rebuilds
 from backend.embedded import inprocess
 from tests.plain import Plain
 
@@ -38,7 +37,6 @@ def test_the_schedule_is_the_documented_one() -> None:
     )
     assert {task: entry["schedule"].minute for task, entry in found.items()} == DOCUMENTED
     assert all(len(entry["schedule"].hour) == 24 for entry in found.values())
-    assert set(found) <= set(rebuilds.STARTABLE)
 
 
 def test_a_run_that_no_worker_takes_expires_before_the_next_one_is_due() -> None:

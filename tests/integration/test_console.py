@@ -15,13 +15,14 @@ import httpx2
 import pytest
 
 from backend.app.console import audience, cities, page
-from backend.app.console.state import SPANNED, TASKS
+from backend.app.console.state import SPANNED
 from backend.app.console.stations import PLACES, SENTENCES
 from backend.app.dead_letters.letters import KINDS
 from backend.app.health import kinds
 from backend.app.health.kinds import PARTS
 from backend.app.ledger.tables import STATES, TRIGGERS
 from backend.app.settings import settings
+from backend.app.tasks.table import TASKS
 from backend.app.telemetry.latency import BOUNDS
 from backend.embedded.postgres import Postgres
 from tests.catalogs import small
@@ -388,7 +389,7 @@ class TestPage:
     def test_has_words_for_every_reason_and_state(self) -> None:
         words = (STATIC / "words.js").read_text(encoding="utf-8")
         wanted = [
-            *(f"why.{code}" for code in SENTENCES), *(f"task.{task}" for task in TASKS),
+            *(f"why.{code}" for code in SENTENCES), *(f"task.{kind.name}" for kind in TASKS),
             *(f"run.{state}" for state in STATES), *(f"trigger.{trigger}" for trigger in TRIGGERS),
             *(f"letters.kind.{kind}" for kind in KINDS), *(f"part.{part}" for part in PARTS),
             *(f"{what}.{kind}" for kind in kinds.KINDS for what in ("kind", "advice")),

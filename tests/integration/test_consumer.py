@@ -12,6 +12,7 @@ import pytest
 
 from backend.app import settings as own
 from backend.app.celery_app import app
+from backend.app.tasks.table import APPLY_EVENTS
 from backend.app.worker import consumer, starting
 from backend.app.worker.consumer import SUSPECT_DELIVERIES, EventConsumer, read
 from events import contract
@@ -67,7 +68,7 @@ class Step:
         self._timers: list[Entry] = []
         self._tag = 0
         timer = SimpleNamespace(call_after=self._set)
-        worker = SimpleNamespace(app=app, timer=timer, strategies={consumer.TASK: self._begin})
+        worker = SimpleNamespace(app=app, timer=timer, strategies={APPLY_EVENTS.name: self._begin})
         self.step = EventConsumer(worker)
         self.step._worker, self.step._channel = worker, self.channel
 

@@ -15,7 +15,7 @@ from backend.app.caches import rebuilds
 from backend.app.caches.keys import Cause, Keys
 from backend.app.caches.patch import clear, lock, patch, recount
 from backend.app.errors import BadSetting
-from backend.app.tasks.task import FLIGHTS
+from backend.app.tasks.single_flight import FLIGHTS
 from tests import catalogs, oracle
 from tests.plain import Plain
 from tests.waiting import until

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import Query, Request, Response
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, Field, model_validator
 
+from backend.app.access.api_keys import Role
 from backend.app.api import database
 from backend.app.api.paging import BIGINT_MAX
 from backend.app.api.problems import documented
@@ -18,22 +19,14 @@ from backend.app.api.security import router as guarded_router
 from backend.app.api.values import Body, FilterText
 from backend.app.errors import NotFound
 from backend.app.ledger import ledger
-from backend.app.tasks.rebuilds import STARTABLE
-from backend.app.tasks.replay import ReplayRange as Wanted
-from backend.app.tasks.replay import replay_events
+from backend.app.tasks import rebuilds
+from backend.app.tasks.replay import ReplayRange, replay_events
+from backend.app.tasks.table import REPLAY, TASKS, TaskKind
 from backend.app.tasks.task import start
 
 router = guarded_router(prefix="/celery/tasks", tags=["tasks"], responses=documented(422, 503))
 
 State = Literal["PENDING", "STARTED", "RETRY", "SUCCESS", "FAILURE", "REVOKED", "EXPIRED", "SKIPPED"]
-DOCUMENTED: Final = {
-    "update_product_city_cache": "Rebuild ProductCityMapping and its ActiveCitiesCache row.",
-    "update_company_city_cache": "Rebuild CompanyCityMapping and its ActiveCitiesCache row.",
-    "update_cities_product_count": "Recount goods, services and companies of each city.",
-    "refresh_all_caches": "All three rebuilds, one after the other.",
-    "clear_all_caches": "Empty the caches.",
-}
-DESTRUCTIVE: Final = ("clear_all_caches",)  # for admins
 
 
 class Started(BaseModel):
@@ -137,33 +130,28 @@ def _start(request: Request, response: Response, task: Any, **arguments: Any) ->
     return {"task_id": run.task_id, "task": run.task, "state": "PENDING", "status_url": status_url}
 
 
-def _endpoint(name: str) -> Callable[..., Any]:
-    def endpoint(request: Request, response: Response) -> Any:
-        return _start(request, response, STARTABLE[name])
+def _post(kind: TaskKind, *refusals: int) -> Callable[..., Any]:
+    role: Role = kind.role or "admin"
+    path, responses = f"/{kind.name.replace('_', '-')}", {**GUARDED, **documented(*refusals)}
+    return router.post(path, status_code=202, response_model=Started, dependencies=needs(role), responses=responses)
 
-    endpoint.__name__, endpoint.__doc__ = f"start_{name}", DOCUMENTED[name]
+
+def _endpoint(kind: TaskKind) -> Callable[..., Any]:
+    def endpoint(request: Request, response: Response) -> Any:
+        return _start(request, response, getattr(rebuilds, kind.name))
+
+    endpoint.__name__, endpoint.__doc__ = f"start_{kind.name}", kind.meaning
     return endpoint
 
 
-for _name in DOCUMENTED:
-    router.post(
-        f"/{_name.replace('_', '-')}",
-        status_code=202,
-        response_model=Started,
-        dependencies=needs("admin" if _name in DESTRUCTIVE else "operate"),
-        responses=GUARDED,
-    )(_endpoint(_name))
+for _kind in TASKS:
+    if _kind.role and _kind is not REPLAY:
+        _post(_kind)(_endpoint(_kind))
 
 
-@router.post(
-    "/replay-events",
-    status_code=202,
-    response_model=Started,
-    dependencies=needs("operate"),
-    responses={**GUARDED, **documented(409)},
-)
+@_post(REPLAY, 409)
 def start_replay_events(request: Request, response: Response, replay: ReplayRequest | None = None) -> Any:
     """Patch again what the log names from an offset or instant on; `dry_run` only says what would change."""
     arguments = (replay or ReplayRequest()).model_dump(mode="json", exclude_none=True)
-    Wanted.parse(**arguments)
+    ReplayRange.parse(**arguments)
     return _start(request, response, replay_events, **arguments)

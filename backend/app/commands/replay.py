@@ -13,8 +13,10 @@ from rich.progress import Progress
 
 from backend.app.errors import CitycacheError, NotFound, Refused, Unprocessable
 from backend.app.ledger import ledger
-from backend.app.tasks.replay import TASK, ReplayRange, replay
-from backend.app.tasks.task import flight, waiting_for_database
+from backend.app.tasks.replay import ReplayRange, replay
+from backend.app.tasks.single_flight import flight
+from backend.app.tasks.table import REPLAY
+from backend.app.tasks.task import waiting_for_database
 from events.errors import EventError
 
 
@@ -43,7 +45,7 @@ def _run(request: ReplayRange, arguments: dict[str, Any], resume: UUID | None, q
         raise NotFound(f"no run has the id {resume}")
     task_id = str(resume or uuid4())
     with flight("replay"), Progress(console=Console(stderr=True), disable=quiet) as bar:
-        if not ledger.begin(task_id, TASK, "cli", arguments):
+        if not ledger.begin(task_id, REPLAY.name, "cli", arguments):
             raise Unprocessable(f"run {task_id} has ended already")
         click.echo(f"run {task_id}", err=True)
         line = bar.add_task("replay", total=None)

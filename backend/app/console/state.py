@@ -15,6 +15,7 @@ from backend.app.health import incidents
 from backend.app.ledger import ledger
 from backend.app.observing import nines
 from backend.app.settings import settings
+from backend.app.tasks.table import TASKS
 from backend.app.telemetry import latency
 from events.sql_files import statements
 
@@ -22,10 +23,6 @@ SQL: Final = statements(Path(__file__).with_suffix(".sql"))
 OBSERVING: Final = statements(Path(observing.__file__).with_name("observing.sql"))
 LISTED: Final = 20  # runs and findings
 SECTIONS: Final = ("runs", "consistency", "schedule", "dead_letters", "findings", "findings_total", "incidents")
-TASKS: Final = (
-    "update_product_city_cache", "update_company_city_cache", "update_cities_product_count", "refresh_all_caches",
-    "clear_all_caches", "replay_events", "apply_wide_patches",
-)  # fmt: skip
 POINTS: Final = 240  # of a plot
 SPANNED: Final = 200  # incidents, and runs, beside a plot
 SPANNED_OF_A_TASK: Final = 2_000  # runs that are looked at
@@ -45,9 +42,10 @@ class Sections:
 
 
 def runs() -> dict[str, Any]:
-    """Active runs, and the newest of those that no event caused. Raises DatabaseAway."""
+    """Active runs, and the newest of those of which there is one at a time. Raises DatabaseAway."""
+    tasks = [kind.name for kind in TASKS if kind.flight]
     with db.transaction() as connection:
-        found = connection.exec_driver_sql(SQL["recent_runs"], {"tasks": list(TASKS), "limit": LISTED})
+        found = connection.exec_driver_sql(SQL["recent_runs"], {"tasks": tasks, "limit": LISTED})
         recent = [ledger.Run(*row).as_dict() for row in found]
     return {"active": [run.as_dict() for run in ledger.active(LISTED)], "recent": recent}
 

@@ -14,12 +14,13 @@ from msgspec import Meta
 from tenacity import RetryCallState, retry, retry_if_exception_type, wait_exponential_jitter
 
 from backend.app.caches.apply import WideHooks, drain_wide
-from backend.app.celery_app import app
+from backend.app.celery_app import app, ledgered
 from backend.app.dead_letters.letters import DeadLetter
 from backend.app.errors import Away
 from backend.app.health import watchdog
 from backend.app.tasks import rebuilds
-from backend.app.tasks.task import LedgerTask, flight
+from backend.app.tasks.table import APPLY_EVENTS
+from backend.app.tasks.task import LedgerTask
 from backend.app.telemetry import metrics, tracing
 from backend.app.worker import attempts, batch, holding
 from backend.app.worker.attempts import Suspect
@@ -28,7 +29,6 @@ from events.contract import Hint
 
 log = logging.getLogger(__name__)
 RETURN_SECONDS: Final = 1.0  # before a batch that failed returns to the queue, so that it does not come round in a rush
-LAST_LOOK_SECONDS: Final = 2.0  # between a drain's last look and its end a new request may come: wait that long for it
 
 Id = Annotated[int, Meta(ge=contract.LEAST_BIGINT, le=contract.LARGEST_BIGINT)]
 Text = Annotated[str, Meta(max_length=contract.MOST_ID, pattern=r"^[^\x00]*$")]
@@ -47,7 +47,7 @@ waiting_for_servers = retry(  # without an end: the events stay unacknowledged, 
 )
 
 
-@app.task(name=batch.TASK, bind=True)
+@app.task(name=APPLY_EVENTS.name, bind=True)
 def apply_catalog_events(
     self: Task[Any, Any],
     hints: Sequence[HintRow],
@@ -66,7 +66,7 @@ def apply_catalog_events(
     letters = [DeadLetter(**letter) for letter in unreadable]
     events = batch.Batch([Hint(*hint) for hint in hints], letters, min(received_at, time.time()))
     try:
-        with tracing.span(batch.TASK, parent, batch.traces_of(events.hints), kind="consumer", events=len(hints)):
+        with tracing.span(APPLY_EVENTS.name, parent, batch.traces_of(events.hints), kind="consumer", events=len(hints)):
             if suspect:
                 return _apply_suspect(events, msgspec.convert(suspect, Suspect), str(self.request.id))
             return apply_events(events, str(self.request.id))
@@ -100,21 +100,20 @@ def _apply_in_the_end(events: batch.Batch, task_id: str) -> dict[str, Any]:
     return applied
 
 
-@app.task(base=LedgerTask, name="apply_wide_patches", bind=True)
+@ledgered
 def apply_wide_patches(self: LedgerTask) -> dict[str, int]:
     """Patch all products of companies that are too large for a batch, and reconcile after a TRUNCATE."""
-    with flight("wide", self.patience + LAST_LOOK_SECONDS):
-        hooks = WideHooks(
-            everything=lambda: rebuilds.rebuild_everything(self, patience=600.0),
-            apart=lambda products: batch.apply_apart(
-                [Hint("product", product, "", _now(), None) for product in products], self.task_id
-            ),
-            progress=self.report,
-        )
-        done = drain_wide(self.name, self.task_id, hooks)
-        metrics.WIDE_COMPANIES.inc(done["companies"])
-        metrics.WIDE_KEYS.inc(done["keys"])
-        return done
+    hooks = WideHooks(
+        everything=lambda: rebuilds.rebuild_everything(self, patience=600.0),
+        apart=lambda products: batch.apply_apart(
+            [Hint("product", product, "", _now(), None) for product in products], self.task_id
+        ),
+        progress=self.report,
+    )
+    done = drain_wide(self.name, self.task_id, hooks)
+    metrics.WIDE_COMPANIES.inc(done["companies"])
+    metrics.WIDE_KEYS.inc(done["keys"])
+    return done
 
 
 def _wait_after(state: RetryCallState) -> None:

@@ -24,11 +24,12 @@ from backend.app.caches.apply import apply
 from backend.app.caches.diff import BIGINT_MAX, BIGINT_MIN
 from backend.app.caches.keys import Cause, Keys
 from backend.app.caches.patch import CacheType, as_array
-from backend.app.celery_app import app
+from backend.app.celery_app import ledgered
 from backend.app.errors import BrokerAway, Refused, Unprocessable
 from backend.app.relay import event_log
 from backend.app.tasks.events import apply_wide_patches
-from backend.app.tasks.task import PATIENCE_SECONDS, LedgerTask, flight
+from backend.app.tasks.table import REPLAY
+from backend.app.tasks.task import PATIENCE_SECONDS, LedgerTask
 from events import contract, times
 from events.contract import Event
 from events.errors import BrokerGone, LogTooShort, Malformed
@@ -37,7 +38,6 @@ from events.sql_files import statements
 
 log = logging.getLogger(__name__)
 SQL: Final = statements(Path(__file__).with_name("replay.sql"))
-TASK: Final = "replay_events"
 MOST_KEYS: Final = 200_000  # gathered before they are patched; bounds memory and what a checkpoint holds
 PART_KEYS: Final = 50_000  # of a dry run, compared at a time
 CHECKPOINT_SECONDS: Final = 1.0  # between two checkpoints
@@ -154,7 +154,7 @@ class Replay:
         return {name: getattr(self, name) for name in names}
 
 
-@app.task(base=LedgerTask, name=TASK, bind=True)
+@ledgered
 def replay_events(
     self: LedgerTask,
     since: str | None = None,
@@ -163,9 +163,7 @@ def replay_events(
     dry_run: bool = False,
 ) -> dict[str, Any]:
     """Replay events from the log; a dry run answers what would change instead."""
-    request = ReplayRange.parse(since, until, from_offset, dry_run)
-    with flight("replay", self.patience):
-        return replay(request, self.task_id, self.report)
+    return replay(ReplayRange.parse(since, until, from_offset, dry_run), self.task_id, self.report)
 
 
 def _may_go_on(state: RetryCallState) -> bool:
@@ -255,7 +253,7 @@ class _Replaying:
     def _patch(self) -> None:
         replay, keys = self._replay, self._keys()
         if len(keys) or replay.truncated:
-            applied = apply(keys, Cause(TASK, self._task_id), replay.truncated)
+            applied = apply(keys, Cause(REPLAY.name, self._task_id), replay.truncated)
             replay.keys += len(keys)
             replay.rows_changed += applied.patched
             if applied.leaves_some:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, closing, nullcontext
 from datetime import datetime
 from functools import partial
 from typing import Any, Final
@@ -15,12 +15,13 @@ from celery import Task
 from celery.exceptions import Ignore, Reject, Retry
 from celery.result import AsyncResult
 from kombu.exceptions import OperationalError as BrokerError
-from psycopg2.errors import LockNotAvailable
 from tenacity import retry, retry_if_exception, stop_after_delay, wait_exponential_jitter
 
 from backend.app import db
-from backend.app.errors import BrokerAway, CitycacheError, DatabaseAway, NotFound
+from backend.app.errors import BrokerAway, DatabaseAway, NotFound
 from backend.app.ledger import ledger
+from backend.app.tasks import table
+from backend.app.tasks.single_flight import Skipped, flight
 from backend.app.telemetry import metrics, tracing
 from events.connection import LOST
 
@@ -29,16 +30,6 @@ PATIENCE_SECONDS: Final = 300.0  # how long a task waits for the database before
 TAKEOVER_SECONDS: Final = 15.0  # how long a redelivered task waits for the lock of its dead predecessor
 REPORT_SECONDS: Final = 0.5
 NOT_QUEUED: Final = "not queued: the broker is away"
-FLIGHT_CLASS: Final = 0x666C7974  # 'flyt'
-FLIGHTS: Final = {  # second half of the keys of their locks: numbers that releases running side by side agree on
-    "products": 0,
-    "companies": 1,
-    "counts": 2,
-    "all": 3,
-    "clear": 4,
-    "wide": 5,
-    "replay": 6,
-}
 
 
 def _may_be_tried_again(failure: BaseException) -> bool:
@@ -53,10 +44,6 @@ waiting_for_database = retry(
     before_sleep=lambda state: log.warning("tried again: %s", state.outcome and state.outcome.exception()),
     reraise=True,
 )
-
-
-class Skipped(CitycacheError):
-    """Another run of the same kind is under way."""
 
 
 class LedgerTask(Task):  # type: ignore[type-arg]
@@ -120,7 +107,7 @@ class LedgerTask(Task):  # type: ignore[type-arg]
             raise Ignore
         began = time.perf_counter()
         try:
-            with tracing.span(self.name, self._header("traceparent"), root=True, task_id=self.task_id):
+            with tracing.span(self.name, self._header("traceparent"), root=True, task_id=self.task_id), self._flight():
                 result = self.run(*args, **kwargs)
         except Skipped as skipped:
             self._finish("SKIPPED", began, result={"reason": str(skipped)})
@@ -155,6 +142,10 @@ class LedgerTask(Task):  # type: ignore[type-arg]
     def _header(self, name: str) -> Any:
         return (self.request.headers or {}).get(name) or self.request.get(name)
 
+    def _flight(self) -> AbstractContextManager[None]:
+        kind = table.BY_NAME[self.name]
+        return flight(kind.flight, kind.patience + self.patience) if kind.flight else nullcontext()
+
     @property
     def patience(self) -> float:
         """Seconds to wait for a flight that a dead predecessor of this very run may still hold."""
@@ -171,26 +162,6 @@ class LedgerTask(Task):  # type: ignore[type-arg]
         if now - self._reported >= REPORT_SECONDS:
             self._reported = now
             ledger.progress(task_id, state)
-
-
-@contextmanager
-def flight(name: str, patience: float = 0.0) -> Iterator[None]:
-    """Only one run of a kind at a time, in all processes; raises Skipped when another holds it.
-
-    A session lock on a connection of its own: it ends with the process, however that ends.
-    """
-    connection = db.direct(f"flight {name}")
-    try:
-        with db.translated(), connection.cursor() as cursor:
-            cursor.execute("SET lock_timeout = %s", (f"{max(1, int(patience * 1000))}ms",))
-            cursor.execute("SET statement_timeout = 0")
-            try:
-                cursor.execute("SELECT pg_advisory_lock(%s, %s)", (FLIGHT_CLASS, FLIGHTS[name]))
-            except LockNotAvailable:
-                raise Skipped from None
-        yield
-    finally:
-        connection.close()
 
 
 def start(task: LedgerTask, trigger: str, **kwargs: Any) -> ledger.Run:

@@ -21,6 +21,7 @@ from backend.app.dead_letters.letters import DeadLetter, bare
 from backend.app.errors import CitycacheError, EveryKeyFails, sentence
 from backend.app.ledger import ledger
 from backend.app.settings import settings
+from backend.app.tasks.table import APPLY_EVENTS
 from backend.app.telemetry import latency, metrics, tracing
 from backend.app.worker.breaker import breaker
 from backend.app.worker.patching import Done, Patching
@@ -28,7 +29,6 @@ from events import times
 from events.contract import Hint
 
 log = logging.getLogger(__name__)
-TASK: Final = "apply_catalog_events"
 SAMPLED_KEYS: Final = 5  # of a batch, named in its run
 
 
@@ -68,7 +68,7 @@ class _Applying:
         self._measured = latency.measured([hint.time for hint in self._batch.hints])
         told = self._told(done)
         ledger.insert_finished(
-            connection, self._task_id, TASK, "event", told, self._batch.received_at, self._started_at
+            connection, self._task_id, APPLY_EVENTS.name, "event", told, self._batch.received_at, self._started_at
         )
 
     def _told(self, done: Done) -> dict[str, Any]:
@@ -154,7 +154,7 @@ def keys_of(hints: Sequence[Hint]) -> Keys:
 def cause_of(hints: Sequence[Hint], task_id: str) -> Cause:
     """Why: the last event of each key."""
     events = {f"{hint.noun}/{hint.id}": hint.event_id for hint in hints}
-    return Cause(TASK, task_id, events, traces_of(hints))
+    return Cause(APPLY_EVENTS.name, task_id, events, traces_of(hints))
 
 
 def traces_of(hints: Sequence[Hint]) -> list[str]:

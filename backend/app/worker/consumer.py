@@ -27,6 +27,7 @@ from msgspec import structs
 from backend.app.caches.keys import lane_halves
 from backend.app.dead_letters.letters import DeadLetter, beginning, unreadable
 from backend.app.settings import settings
+from backend.app.tasks.table import APPLY_EVENTS
 from backend.app.telemetry import metrics, tracing
 from backend.app.worker import holding, starting
 from backend.app.worker.attempts import MOST_DEATHS, Suspect
@@ -36,7 +37,6 @@ from events.contract import Hint
 from events.errors import Malformed
 
 log = logging.getLogger(__name__)
-TASK: Final = "apply_catalog_events"
 SUSPECT_DELIVERIES: Final = 3  # a message that came back this often is applied alone: it may be what kills workers
 MOST_LETTER_BYTES: Final = 4 * 1024 * 1024  # of the bodies in one batch's dead letters
 MOST_KEPT_BYTES: Final = 16 * 1024 * 1024  # of all that this worker holds; of further bodies only the beginning
@@ -365,14 +365,14 @@ def request(worker: Any, gathered: Gathered, on_ack: Callable[..., None], on_rej
     task_id = str(uuid4())
     gathered.task_ids.append(task_id)
     task = worker.app.amqp.as_task_v2(
-        task_id, TASK, (), kwargs, argsrepr="", kwargsrepr=f"{len(gathered.hints)} events"
+        task_id, APPLY_EVENTS.name, (), kwargs, argsrepr="", kwargsrepr=f"{len(gathered.hints)} events"
     )
     content_type, encoding, body = serialization.dumps(task.body, "json")
     message = Message(
         body=body, content_type=content_type, content_encoding=encoding, headers=task.headers,
         properties=task.properties, delivery_info={"routing_key": topology.UPDATER.name}, accept={content_type},
     )  # fmt: skip
-    worker.strategies[TASK](message, None, on_ack, on_reject, [])
+    worker.strategies[APPLY_EVENTS.name](message, None, on_ack, on_reject, [])
 
 
 def _deliveries(headers: dict[str, Any]) -> int:
