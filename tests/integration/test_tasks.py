@@ -134,6 +134,9 @@ def test_the_page_has_a_button_for_what_is_scheduled_and_words_for_all() -> None
     runs, words = script("runs.js"), script("words.js")
 
     assert listed("REFRESHES", runs) == {kind.name for kind in TASKS if kind.every}
+    filters = re.search(r"const FILTERS = \{ task: \[\.\.\.REFRESHES, (.*?)\]", runs)
+    assert filters is not None
+    assert {*re.findall(r'"(\w+)"', filters.group(1)), *listed("REFRESHES", runs)} == set(BY_NAME)
     assert listed("BY_EVENTS", runs) == {kind.name for kind in TASKS if kind.role is None}
     assert set(re.findall(r'"task\.(\w+)":', words)) == set(BY_NAME)
     assert set(re.findall(r'"action\.(\w+_\w+)":', words)) == listed("REFRESHES", runs)
