@@ -11,8 +11,8 @@ from backend.app.adopting import tables as adopted  # noqa: F401
 from backend.app.caches import tables  # noqa: F401  (fills the metadata)
 from backend.app.catalog import definition
 from backend.app.catalog.models import Base
-from backend.app.catalog.sources import drop_built_in, quoted
-from backend.app.database.migrating import sign
+from backend.app.catalog.sources import drop_built_in
+from backend.app.database.migrating import make, sign
 from backend.app.dead_letters import letters  # noqa: F401
 from backend.app.health import tables as kept  # noqa: F401
 from backend.app.ledger import replays  # noqa: F401
@@ -34,7 +34,7 @@ with db.translated(), engine.connect() as connection:
     with context.begin_transaction():
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
         if catalog.is_adopted:
-            connection.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {quoted(catalog.schema)}")
+            make(connection, catalog.schema)
         context.run_migrations()
         if catalog.is_adopted:  # the built-in catalog's own tables, empty; nothing of theirs is in this schema
             connection.exec_driver_sql(drop_built_in(catalog.schema))

@@ -35,6 +35,7 @@ class Marketplace:
     url: str
     file: Path
     broker: str = "memory://"
+    owner: str = ""  # URL of whoever owns the database, where `url` is of a role that may do less
     environment: dict[str, str] = field(default_factory=dict)
 
     def run(self, *arguments: str, timeout: float = 180) -> Ran:
@@ -59,7 +60,11 @@ class Marketplace:
     def dump(self) -> str:
         """The schema as pg_dump writes it, without the keys that it draws anew each time."""
         done = subprocess.run(
-            [tool("pg_dump"), "--schema-only", dsn(self.url)], capture_output=True, text=True, timeout=60, check=True
+            [tool("pg_dump"), "--schema-only", dsn(self.owner or self.url)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
         )
         return "\n".join(line for line in done.stdout.splitlines() if not line.startswith("\\"))
 

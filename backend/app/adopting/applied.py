@@ -18,7 +18,7 @@ SQL: Final = statements(Path(__file__).with_name("adopting.sql"))
 
 
 def resolved(definition: Definition) -> Catalog:
-    """The definition beside the database, tried in a transaction that is rolled back. Raises BadDefinition."""
+    """The definition beside the database, tried in a transaction that is rolled back. Raises BadDefinition, Refused."""
     with db.translated(), db.engine().connect() as connection, connection.begin() as trial:
         connection.exec_driver_sql("SET LOCAL statement_timeout = '60s'")
         catalog = resolve(connection, definition)

@@ -18,7 +18,7 @@ from backend.app.catalog import capture, definition, sources
 from backend.app.catalog.completeness import gaps
 from backend.app.catalog.definition import Definition
 from backend.app.catalog.resolved import Catalog
-from backend.app.errors import BadDefinition, BrokerAway, DatabaseAway
+from backend.app.errors import BadDefinition, BrokerAway, DatabaseAway, Refused
 from backend.app.settings import settings
 from events.connection import LOST, connect
 from events.errors import BrokerGone
@@ -69,6 +69,9 @@ def _adopted(connection: Connection, chosen: Definition) -> Iterator[Finding]:
         catalog = resolved(chosen)
     except BadDefinition as failure:
         yield Finding("definition", False, str(failure), f"correct the definition, then {AGAIN}")
+        return
+    except Refused as failure:
+        yield Finding("rights", False, str(failure), "grant it, or look as the role that adopted")
         return
     yield from _catalog(connection, catalog)
 

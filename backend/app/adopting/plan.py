@@ -79,7 +79,7 @@ class AdoptionPlan:
 
 
 def plan(definition: Definition) -> AdoptionPlan:
-    """Look at everything, change nothing. Raises BadDefinition, Away."""
+    """Look at everything, change nothing. Raises BadDefinition, Refused, Away."""
     catalog = resolved(definition)
     with db.transaction() as connection:
         found = list(checks(connection, catalog))
@@ -112,10 +112,11 @@ def checks(connection: Connection, catalog: Catalog) -> Iterator[Check]:
     yield _is("server", version >= LEAST_VERSION, f"version {version // 10000}", "14 is the oldest that serves")
     yield _is("primary", not recovers, "takes writes", "DATABASE_URL names a replica, which takes none")
     asked = {"schema": catalog.definition.schema}
-    exists, is_ours = connection.exec_driver_sql(SQL["schema"], asked).one()
+    exists, is_ours, may_use = connection.exec_driver_sql(SQL["schema"], asked).one()
     yield _is("schema", exists or may_create, "can be made", "this role may not create a schema in this database")
     if exists:
         yield _is("schema", is_ours, "is ours", "is there and not empty: name another one")
+        yield _is("schema", may_use, "may be used", "is there, and this role may not make anything in it")
     yield from _tables(connection, catalog)
     yield from _keys(connection, catalog)
 

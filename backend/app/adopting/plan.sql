@@ -5,12 +5,18 @@ SELECT current_setting('server_version_num')::integer, pg_is_in_recovery(),
        has_database_privilege(current_database(), 'CREATE')
 
 -- name: schema
--- Whether it is there, and whether it is ours or empty.
+-- Whether it is there, whether it is ours or empty, and whether this role may make things in it.
 SELECT to_regnamespace(quote_ident(%(schema)s)) IS NOT NULL,
        EXISTS (SELECT FROM pg_class JOIN pg_namespace AS namespace ON namespace.oid = relnamespace
                 WHERE nspname = %(schema)s AND relname = 'applied_definition')
        OR NOT EXISTS (SELECT FROM pg_class JOIN pg_namespace AS namespace ON namespace.oid = relnamespace
                        WHERE nspname = %(schema)s)
+       AND NOT EXISTS (SELECT FROM pg_proc JOIN pg_namespace AS namespace ON namespace.oid = pronamespace
+                        WHERE nspname = %(schema)s)
+       AND NOT EXISTS (SELECT FROM pg_type JOIN pg_namespace AS namespace ON namespace.oid = typnamespace
+                        WHERE nspname = %(schema)s),
+       coalesce(has_schema_privilege(to_regnamespace(quote_ident(%(schema)s)), 'CREATE')
+                AND has_schema_privilege(to_regnamespace(quote_ident(%(schema)s)), 'USAGE'), true)
 
 -- name: table
 -- Whether this role owns it, and whether rows may be hidden from it.

@@ -13,12 +13,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from psycopg2.errors import InsufficientPrivilege
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from backend.app.catalog.definition import COLUMNS, EVERY_COLUMN, KEY, Definition, Level, Noun, Source, Watch
 from backend.app.catalog.node_tree import Foundation, foundation
-from backend.app.errors import BadDefinition
+from backend.app.errors import BadDefinition, Refused
 from events.sql_files import statements
 
 SQL: Final = statements(Path(__file__).with_name("resolving.sql"))
@@ -115,7 +116,7 @@ class Catalog:
 
 
 def resolve(connection: Connection, definition: Definition) -> Catalog:
-    """Find and try everything; the caller rolls back. Raises BadDefinition with file, key and reason."""
+    """Find and try everything; the caller rolls back. Raises BadDefinition with file, key and reason; Refused."""
     return _Resolver(connection, definition).catalog()
 
 
@@ -342,12 +343,15 @@ class _Resolver:
 
     @contextmanager
     def _explained(self, key: str) -> Iterator[None]:
-        """A mistake is answered with PostgreSQL's own words, and the transaction goes on."""
+        """A mistake is answered in PostgreSQL's words, and the transaction goes on. A lack of rights is none."""
         try:
             with self._connection.begin_nested():
                 yield
         except DBAPIError as failure:
-            raise self._bad(key, str(failure.orig).strip().splitlines()[0]) from failure
+            said = str(failure.orig).strip().splitlines()[0]
+            if isinstance(failure.orig, InsufficientPrivilege):
+                raise Refused(f"{key} cannot be tried: {said}. The role that adopts needs that right") from failure
+            raise self._bad(key, said) from failure
 
     def _bad(self, key: str, reason: str) -> BadDefinition:
         return BadDefinition(self._definition.file, key, reason)

@@ -9,10 +9,19 @@ from typing import Any
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext, MigrationInfo
+from sqlalchemy import Connection
 
 from backend import __version__
 from backend.app import db
-from backend.app.database.schema import TABLE, found, needed
+from backend.app.catalog.sources import quoted
+from backend.app.database.schema import MADE, SQL, TABLE, found, needed
+
+
+def make(connection: Connection, schema: str) -> None:
+    """Make the schema of an adopted catalog, and leave a note that it is of our making; one that is there stays."""
+    if not connection.exec_driver_sql(SQL["is_there"], {"schema": schema}).scalar_one():
+        connection.exec_driver_sql(f"CREATE SCHEMA {quoted(schema)}")
+        connection.exec_driver_sql(f"COMMENT ON SCHEMA {quoted(schema)} IS '{MADE}'")
 
 
 def sign(ctx: MigrationContext, step: MigrationInfo, heads: Collection[Any], run_args: Mapping[str, Any]) -> None:

@@ -19,6 +19,7 @@ from events.sql_files import statements
 SQL: Final = statements(Path(__file__).with_suffix(".sql"))
 MIGRATIONS: Final = Path(__file__).parents[2] / "alembic" / "versions"
 TABLE: Final = "alembic_version"
+MADE: Final = "made by citycache adopt"  # the comment of a schema that was not there before
 NOTE: Final = re.compile(r"citycache (\S{1,40})")  # the table's comment
 
 
