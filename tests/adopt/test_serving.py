@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from fastapi.testclient import TestClient
 
-from backend.app.adopting.attaching import attach
+from backend.app.adopting.attaching import Attaching, attach
 from backend.app.main import create_app
 from tests.adopt import marketplace
 from tests.adopt.following import beside, follow
@@ -69,3 +69,21 @@ def test_what_breaks_silently_is_named_and_what_came_later_is_captured(market: M
             SELECT 'n', 'more', 'm', 'GOOD', 1, id FROM companies WHERE is_active AND city_id IS NOT NULL LIMIT 1""")
         follow()
         assert marketplace.counted(plain) == marketplace.wanted(plain)
+
+
+def test_rows_that_went_with_a_table_leave_the_caches(market: Marketplace) -> None:
+    attaching = Attaching()
+    with Plain(market.url) as plain:
+        plain.run("CREATE TABLE more_products () INHERITS (products)")
+        attaching.run_once()
+        plain.run("""
+            INSERT INTO more_products (name, slug, article, type, price, company_id)
+            SELECT 'n', 'more ' || id, 'm', 'GOOD', 1, id FROM companies WHERE is_active AND city_id IS NOT NULL""")
+        follow()
+        for leaving in ("ALTER TABLE more_products NO INHERIT products", "DROP TABLE more_products"):
+            plain.run(leaving)
+            gone = attaching.run_once()
+            plain.run("UPDATE companies SET is_active = NOT is_active WHERE id = 1")
+            follow()
+            assert marketplace.counted(plain) == marketplace.wanted(plain), leaving
+            assert gone == (["more_products"] if "NO INHERIT" in leaving else [])

@@ -1,5 +1,5 @@
 """Partitions and children that came after adopting get their triggers. Then everything is compared, since nobody has
-seen what was written into them before."""
+seen what was written into them before; and where one is gone, since its rows went without an event."""
 
 from __future__ import annotations
 
@@ -13,11 +13,30 @@ from backend.app.adopting import triggers
 from backend.app.adopting.applied import resolved
 from backend.app.caches import apply
 from backend.app.catalog import definition
-from backend.app.catalog.completeness import gaps
+from backend.app.catalog.completeness import gaps, parts
 from backend.app.errors import BadDefinition, Refused
 
 log = logging.getLogger(__name__)
 EVERY_SECONDS: Final = 20.0
+
+
+class Attaching:
+    """Looks again and again; what was there at the look before is only remembered here."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, str] = {}
+
+    def run_once(self) -> list[str]:
+        """Give triggers to those that came; names of those that are gone with their rows. Raises Away."""
+        with db.transaction() as connection:
+            there = parts(connection)
+        gone = [name for oid, name in self._known.items() if oid not in there]
+        if gone:
+            log.warning("gone with their rows: %s; everything is compared", ", ".join(gone))
+            apply.ask_for_everything()
+        self._known = there
+        attach()
+        return gone
 
 
 def attach() -> list[str]:

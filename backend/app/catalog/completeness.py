@@ -42,6 +42,13 @@ class Gaps:
         return bool(self.columns or self.tables or self.is_other_definition)
 
 
+def parts(connection: Connection) -> dict[int, str]:
+    """Names, by oid, of all tables, partitions and children of an adopted catalog."""
+    if not definition.current().is_adopted or not connection.exec_driver_sql(SQL["knows_tables"]).scalar_one():
+        return {}
+    return {row.oid: row.name for row in connection.exec_driver_sql(SQL["parts"])}
+
+
 def gaps(connection: Connection) -> Gaps:
     """Look for them."""
     chosen = definition.current()

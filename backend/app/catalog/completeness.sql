@@ -38,5 +38,13 @@ SELECT wanted.oid::regclass::text, bool_or(tgname IS NOT NULL)
  WHERE tgname IS NULL OR tgenabled NOT IN (wanted.enabled::"char", 'A')
  GROUP BY 1 ORDER BY 1
 
+-- name: parts
+WITH RECURSIVE part AS (
+    SELECT to_regclass(table_name)::oid AS oid FROM captured_tables()
+    UNION
+    SELECT inhrelid FROM pg_inherits JOIN part ON inhparent = part.oid
+)
+SELECT oid::bigint, oid::regclass::text AS name FROM part WHERE oid IS NOT NULL
+
 -- name: applied_digest
 SELECT digest FROM applied_definition WHERE applied_at IS NOT NULL

@@ -88,7 +88,7 @@ class Observer:
                 bird.join(canary.PATIENCE_SECONDS)
 
     def _rounds(self, cursor: psycopg2.extensions.cursor) -> None:
-        past = history.History()
+        past, parts = history.History(), attaching.Attaching()
         observe_at = prune_at = attach_at = 0.0
         while not self._stop.is_set():
             cursor.execute("SELECT 1")  # the lock lives as long as this connection
@@ -99,7 +99,7 @@ class Observer:
                 observe_at = now + history.EVERY_SECONDS
                 self.observe(past)
             if now >= attach_at:
-                attaching.attach()
+                parts.run_once()
                 attach_at = now + attaching.EVERY_SECONDS
             if now >= prune_at:
                 retention.prune("observer")
