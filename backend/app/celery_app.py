@@ -3,7 +3,7 @@
     celery -A backend.app.celery_app worker
     celery -A backend.app.celery_app beat
 
-Any number of both may run. What is decided about each task stands in `tasks/table.py`.
+Any number of both may run. What is decided about each task stands in `tasks/roster.py`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from backend.app.beat.schedule import ENTRIES
 from backend.app.health import watchdog
 from backend.app.settings import settings
 from backend.app.startup import end_on_unfit_database, warn_on_default_passwords
-from backend.app.tasks.table import TASKS
+from backend.app.tasks.roster import TASKS
 from backend.app.tasks.task import LedgerTask
 from backend.app.telemetry import logs, metrics, serve, tracing
 from backend.app.worker import connection, ending, holding, questions, stopping

@@ -22,7 +22,7 @@ from backend.app.health import kinds
 from backend.app.health.kinds import PARTS
 from backend.app.ledger.tables import STATES, TRIGGERS
 from backend.app.settings import settings
-from backend.app.tasks.table import TASKS
+from backend.app.tasks.roster import TASKS
 from backend.app.telemetry.latency import BOUNDS
 from backend.embedded.postgres import Postgres
 from tests.catalogs import small

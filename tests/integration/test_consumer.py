@@ -12,7 +12,7 @@ import pytest
 
 from backend.app import settings as own
 from backend.app.celery_app import app
-from backend.app.tasks.table import APPLY_EVENTS
+from backend.app.tasks.roster import APPLY_EVENTS
 from backend.app.worker import consumer, starting
 from backend.app.worker.consumer import SUSPECT_DELIVERIES, EventConsumer, read
 from events import contract

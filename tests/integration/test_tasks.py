@@ -16,8 +16,8 @@ from backend.app.celery_app import app, beat_schedule
 from backend.app.console import page
 from backend.app.ledger import ledger
 from backend.app.settings import settings
+from backend.app.tasks.roster import BY_NAME, TASKS, TaskKind
 from backend.app.tasks.single_flight import FLIGHTS, flight
-from backend.app.tasks.table import BY_NAME, TASKS, TaskKind
 from tests.integration.api import V1, Client, client
 from tests.servers import ROOT
 

@@ -10,7 +10,7 @@ from backend.app.worker.starting import ALONE_SECONDS, KEYS_A_LANE, InFlight, pa
 LANES = 64
 NOW = 1_000.0
 TICK = 0.001  # no timer is finer
-BATCH = some.builds(InFlight, some.integers(0, 5_000), some.floats(NOW - 100, NOW), some.booleans())
+BATCH = some.builds(InFlight, some.integers(0, 5_000), some.floats(NOW - 100, NOW), some.integers(0, 2))
 BATCHES = some.lists(BATCH, max_size=10)
 SLOTS = some.integers(1, 8)
 
@@ -51,7 +51,7 @@ def test_all_start_in_their_order_however_long_those_before_them_take(
             first_end = min(end for _, end in running)
             now = first_end if wait is None else min(first_end, now + max(wait, TICK))
             running = [(batch, end) for batch, end in running if end > now]
-        running.append((InFlight(keys, now, True), now + seconds))
+        running.append((InFlight(keys, now, 1), now + seconds))
         started.append(now)
 
     assert len(started) == len(work)

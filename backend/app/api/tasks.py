@@ -21,7 +21,7 @@ from backend.app.errors import NotFound
 from backend.app.ledger import ledger
 from backend.app.tasks import rebuilds
 from backend.app.tasks.replay import ReplayRange, replay_events
-from backend.app.tasks.table import REPLAY, TASKS, TaskKind
+from backend.app.tasks.roster import REPLAY, TASKS, TaskKind
 from backend.app.tasks.task import start
 
 router = guarded_router(prefix="/celery/tasks", tags=["tasks"], responses=documented(422, 503))

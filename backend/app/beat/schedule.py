@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from celery.schedules import crontab
 
-from backend.app.tasks.table import TASKS
+from backend.app.tasks.roster import TASKS
 
 
 @dataclass(frozen=True)

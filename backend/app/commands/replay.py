@@ -14,8 +14,8 @@ from rich.progress import Progress
 from backend.app.errors import CitycacheError, NotFound, Refused, Unprocessable
 from backend.app.ledger import ledger
 from backend.app.tasks.replay import ReplayRange, replay
+from backend.app.tasks.roster import REPLAY
 from backend.app.tasks.single_flight import flight
-from backend.app.tasks.table import REPLAY
 from backend.app.tasks.task import waiting_for_database
 from events.errors import EventError
 

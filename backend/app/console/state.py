@@ -15,7 +15,7 @@ from backend.app.health import incidents
 from backend.app.ledger import ledger
 from backend.app.observing import nines
 from backend.app.settings import settings
-from backend.app.tasks.table import TASKS
+from backend.app.tasks.roster import TASKS
 from backend.app.telemetry import latency
 from events.sql_files import statements
 

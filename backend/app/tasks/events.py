@@ -19,7 +19,7 @@ from backend.app.dead_letters.letters import DeadLetter
 from backend.app.errors import Away
 from backend.app.health import watchdog
 from backend.app.tasks import rebuilds
-from backend.app.tasks.table import APPLY_EVENTS
+from backend.app.tasks.roster import APPLY_EVENTS
 from backend.app.tasks.task import LedgerTask
 from backend.app.telemetry import metrics, tracing
 from backend.app.worker import attempts, batch, holding

@@ -28,7 +28,7 @@ from backend.app.celery_app import ledgered
 from backend.app.errors import BrokerAway, Refused, Unprocessable
 from backend.app.relay import event_log
 from backend.app.tasks.events import apply_wide_patches
-from backend.app.tasks.table import REPLAY
+from backend.app.tasks.roster import REPLAY
 from backend.app.tasks.task import PATIENCE_SECONDS, LedgerTask
 from events import contract, times
 from events.contract import Event

@@ -20,7 +20,7 @@ from tenacity import retry, retry_if_exception, stop_after_delay, wait_exponenti
 from backend.app import db
 from backend.app.errors import BrokerAway, DatabaseAway, NotFound
 from backend.app.ledger import ledger
-from backend.app.tasks import table
+from backend.app.tasks import roster
 from backend.app.tasks.single_flight import Skipped, flight
 from backend.app.telemetry import metrics, tracing
 from events.connection import LOST
@@ -143,7 +143,7 @@ class LedgerTask(Task):  # type: ignore[type-arg]
         return (self.request.headers or {}).get(name) or self.request.get(name)
 
     def _flight(self) -> AbstractContextManager[None]:
-        kind = table.BY_NAME[self.name]
+        kind = roster.BY_NAME[self.name]
         return flight(kind.flight, kind.patience + self.patience) if kind.flight else nullcontext()
 
     @property

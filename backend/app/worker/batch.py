@@ -21,7 +21,7 @@ from backend.app.dead_letters.letters import DeadLetter, bare
 from backend.app.errors import CitycacheError, EveryKeyFails, sentence
 from backend.app.ledger import ledger
 from backend.app.settings import settings
-from backend.app.tasks.table import APPLY_EVENTS
+from backend.app.tasks.roster import APPLY_EVENTS
 from backend.app.telemetry import latency, metrics, tracing
 from backend.app.worker.breaker import breaker
 from backend.app.worker.patching import Done, Patching

@@ -102,7 +102,7 @@ class SwiftConsumer(Consumer):
         letter = unreadable(failure, body, str(message.content_type or ""), message.headers)
         consumer.request(
             self,
-            consumer.Gathered(letters=[letter]),
+            consumer.Collecting(letters=[letter]),
             lambda *_: message.ack_log_error(log, self.connection_errors),
             lambda _log, _errors, requeue=False: message.reject_log_error(log, self.connection_errors, requeue),
         )

@@ -27,7 +27,7 @@ from msgspec import structs
 from backend.app.caches.keys import lane_halves
 from backend.app.dead_letters.letters import DeadLetter, beginning, unreadable
 from backend.app.settings import settings
-from backend.app.tasks.table import APPLY_EVENTS
+from backend.app.tasks.roster import APPLY_EVENTS
 from backend.app.telemetry import metrics, tracing
 from backend.app.worker import holding, starting
 from backend.app.worker.attempts import MOST_DEATHS, Suspect
@@ -46,17 +46,13 @@ APPLICABLE: Final = ("delivery_limit", "expired", "maxlen")  # the broker's reas
 
 
 @dataclass
-class Gathered:
+class Collecting:
     """Deliveries on their way into one batch."""
 
     tags: list[int] = field(default_factory=list)
     hints: list[Hint] = field(default_factory=list)
     letters: list[DeadLetter] = field(default_factory=list)
     since: float = field(default_factory=time.time)
-    started: float = 0.0  # monotonic
-    under_way: int = 0  # requests of it that have not ended
-    refused: bool = False  # by one of them
-    requeue: bool = False
     oldest: str | None = None  # time of the oldest event, RFC 3339; None: not known of all of them
     newest: str | None = None
     parent: str | None = None  # trace context of the first recorded message
@@ -82,6 +78,15 @@ class Gathered:
         self.newest = times.latest([self.newest, *texts])
 
 
+@dataclass(eq=False)
+class Dispatched(InFlight):
+    """A batch with the pool."""
+
+    collected: Collecting
+    refused: bool = False  # by one of its requests
+    requeue: bool = False
+
+
 class EventConsumer(bootsteps.StartStopStep):
     """Consumes `city-cache.events` and what the broker dead-lettered, on a channel of its own."""
 
@@ -94,9 +99,9 @@ class EventConsumer(bootsteps.StartStopStep):
         self._timer: Any = None
         self._due = 0.0  # when it fires, monotonic
         self._consumers: list[Any] = []
-        self._open = Gathered()  # takes deliveries
-        self._closed: deque[Gathered] = deque()  # full, wait for a slot
-        self._in_flight: deque[Gathered] = deque()  # with the pool
+        self._open = Collecting()  # takes deliveries
+        self._closed: deque[Collecting] = deque()  # full, wait for a slot
+        self._in_flight: deque[Dispatched] = deque()  # with the pool
         self._batches = self._events = 0
         self._interrupted: deque[str] = deque(maxlen=MOST_INTERRUPTED)
 
@@ -122,7 +127,7 @@ class EventConsumer(bootsteps.StartStopStep):
         for consumer in self._consumers:
             ignore_errors(worker.connection, consumer.cancel)
         self._consumers = []
-        self._open, self._closed = Gathered(), deque()
+        self._open, self._closed = Collecting(), deque()
 
     def shutdown(self, worker: Any) -> None:
         """Close the channel; what was not acknowledged returns to the queue."""
@@ -132,11 +137,14 @@ class EventConsumer(bootsteps.StartStopStep):
 
     def held(self) -> dict[str, Any]:
         """What this worker has taken from the queue and not yet acknowledged."""
-        batches = [*self._in_flight, *self._closed, self._open]
+        batches = self._held()
         messages = sum(len(batch.tags) for batch in batches)
         oldest = times.earliest(batch.oldest for batch in batches if batch.tags)
         newest = times.latest(batch.newest for batch in batches)
         return {"messages": messages, "oldest": oldest, "newest": newest, "because": holding.reasons()}
+
+    def _held(self) -> list[Collecting]:
+        return [*(batch.collected for batch in self._in_flight), *self._closed, self._open]
 
     def info(self, worker: Any) -> dict[str, Any]:  # type: ignore[override]
         """Shown by `celery inspect stats`."""
@@ -145,8 +153,10 @@ class EventConsumer(bootsteps.StartStopStep):
     def _reset(self) -> None:
         self._worker = self._channel = self._timer = None
         self._consumers = []
-        self._interrupted += (task_id for batch in self._in_flight if batch.suspect for task_id in batch.task_ids)
-        self._open = Gathered()
+        self._interrupted += (
+            task_id for batch in self._in_flight if batch.collected.suspect for task_id in batch.collected.task_ids
+        )
+        self._open = Collecting()
         self._closed = deque()
         self._in_flight = deque()
         metrics.WORKER_HELD.set(0)
@@ -198,7 +208,7 @@ class EventConsumer(bootsteps.StartStopStep):
         """The letter, without most of its body where this worker holds too many bytes of others already."""
         if len(letter.payload or "") <= BEGINNING:
             return letter
-        kept = sum(batch.letter_bytes for batch in (*self._in_flight, *self._closed, self._open))
+        kept = sum(batch.letter_bytes for batch in self._held())
         return letter if kept < MOST_KEPT_BYTES else beginning(letter, BEGINNING)
 
     def _trace(self, message: Any) -> None:
@@ -212,7 +222,7 @@ class EventConsumer(bootsteps.StartStopStep):
     def _close_batch(self) -> None:
         if self._open.tags:
             self._closed.append(self._open)
-            self._open = Gathered()
+            self._open = Collecting()
 
     def _dispatch_in(self, seconds: float) -> None:
         """Only the hub's timers dispatch: deliveries may come while the worker still starts and has no pool."""
@@ -237,59 +247,57 @@ class EventConsumer(bootsteps.StartStopStep):
             self._start(self._closed.popleft())
 
     def _pause(self) -> float | None:
-        in_flight = (InFlight(len(batch.hints), batch.started, batch.under_way > 0) for batch in self._in_flight)
-        return starting.pause(in_flight, settings().batches_in_flight, settings().patch_lanes, time.monotonic())
+        chosen = settings()
+        return starting.pause(self._in_flight, chosen.batches_in_flight, chosen.patch_lanes, time.monotonic())
 
-    def _start(self, gathered: Gathered) -> None:
-        gathered.started = time.monotonic()
-        self._in_flight.append(gathered)
+    def _start(self, collected: Collecting) -> None:
+        channel, parts = self._channel, _parts(collected)
+        batch = Dispatched(len(collected.hints), time.monotonic(), len(parts), collected)
+        self._in_flight.append(batch)
         self._batches += 1
-        self._events += len(gathered.hints)
+        self._events += batch.keys
         metrics.WORKER_BATCHES.inc()
-        metrics.WORKER_EVENTS.inc(len(gathered.hints))
+        metrics.WORKER_EVENTS.inc(batch.keys)
         self._show_held()
-        channel, parts = self._channel, _parts(gathered)
-        gathered.under_way = len(parts)
         for part in parts:
             request(
                 self._worker,
                 self._with_interrupted(part),
-                lambda *_: self._on_end(channel, gathered),
-                lambda _log, _errors, requeue=False: self._on_reject(channel, gathered, requeue),
+                lambda *_: self._on_end(channel, batch),
+                lambda _log, _errors, requeue=False: self._on_reject(channel, batch, requeue),
             )
 
-    def _with_interrupted(self, part: Gathered) -> Gathered:
+    def _with_interrupted(self, part: Collecting) -> Collecting:
         if part.suspect is None or not self._interrupted:
             return part
         suspect = structs.replace(part.suspect, interrupted=list(self._interrupted))
         self._interrupted.clear()
         return replace(part, suspect=suspect)
 
-    def _on_reject(self, channel: Any, gathered: Gathered, requeue: bool) -> None:
-        gathered.refused, gathered.requeue = True, requeue or gathered.requeue
-        self._on_end(channel, gathered)
+    def _on_reject(self, channel: Any, batch: Dispatched, requeue: bool) -> None:
+        batch.refused, batch.requeue = True, requeue or batch.requeue
+        self._on_end(channel, batch)
 
-    def _on_end(self, channel: Any, gathered: Gathered) -> None:
+    def _on_end(self, channel: Any, batch: Dispatched) -> None:
         """A message may have keys in both halves: it is acknowledged when both are done, or comes back for both."""
-        gathered.under_way -= 1
-        if gathered.under_way or channel is not self._channel:  # with a lost connection the broker delivers again
+        batch.parts_left -= 1
+        if batch.is_under_way or channel is not self._channel:  # with a lost connection the broker delivers again
             return
-        if gathered.refused:
-            for tag in gathered.tags:
-                channel.basic_reject(tag, requeue=gathered.requeue)
-            self._in_flight.remove(gathered)
+        if batch.refused:
+            for tag in batch.collected.tags:
+                channel.basic_reject(tag, requeue=batch.requeue)
+            self._in_flight.remove(batch)
         self._release(channel)
 
     def _release(self, channel: Any) -> None:
         """Acknowledge what is done, as far as nothing before it is under way, and use the free slots."""
-        while self._in_flight and not self._in_flight[0].under_way:
-            channel.basic_ack(max(self._in_flight.popleft().tags), multiple=True)
+        while self._in_flight and not self._in_flight[0].is_under_way:
+            channel.basic_ack(max(self._in_flight.popleft().collected.tags), multiple=True)
         self._show_held()
         self._dispatch_in(0)
 
     def _show_held(self) -> None:
-        batches = [*self._in_flight, *self._closed, self._open]
-        metrics.WORKER_HELD.set(sum(len(batch.tags) for batch in batches))
+        metrics.WORKER_HELD.set(sum(len(batch.tags) for batch in self._held()))
 
 
 _running: list[EventConsumer] = []  # the one of this worker
@@ -334,14 +342,14 @@ def _summary(failures: Sequence[Malformed | DeadLetter]) -> Malformed:
     return Malformed(reason if len(failures) == 1 else f"{reason}, and {len(failures) - 1:,} more parts of it")
 
 
-def _parts(gathered: Gathered) -> list[Gathered]:
+def _parts(collected: Collecting) -> list[Collecting]:
     """A large batch as two that share no lane, so that neither waits for the other."""
-    if len(gathered.hints) <= settings().batch_keys:
-        return [gathered]
-    halves = lane_halves(gathered.hints, lambda hint: hint.id or 0, settings().patch_lanes)
+    if len(collected.hints) <= settings().batch_keys:
+        return [collected]
+    halves = lane_halves(collected.hints, lambda hint: hint.id or 0, settings().patch_lanes)
     if not all(halves):
-        return [gathered]
-    return [replace(gathered, hints=halves[0]), replace(gathered, hints=halves[1], letters=[])]
+        return [collected]
+    return [replace(collected, hints=halves[0]), replace(collected, hints=halves[1], letters=[])]
 
 
 def _suspect(message: Any) -> Suspect:
@@ -352,20 +360,20 @@ def _suspect(message: Any) -> Suspect:
     return Suspect(hashlib.sha256(name).hexdigest(), asdict(letter))
 
 
-def request(worker: Any, gathered: Gathered, on_ack: Callable[..., None], on_reject: Callable[..., None]) -> None:
+def request(worker: Any, collected: Collecting, on_ack: Callable[..., None], on_reject: Callable[..., None]) -> None:
     """Hand a batch to the pool as a request of the Celery task, as if its message had come from a queue."""
     kwargs = {
-        "hints": [[hint.noun, hint.id, hint.event_id, hint.time, hint.traceparent] for hint in gathered.hints],
-        "unreadable": [asdict(letter) for letter in gathered.letters],
-        "received_at": gathered.since,
-        "parent": gathered.parent,
+        "hints": [[hint.noun, hint.id, hint.event_id, hint.time, hint.traceparent] for hint in collected.hints],
+        "unreadable": [asdict(letter) for letter in collected.letters],
+        "received_at": collected.since,
+        "parent": collected.parent,
     }
-    if gathered.suspect:
-        kwargs["suspect"] = structs.asdict(gathered.suspect)
+    if collected.suspect:
+        kwargs["suspect"] = structs.asdict(collected.suspect)
     task_id = str(uuid4())
-    gathered.task_ids.append(task_id)
+    collected.task_ids.append(task_id)
     task = worker.app.amqp.as_task_v2(
-        task_id, APPLY_EVENTS.name, (), kwargs, argsrepr="", kwargsrepr=f"{len(gathered.hints)} events"
+        task_id, APPLY_EVENTS.name, (), kwargs, argsrepr="", kwargsrepr=f"{len(collected.hints)} events"
     )
     content_type, encoding, body = serialization.dumps(task.body, "json")
     message = Message(

@@ -10,13 +10,18 @@ KEYS_A_LANE: Final = 4  # from which on a batch counts as large: it leaves hardl
 ALONE_SECONDS: Final = 0.5  # that a large batch has to itself; one that takes longer is in trouble, and others go on
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class InFlight:
     """A batch that has its slot."""
 
     keys: int
     started: float  # monotonic seconds
-    is_under_way: bool  # False: it only waits for those before it to be acknowledged, and keeps its slot
+    parts_left: int  # requests that have not ended; 0: it only waits for those before it to be acknowledged
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether any part of it is."""
+        return self.parts_left > 0
 
 
 def pause(in_flight: Iterable[InFlight], slots: int, lanes: int, now: float) -> float | None:
