@@ -18,7 +18,7 @@ Instant = DateTime(timezone=True)
 
 def _by_name(table: str) -> Index:
     """Finds names by how they begin, in capitals or not."""
-    return Index(f"{table}_name_idx", text("lower(name) text_pattern_ops"))
+    return Index(f"{table}_name_idx", text("lower(left(name, 100)) text_pattern_ops"))
 
 
 class City(Base):

@@ -12,11 +12,11 @@ SELECT id::text, name, external_id FROM {view} WHERE external_id = %(text)s
  LIMIT %(limit)s
 
 -- name: by_name
--- Names that begin like this, in the order of the index.
+-- Names that begin like this, in the order of the index, which has their beginnings: a name may have any length.
 SELECT id::text, name, external_id
   FROM {view}
- WHERE lower(name) LIKE lower(%(prefix)s)
- ORDER BY lower(name) USING ~<~
+ WHERE lower(left(name, 100)) LIKE lower(%(prefix)s)
+ ORDER BY lower(left(name, 100)) USING ~<~
  LIMIT %(limit)s
 
 -- name: runs
