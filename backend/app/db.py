@@ -19,7 +19,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from backend.app.catalog import definition
-from backend.app.database import address, session
+from backend.app.database import address, instants, session
 from backend.app.errors import BadSetting, DatabaseAway, TooLong
 from backend.app.settings import settings
 
@@ -79,6 +79,7 @@ def _marked(name: str, statement_ms: int, to: str = "") -> tuple[psycopg2.extens
     connection = cast("psycopg2.extensions.connection", psycopg2.connect(**wishes))
     try:
         connection.autocommit = True
+        instants.read_all(connection)
         return connection, session.begin(connection, statement_ms, search_path())
     except BaseException:
         connection.close()

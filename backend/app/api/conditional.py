@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from datetime import UTC, datetime, timedelta
+from datetime import MAXYEAR, UTC, datetime, timedelta
 from email.utils import format_datetime, parsedate_to_datetime
 from typing import Any, Final
 
@@ -84,6 +84,8 @@ def _is_since(changed: datetime, date: str) -> bool:
 def _as_http_date(changed: datetime, unwritten_at: datetime | None) -> datetime:
     """Rounded up once the second is over and no other change can be of it; else down, so that the client asks again."""
     instant = changed.astimezone(UTC)
+    if instant.year == MAXYEAR:  # the last one that there is, of a time that lies beyond
+        return instant.replace(microsecond=0)
     rounded = datetime.fromtimestamp(math.ceil(instant.timestamp()), UTC)
     if unwritten_at is not None and rounded + SETTLED <= unwritten_at:
         return rounded
