@@ -9,7 +9,7 @@ TABLES = ("cities", "companies", "products")
 
 def upgrade() -> None:
     for table in TABLES:
-        op.execute(f"CREATE INDEX {table}_name_idx ON {table} (lower(left(name, 100)) text_pattern_ops)")
+        op.execute(f"CREATE INDEX {table}_name_idx ON {table} (lower(name) text_pattern_ops)")
 
 
 def downgrade() -> None:

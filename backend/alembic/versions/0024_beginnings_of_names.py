@@ -1,0 +1,21 @@
+"""Names are found by their first letters, and may have any length: an entry of an index may not."""
+
+from alembic import op
+
+revision = "0024"
+down_revision = "0023"
+TABLES = ("cities", "companies", "products")
+
+
+def upgrade() -> None:
+    _index("lower(left(name, 100))")
+
+
+def downgrade() -> None:
+    _index("lower(name)")
+
+
+def _index(expression: str) -> None:
+    for table in TABLES:
+        op.execute(f"DROP INDEX {table}_name_idx")
+        op.execute(f"CREATE INDEX {table}_name_idx ON {table} ({expression} text_pattern_ops)")
