@@ -101,3 +101,13 @@ def test_a_changed_definition_is_shown_before_it_counts(market: Marketplace, tmp
         before = plain.one("SELECT count(*) FROM citycache.product_city_mapping")
         market.adopt()
         assert plain.one("SELECT count(*) FROM citycache.product_city_mapping") == before + hidden
+
+
+def test_a_table_that_a_crash_empties_is_told(market: Marketplace) -> None:
+    with Plain(market.url) as plain:
+        plain.run("ALTER TABLE products SET UNLOGGED")
+
+    planned = market.run("adopt")
+
+    assert planned.code == 0
+    assert "public.products is emptied by a crash of the server" in planned.out

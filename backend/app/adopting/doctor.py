@@ -99,7 +99,11 @@ def _gaps(connection: Connection) -> Iterator[Finding]:
 def _catalog(connection: Connection, catalog: Catalog) -> Iterator[Finding]:
     for check in checks(connection, catalog):
         if check.state != "well":
-            advice = "see docs/adopting.md" if check.name in ("key", "owner", "row security") else "make an index on it"
+            advice = (
+                "see docs/adopting.md"
+                if check.name in ("key", "owner", "row security", "unlogged")
+                else "make an index on it"
+            )
             yield Finding(check.name, check.state == "slow", check.found, advice)
     schema = catalog.definition.schema
     made = [*sources.statements(catalog, schema), capture.registry(capture.captured(catalog), schema)]

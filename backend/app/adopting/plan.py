@@ -124,13 +124,15 @@ def checks(connection: Connection, catalog: Catalog) -> Iterator[Check]:
 def _tables(connection: Connection, catalog: Catalog) -> Iterator[Check]:
     for table in capture.captured(catalog):
         for part in triggers.parts(connection, table.relation.oid):
-            owned, forced = connection.exec_driver_sql(SQL["table"], {"oid": part.oid}).one()
+            owned, forced, unlogged = connection.exec_driver_sql(SQL["table"], {"oid": part.oid}).one()
             kind = "may have triggers" if part.kind in ("r", "p") else ""
             told = f"{part.name} {'is written by logical replication: row triggers' if part.is_subscribed else kind}"
             yield _is("table", bool(kind), told, f"{part.name} is a foreign table, whose writes nobody here sees")
             yield _is(
                 "owner", owned, f"of {part.name}", f"this role does not own {part.name}, and makes no triggers there"
             )
+            if unlogged:
+                yield Check("unlogged", "slow", f"{part.name} is emptied by a crash of the server, and no event tells")
             if forced:
                 yield Check("row security", "no", f"{part.name} hides rows from its owner: the caches would lack them")
 

@@ -19,8 +19,8 @@ SELECT to_regnamespace(quote_ident(%(schema)s)) IS NOT NULL,
                 AND has_schema_privilege(to_regnamespace(quote_ident(%(schema)s)), 'USAGE'), true)
 
 -- name: table
--- Whether this role owns it, and whether rows may be hidden from it.
-SELECT pg_has_role(relowner, 'USAGE'), relrowsecurity AND relforcerowsecurity FROM pg_class WHERE oid = %(oid)s
+-- Whether this role owns it, whether rows may be hidden from it, and whether a crash of the server empties it.
+SELECT pg_has_role(relowner, 'USAGE'), relrowsecurity AND relforcerowsecurity, relpersistence = 'u' FROM pg_class WHERE oid = %(oid)s
 
 -- name: rows
 WITH RECURSIVE part AS (
