@@ -11,6 +11,7 @@ import pytest
 from backend.app.caches import apply, diff, explain, under_way
 from backend.app.caches import patch as writer
 from backend.app.console import search
+from backend.app.database.statement import as_array
 from events import outbox
 from tests import catalogs
 from tests.plain import Plain
@@ -49,7 +50,7 @@ def plain(databases: Databases) -> Iterator[Plain]:
 
 def plan(plain: Plain, sql: str, **parameters: Any) -> list[dict[str, Any]]:
     """All nodes of the plan; the statement is planned, not run."""
-    values = {name: writer.as_array(value) for name, value in parameters.items()}
+    values = {name: as_array(value) for name, value in parameters.items()}
     answer = plain.one(f"EXPLAIN (FORMAT JSON) {sql}", values)
     (root,) = answer if isinstance(answer, list) else json.loads(answer)
     return list(_nodes(root["Plan"]))

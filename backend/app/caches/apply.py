@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,13 +18,15 @@ from sqlalchemy import Connection
 from backend.app import db
 from backend.app.caches import watched
 from backend.app.caches.keys import Cause, Keys, chunks
-from backend.app.caches.patch import as_array, patch
+from backend.app.caches.patch import patch
+from backend.app.database.statement import run_named
 from backend.app.errors import DatabaseAway
 from backend.app.settings import settings
 from events.sql_files import statements
 
 log = logging.getLogger(__name__)
 SQL: Final = statements(Path(__file__).with_name("apply.sql"))
+_all: Final = partial(run_named, SQL)
 CHUNK_OF_COMPANIES: Final = 100  # of a watched set, with their products; bounds what others wait for
 NOT_BEGUN: Final = -(2**63)  # where a wide patch stands that has no product behind it, or only the one of this id
 
@@ -223,9 +226,3 @@ def _patch_chunk(products: list[int], cause: Cause, hooks: WideHooks) -> int:
 def _run(name: str, **parameters: Any) -> list[Any]:
     with db.transaction() as connection:
         return _all(connection, name, **parameters)
-
-
-def _all(connection: Connection, name: str, **parameters: Any) -> list[Any]:
-    values = {key: as_array(value) for key, value in parameters.items()}
-    result = connection.exec_driver_sql(SQL[name], values)
-    return list(result.fetchall()) if result.returns_rows else []

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from sqlalchemy import Connection
 
 from backend.app.caches.keys import Keys
-from backend.app.caches.patch import as_array
+from backend.app.database.statement import run_named
 from events.sql_files import statements
 
 SQL: Final = statements(Path(__file__).with_name("diff.sql"))
+_all: Final = partial(run_named, SQL)
 BIGINT_MIN: Final = -(2**63)
 BIGINT_MAX: Final = 2**63 - 1
 
@@ -134,8 +136,3 @@ def window_end(connection: Connection, after: int | None, size: int) -> int:
         return BIGINT_MAX
     end = _all(connection, "window_end", after=after, rows=size)[0][0]
     return BIGINT_MAX if end is None else int(end)
-
-
-def _all(connection: Connection, name: str, **parameters: Any) -> list[Any]:
-    values = {key: as_array(value) for key, value in parameters.items()}
-    return list(connection.exec_driver_sql(SQL[name], values).fetchall())

@@ -11,19 +11,22 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from backend.app import db
 from backend.app.caches.keys import Cause, Keys
+from backend.app.database.statement import run_named
 from backend.app.errors import LanesHeld
 from backend.app.settings import settings
 from events.sql_files import statements
 
 SQL: Final = statements(Path(__file__).with_name("patch.sql"))
+_all: Final = partial(run_named, SQL)
 LOCK_CLASS: Final = 0x70617463  # 'patc': first half of the keys of the lanes' advisory locks
 RECOUNT_LANE: Final = -1
 CacheType = Literal["products", "companies"]
@@ -250,21 +253,3 @@ def _lock_lanes(connection: Connection, lanes: Iterable[int]) -> int:
     if isolation != "read committed":
         raise RuntimeError("caches are patched at READ COMMITTED only: elsewhere the snapshot is older than the lock")
     return int(patch_id)
-
-
-def _all(connection: Connection, name: str, **parameters: Any) -> list[Any]:
-    result = connection.exec_driver_sql(SQL[name], {key: as_array(value) for key, value in parameters.items()})
-    return list(result.fetchall()) if result.returns_rows else []
-
-
-def as_array(value: Any) -> Any:
-    """Lists as PostgreSQL array texts: its parser reads one literal far faster than thousands of values."""
-    if not isinstance(value, list):
-        return value
-    return "{" + ",".join(map(str if set(map(type, value)) == {int} else _element, value)) + "}"
-
-
-def _element(value: int | str | None) -> str:
-    if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    return "NULL" if value is None else str(value)

@@ -17,7 +17,8 @@ from sqlalchemy import Connection
 from backend.app import db
 from backend.app.caches.diff import Noun
 from backend.app.caches.keys import Cause, Keys
-from backend.app.caches.patch import as_array, lock, patch
+from backend.app.caches.patch import lock, patch
+from backend.app.database.statement import as_array
 from backend.app.errors import sentence
 from events.sql_files import statements
 

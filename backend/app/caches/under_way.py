@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
-from backend.app.caches.patch import as_array
+from backend.app.database.statement import as_array
 from events.sql_files import statements
 
 SQL: Final = statements(Path(__file__).with_name("under_way.sql"))

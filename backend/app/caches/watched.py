@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from backend.app import db
 from backend.app.caches.keys import Keys
-from backend.app.caches.patch import as_array
+from backend.app.database.statement import run
 from events.sql_files import statements
 
 SQL: Final = statements(Path(__file__).with_name("watched.sql"))
@@ -42,7 +42,7 @@ def moved(connection: Connection, changes: Sequence[int], most: int) -> MaybeMov
     ids: dict[str, set[int]] = {"product": set(), "company": set(), "city": set()}
     wide: list[tuple[int, int]] = []
     is_unknown = False
-    watches = _all(connection, SQL["watches_of"], changes=list(changes))
+    watches = run(connection, SQL["watches_of"], changes=list(changes))
     for number, noun in sorted({(row.number, row.noun) for row in watches if row.number is not None}):
         asked = [row.id for row in watches if row.number == number]
         for change, found in _ids(connection, number, asked, each):
@@ -64,7 +64,7 @@ def request(connection: Connection, wide: Sequence[tuple[int, int]], events: Any
     """Ask for wide patches of these sets, in the caller's transaction."""
     pairs = sorted(set(wide))
     if pairs:
-        _all(
+        run(
             connection,
             SQL["request_wide_watch"],
             changes=[change for change, _ in pairs],
@@ -93,20 +93,20 @@ class WatchedSet:
 def next_request() -> WatchedSet | None:
     """The oldest one. Raises DatabaseAway."""
     with db.transaction() as connection:
-        found = _all(connection, SQL["next_wide_watch"])
+        found = run(connection, SQL["next_wide_watch"])
     return WatchedSet(*found[0]) if found else None
 
 
 def advance(request_: WatchedSet, after: int) -> None:
     """What has been patched so far need not be patched again."""
     with db.transaction() as connection:
-        _all(connection, SQL["advance_wide_watch"], after=after, **request_.name)
+        run(connection, SQL["advance_wide_watch"], after=after, **request_.name)
 
 
 def finish(request_: WatchedSet) -> None:
     """It is done, unless it has been asked for again."""
     with db.transaction() as connection:
-        _all(connection, SQL["finish_wide_watch"], **request_.name)
+        run(connection, SQL["finish_wide_watch"], **request_.name)
 
 
 def chunks_of(request_: WatchedSet, most: int) -> Iterator[tuple[int, Keys]]:
@@ -124,7 +124,7 @@ def companies_in(city: int, most: int) -> Iterator[list[int]]:
     after = None
     while True:
         with db.transaction() as connection:
-            found = [row[0] for row in _all(connection, SQL["next_companies"], city=city, after=after, most=most)]
+            found = [row[0] for row in run(connection, SQL["next_companies"], city=city, after=after, most=most)]
         if not found:
             return
         yield found
@@ -142,14 +142,14 @@ def _window(request_: WatchedSet, after: int | None) -> list[int]:
          GROUP BY moved.id ORDER BY moved.id LIMIT %(most)s"""
     with db.transaction() as connection:
         db.may_take_long(connection)
-        return [row[0] for row in _all(connection, query, change=request_.change, after=after, most=WINDOW_IDS)]
+        return [row[0] for row in run(connection, query, change=request_.change, after=after, most=WINDOW_IDS)]
 
 
 def _ids(connection: Connection, number: int, changes: list[int], most: int) -> list[tuple[int, list[int]]]:
     query = f"""
         SELECT change.id, ARRAY(SELECT moved.id FROM ({_both(number)}) AS moved LIMIT %(most)s + 1)
           FROM watched_changes AS change WHERE change.id = ANY(%(changes)s::bigint[])"""
-    return [(row[0], row[1]) for row in _all(connection, query, changes=changes, most=most)]
+    return [(row[0], row[1]) for row in run(connection, query, changes=changes, most=most)]
 
 
 def _both(number: int) -> str:
@@ -161,11 +161,6 @@ def _companies_of(connection: Connection, cities: list[int], most: int) -> tuple
     """Companies of these cities, and the cities that have too many of them."""
     if not cities:
         return set(), set()
-    found = _all(connection, SQL["companies_of"], cities=cities, most=most)
+    found = run(connection, SQL["companies_of"], cities=cities, most=most)
     companies = {company for _, own in found for company in own}
     return companies, {city for city, own in found if len(own) > most}
-
-
-def _all(connection: Connection, sql: str, **parameters: Any) -> list[Any]:
-    result = connection.exec_driver_sql(sql, {key: as_array(value) for key, value in parameters.items()})
-    return list(result.fetchall()) if result.returns_rows else []

@@ -14,7 +14,7 @@ from uuid import uuid4
 import amqp
 
 from backend.app import db
-from backend.app.caches.patch import as_array
+from backend.app.database.statement import as_array
 from backend.app.dead_letters.letters import SQL
 from backend.app.errors import BrokerAway
 from backend.app.settings import settings

@@ -18,7 +18,8 @@ from sqlalchemy import Connection
 from backend.app import db
 from backend.app.caches import diff
 from backend.app.caches.keys import Cause, Keys
-from backend.app.caches.patch import CACHE_TYPES, as_array, patch, recount, repair_active
+from backend.app.caches.patch import CACHE_TYPES, patch, recount, repair_active
+from backend.app.database.statement import as_array
 from backend.app.errors import Away
 from events.sql_files import statements
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from backend.app import db
-from backend.app.caches.patch import as_array
+from backend.app.database.statement import as_array
 from backend.app.errors import BrokerAway
 from backend.app.health import inspector
 from backend.app.telemetry import latency

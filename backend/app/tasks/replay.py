@@ -23,8 +23,9 @@ from backend.app.caches import outlook
 from backend.app.caches.apply import apply
 from backend.app.caches.diff import BIGINT_MAX, BIGINT_MIN
 from backend.app.caches.keys import Cause, Keys
-from backend.app.caches.patch import CacheType, as_array
+from backend.app.caches.patch import CacheType
 from backend.app.celery_app import ledgered
+from backend.app.database.statement import as_array
 from backend.app.errors import BrokerAway, Refused, Unprocessable
 from backend.app.relay import event_log
 from backend.app.tasks.events import apply_wide_patches

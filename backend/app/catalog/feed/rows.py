@@ -11,6 +11,7 @@ import psycopg2.extensions
 
 from backend.app.catalog.feed.fold import COLUMNS, NOUNS, PARENT_NOUN, FeedNode, Model
 from backend.app.catalog.feed.lines import FeedChange
+from backend.app.database.statement import as_array
 from events.sql_files import statements
 
 SQL: Final = statements(Path(__file__).with_name("importing.sql"))
@@ -28,9 +29,9 @@ def load(cursor: Cursor, changes: Sequence[FeedChange]) -> Model:
     model = Model()
     for noun in NOUNS:
         if keys := named[noun]:
-            model.load(noun, _all(cursor, f"load_{noun}", keys=_array(keys)))
+            model.load(noun, _all(cursor, f"load_{noun}", keys=as_array(list(keys))))
         if keys := parents[noun] - named[noun]:
-            model.load(noun, _all(cursor, f"load_parent_{noun}", keys=_array(keys)))
+            model.load(noun, _all(cursor, f"load_parent_{noun}", keys=as_array(list(keys))))
     return model
 
 
@@ -65,15 +66,15 @@ def _update(cursor: Cursor, noun: str, nodes: list[FeedNode]) -> None:
     if not nodes:
         return
     columns = zip(*(node.values for node in nodes), strict=True)
-    arrays = {name: _array(values) for name, values in zip(COLUMNS[noun], columns, strict=True)}
-    arrays["ids"] = _array(node.id for node in nodes)
-    arrays["parent"] = _array(_parent_id(node) for node in nodes)
+    arrays = {name: as_array(list(values)) for name, values in zip(COLUMNS[noun], columns, strict=True)}
+    arrays["ids"] = as_array([node.id for node in nodes])
+    arrays["parent"] = as_array([_parent_id(node) for node in nodes])
     cursor.execute(SQL[f"update_{noun}"], arrays)
 
 
 def _delete(cursor: Cursor, noun: str, ids: list[Any]) -> None:
     if ids:
-        cursor.execute(SQL[f"delete_{noun}"], {"ids": _array(sorted(ids))})
+        cursor.execute(SQL[f"delete_{noun}"], {"ids": as_array(sorted(ids))})
 
 
 def _parent_id(node: FeedNode) -> int | None:
@@ -92,17 +93,6 @@ def _copied(value: Any) -> str:
     if text.isprintable() and "\\" not in text:
         return text
     return text.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
-
-
-def _array(values: Iterable[Any]) -> str:
-    """One array literal, which the server's parser reads far faster than thousands of constants."""
-    return "{" + ",".join([_element(value) for value in values]) + "}"
-
-
-def _element(value: Any) -> str:
-    if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    return "NULL" if value is None else str(value)
 
 
 def _all(cursor: Cursor, name: str, **parameters: Any) -> list[Any]:
