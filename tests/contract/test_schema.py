@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 from alembic import command
@@ -43,10 +44,10 @@ KEYS = {
 }
 
 
-def alembic(url: str, *arguments: str) -> str:
+def alembic(url: str, *arguments: str, **settings: str) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "alembic", "-c", "backend/alembic.ini", *arguments],
-        env={**os.environ, "DATABASE_URL": url},
+        env={**os.environ, "DATABASE_URL": url, **settings},
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -122,6 +123,43 @@ def test_what_an_earlier_revision_made_becomes_what_the_newest_makes(
         assert counts(plain) | before == counts(plain)
         plain.run("UPDATE products SET name = 'new' WHERE id = 1")
         assert plain.one("SELECT count(*) FROM event_outbox WHERE subject = 'product/1'") > 1
+
+
+THEIRS = """
+    CREATE TABLE cities (id int PRIMARY KEY, name text);
+    CREATE TABLE companies (id int PRIMARY KEY, city_id int);
+    CREATE TABLE products (id int PRIMARY KEY, company_id int, name text, kind text, is_active bool)"""
+OURS = """
+    [city]
+    table = "public.cities"
+    id = "id"
+    name = "name"
+    [company]
+    table = "public.companies"
+    id = "id"
+    city = "city_id"
+    name = "'c' || id"
+    [product]
+    table = "public.products"
+    id = "id"
+    company = "company_id"
+    name = "name"
+"""
+
+
+def test_beside_an_adopted_catalog_each_step_is_taken_and_tables_of_the_same_names_stay(
+    empty_database: str, tmp_path: Path
+) -> None:
+    """An earlier release has adopted, and taken its own catalog's tables away."""
+    definition = tmp_path / "catalog.toml"
+    definition.write_text(OURS, encoding="utf-8")
+    with Plain(empty_database) as plain:
+        plain.run(THEIRS)
+        before = objects(plain)
+        for revision in (*schemas.revisions()[schemas.revisions().index("0019") :], "head"):
+            alembic(empty_database, "upgrade", revision, CATALOG_FILE=str(definition))
+        assert objects(plain) == before
+        assert plain.one("SELECT version_num FROM citycache.alembic_version") == needed().revision
 
 
 def test_todays_schema_can_be_dumped_with_rows_for_the_next_revision(database: str, empty_database: str) -> None:

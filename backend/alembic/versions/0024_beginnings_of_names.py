@@ -5,6 +5,15 @@ from alembic import op
 revision = "0024"
 down_revision = "0023"
 TABLES = ("cities", "companies", "products")
+IF_OURS = """
+DO $$
+BEGIN
+    IF to_regclass(format('%I.{table}', current_schema())) IS NOT NULL THEN  -- not beside a catalog that was adopted
+        DROP INDEX {table}_name_idx;
+        CREATE INDEX {table}_name_idx ON {table} ({expression} text_pattern_ops);
+    END IF;
+END $$;
+"""
 
 
 def upgrade() -> None:
@@ -17,5 +26,4 @@ def downgrade() -> None:
 
 def _index(expression: str) -> None:
     for table in TABLES:
-        op.execute(f"DROP INDEX {table}_name_idx")
-        op.execute(f"CREATE INDEX {table}_name_idx ON {table} ({expression} text_pattern_ops)")
+        op.execute(IF_OURS.format(table=table, expression=expression))
