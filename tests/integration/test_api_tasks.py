@@ -9,7 +9,6 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from backend.app.settings import settings
 from tests.integration.api import V1, Client, Words, is_problem
 from tests.plain import Plain
 from tests.system import System
@@ -71,13 +70,6 @@ def test_refuses_a_replay_that_makes_no_sense(brokered: Words) -> None:
     ):  # fmt: skip
         problem = is_problem(brokered.post(f"{V1}/celery/tasks/replay-events", json=body), 422)
         assert problem["errors"], body
-
-
-def test_refuses_a_replay_without_a_log(api: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CELERY_BROKER_URL", "memory://")
-    settings.cache_clear()
-    problem = is_problem(api.post(f"{V1}/celery/tasks/replay-events"), 409)
-    assert "RabbitMQ" in problem["detail"]
 
 
 def test_answers_404_for_a_run_that_was_never_issued(api: Client) -> None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from backend.app.caches import apply, diff, explain, under_way
+from backend.app.caches import apply, diff, explain, reads, under_way
 from backend.app.caches import patch as writer
+from backend.app.catalog import rows
+from backend.app.catalog.rows import PRODUCT_ROWS
 from backend.app.console import search
 from backend.app.database.statement import as_array
+from backend.app.ledger import ledger
 from events import outbox
 from tests import catalogs
 from tests.plain import Plain
@@ -156,9 +160,64 @@ def test_a_window_of_the_diff_reads_its_ids_only(plain: Plain) -> None:
     assert "products" not in scanned(nodes)
 
 
-def test_the_answer_of_each_city_comes_from_an_index(plain: Plain) -> None:
-    for table, key in (("product_city_mapping", "product_id"), ("company_city_mapping", "company_id")):
-        sql = f"SELECT {key} FROM {table} WHERE city_id = 7 AND {key} > 100 ORDER BY {key} LIMIT 100"
-        nodes = plan(plain, sql)
-        assert scanned(nodes) == set()
-        assert any("city_id_idx" in node.get("Index Name", "") for node in nodes)
+LISTS: dict[str, reads.Read] = {
+    "products": reads.city_products(7, None, None, 100),
+    "products_after": reads.city_products(7, None, 40_000, 100),
+    "services_after": reads.city_products(7, "service", 40_000, 100),
+    "companies": reads.city_companies(7, None, 100),
+    "companies_after": reads.city_companies(7, 4_000, 100),
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_a_page_of_a_city_begins_in_its_index_wherever_it_begins(plain: Plain, name: str) -> None:
+    """Also by the plan that the server keeps for any parameters."""
+    nodes = kept_plan(plain, LISTS[name])
+
+    mapped = [node for node in nodes if node.get("Relation Name", "").endswith("_city_mapping")]
+    assert {node["Index Name"] for node in mapped} == {f"{mapped[0]['Relation Name']}_city_id_idx"}
+    assert all(re.search(r"(product|company)_id >= COALESCE", node["Index Cond"]) for node in mapped)
+    assert scanned(nodes) == set()
+
+
+def kept_plan(plain: Plain, read: reads.Read) -> list[dict[str, Any]]:
+    names = list(read.parameters)
+    numbered = re.sub(r"%\((\w+)\)s", lambda found: f"${names.index(found[1]) + 1}", read.statement)
+    values = [read.parameters[name] for name in names]
+    plain.run("SET plan_cache_mode = force_generic_plan")
+    plain.run(f"PREPARE page AS {numbered}")
+    answer = plain.one(f"EXPLAIN (FORMAT JSON) EXECUTE page ({', '.join(['%s'] * len(values))})", values)
+    plain.run("DEALLOCATE page; RESET plan_cache_mode")
+    return list(_nodes(answer[0]["Plan"]))
+
+
+@pytest.mark.parametrize(
+    "wanted", [{"kind": "service"}, {"is_active": False}, {"kind": "service", "is_active": False}, {"company_id": 7}]
+)
+def test_a_page_of_filtered_products_reads_an_index_in_order(plain: Plain, wanted: dict[str, Any]) -> None:
+    plain.run("BEGIN; UPDATE products SET is_active = id % 500 <> 0; ANALYZE products")
+    filters = [PRODUCT_ROWS.c[name] == value for name, value in wanted.items()]
+    query = rows.listing(PRODUCT_ROWS, filters, 100, 100).compile(
+        dialect=reads.DIALECT, compile_kwargs={"literal_binds": True}
+    )
+    nodes = plan(plain, str(query))
+    plain.run("ROLLBACK")
+
+    assert any(node.get("Index Name", "") == f"products_{name}_idx" for node in nodes for name in wanted)
+    assert not any(node["Node Type"] in ("Sort", "Seq Scan") for node in nodes)
+
+
+@pytest.mark.parametrize("state", ["FAILURE", "SKIPPED", "PENDING", "STARTED"])
+def test_the_runs_of_a_rare_state_are_found_by_it(plain: Plain, state: str) -> None:
+    plain.run("""
+        BEGIN;
+        INSERT INTO task_runs (task_id, task, trigger, state, queued_at)
+        SELECT gen_random_uuid(), 'apply_catalog_events', 'event',
+               CASE n % 10000 WHEN 0 THEN 'FAILURE' ELSE 'SUCCESS' END,
+               now() - n * interval '1 second' FROM generate_series(1, 50000) AS n;
+        ANALYZE task_runs""")
+    nodes = plan(plain, ledger.SQL["history"], state=state, task=None, before=None, limit=50)
+    plain.run("ROLLBACK")
+
+    assert {node.get("Index Name") for node in nodes} & {"task_runs_state_idx", "task_runs_active_idx"}
+    assert scanned(nodes) == set()

@@ -1,4 +1,5 @@
 -- Reads of the mappings with the catalog's names. A row whose source is gone, its event still on the way, shows no name.
+-- Whatever comes after a row is found through an index, also by a plan that was made for any row: hence no OR.
 
 -- name: city_products
 SELECT counted.updated_at, listed.*
@@ -7,14 +8,21 @@ SELECT counted.updated_at, listed.*
   LEFT JOIN LATERAL (
          SELECT mapping.product_id, product.external_id, product.name, mapping.kind, mapping.company_id,
                 company.name AS company_name, mapping.created_at AS mapped_at
-           FROM product_city_mapping AS mapping
+           FROM (SELECT of_a_kind.*
+                   FROM unnest(ARRAY['product', 'service']) AS wanted (kind)
+                  CROSS JOIN LATERAL (
+                         SELECT * FROM product_city_mapping AS mapping
+                          WHERE mapping.city_id = %(city_id)s::bigint AND mapping.kind = wanted.kind
+                            AND mapping.product_id >= coalesce(%(after)s::bigint, -9223372036854775808)
+                            AND mapping.product_id IS DISTINCT FROM %(after)s::bigint
+                          ORDER BY mapping.product_id
+                          LIMIT %(limit)s::bigint) AS of_a_kind
+                  WHERE %(kind)s::text IS NULL OR wanted.kind = %(kind)s::text
+                  ORDER BY product_id
+                  LIMIT %(limit)s::bigint) AS mapping
            LEFT JOIN catalog_products AS product ON product.id = mapping.product_id
            LEFT JOIN catalog_companies AS company ON company.id = mapping.company_id
-          WHERE mapping.city_id = %(city_id)s::bigint
-            AND (%(after)s::bigint IS NULL OR mapping.product_id > %(after)s::bigint)
-            AND (%(kind)s::text IS NULL OR mapping.kind = %(kind)s::text)
-          ORDER BY mapping.product_id
-          LIMIT %(limit)s::bigint) AS listed ON true
+          ORDER BY mapping.product_id) AS listed ON true
  WHERE city.id = %(city_id)s::bigint
  ORDER BY listed.product_id
 
@@ -27,7 +35,8 @@ SELECT counted.updated_at, listed.*
            FROM company_city_mapping AS mapping
            LEFT JOIN catalog_companies AS company ON company.id = mapping.company_id
           WHERE mapping.city_id = %(city_id)s::bigint
-            AND (%(after)s::bigint IS NULL OR mapping.company_id > %(after)s::bigint)
+            AND mapping.company_id >= coalesce(%(after)s::bigint, -9223372036854775808)
+            AND mapping.company_id IS DISTINCT FROM %(after)s::bigint
           ORDER BY mapping.company_id
           LIMIT %(limit)s::bigint) AS listed ON true
  WHERE city.id = %(city_id)s::bigint

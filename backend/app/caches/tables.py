@@ -18,7 +18,7 @@ class ProductCityMapping(Base):
 
     __tablename__ = "product_city_mapping"
     __table_args__ = (
-        Index("product_city_mapping_city_id_idx", "city_id", "product_id"),
+        Index("product_city_mapping_city_id_idx", "city_id", "kind", "product_id"),
         Index("product_city_mapping_company_id_idx", "company_id", "product_id"),
     )
 

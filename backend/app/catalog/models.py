@@ -56,6 +56,8 @@ class Product(Base):
     __table_args__ = (
         CheckConstraint("kind IN ('product', 'service')", name="products_kind_check"),
         Index("products_company_id_idx", "company_id", "id"),
+        Index("products_kind_idx", "kind", "id"),
+        Index("products_is_active_idx", "is_active", "id"),
         _by_name("products"),
     )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import psycopg2.errors
-from sqlalchemy import Connection, MetaData, Table, and_, delete, func, or_, select, update
+from sqlalchemy import Connection, MetaData, Select, Table, and_, delete, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 
@@ -51,9 +51,13 @@ def find(connection: Connection, table: Table, row_id: int) -> Row:
 
 def listed(connection: Connection, table: Table, filters: Sequence[Any], after: int | None, limit: int) -> list[Row]:
     """Rows in the order of their ids, above `after`, one more than `limit` when there are more; `table` is readable."""
+    return [dict(row) for row in connection.execute(listing(table, filters, after, limit)).mappings()]
+
+
+def listing(table: Table, filters: Sequence[Any], after: int | None, limit: int) -> Select[Any]:
+    """The statement of `listed`."""
     conditions = [*filters] if after is None else [*filters, table.c.id > after]
-    query = select(table).where(and_(True, *conditions)).order_by(table.c.id).limit(limit + 1)
-    return [dict(row) for row in connection.execute(query).mappings()]
+    return select(table).where(and_(True, *conditions)).order_by(table.c.id).limit(limit + 1)
 
 
 def create(connection: Connection, table: Table, values: Row) -> Row:

@@ -25,13 +25,20 @@ class TaskRun(Base):
     __table_args__ = (
         CheckConstraint(f"trigger IN {TRIGGERS}", name="task_runs_trigger_check"),
         CheckConstraint(f"state IN {STATES}", name="task_runs_state_check"),
-        Index("task_runs_queued_at_idx", text("queued_at DESC"), "task_id"),
+        Index("task_runs_queued_at_idx", text("queued_at DESC"), text("task_id DESC")),
         Index("task_runs_task_idx", "task", text("queued_at DESC")),
         Index("task_runs_active_idx", "queued_at", postgresql_where=text(f"state IN {ACTIVE}")),
         Index(
             "task_runs_unsuccessful_idx",
             "task",
             text("queued_at DESC"),
+            postgresql_where=text("state <> 'SUCCESS'"),
+        ),
+        Index(
+            "task_runs_state_idx",
+            "state",
+            text("queued_at DESC"),
+            text("task_id DESC"),
             postgresql_where=text("state <> 'SUCCESS'"),
         ),
         Index(
