@@ -23,6 +23,7 @@ from backend.app.api import (
     console,
     database,
     dead_letters,
+    examples,
     health,
     incidents,
     limits,
@@ -140,6 +141,7 @@ def _described(app: FastAPI) -> dict[str, Any]:
         schemas |= problem.pop("$defs") | {"Problem": problem}
         limits.describe(described["paths"])
         asking.describe(described["paths"])
+        examples.describe(described)
         app.openapi_schema = described
     return app.openapi_schema
 

@@ -160,6 +160,7 @@ def test_a_replay_that_cannot_be_is_refused_in_words(visit: Visit) -> None:
 
 def test_clearing_asks_twice(console: Stage, visit: Visit) -> None:
     visit.page.click("#clear-open")
+    expect(visit.page.locator("#clear-preview")).to_contain_text("40 goods and services and 3 companies in 3 cities")
     expect(visit.page.locator("#clear-go")).to_be_hidden()
     visit.page.click("#clear-next")
     expect(visit.page.locator("#clear-go")).to_be_disabled()
@@ -278,8 +279,17 @@ def test_dead_letters_are_read_and_sent_again(console: Stage, visit: Visit) -> N
     expect(visit.page.locator("#letters-list .letter")).to_have_count(1)
     visit.page.keyboard.press("Escape")
     reasons.filter(has_text="the patch fails: 2").get_by_role("button", name="Requeue").click()
+    dialog = visit.page.locator("#requeue-dialog")
+    expect(dialog.locator("h2")).to_have_text("Requeue 2 letters?")
+    expect(dialog).to_contain_text("compared with the catalog again")
+    assert violations(visit.page, "#requeue-dialog") == []
+    visit.page.keyboard.press("Escape")
+    assert visit.posts() == ["/api/v1/events/dead-letters/requeue"], "only the one before"
+    reasons.filter(has_text="the patch fails: 2").get_by_role("button", name="Requeue").click()
+    visit.page.click("#requeue-go")
     expect(reasons).to_have_count(2)
     visit.page.click("#requeue-all")
+    visit.page.click("#requeue-go")
     expect(visit.page.locator("#letters-body")).to_contain_text("None.")
     assert console.plain.one("SELECT count(*) FROM dead_letters WHERE closed_at IS NULL") == 0
 
@@ -444,6 +454,8 @@ def test_says_on_top_what_needs_a_person_with_one_button_that_helps(console: Sta
     expect(page.locator("#announce")).to_contain_text("could not be applied: 1")
     assert page.locator("link[rel=icon]").get_attribute("href") == "console/icon-bad.svg"
     need.get_by_role("button", name="Requeue all").click()
+    expect(page.locator("#requeue-dialog")).to_contain_text("failed: 1 letter")
+    page.click("#requeue-go")
     expect(need).to_have_count(0, timeout=15_000)
 
 

@@ -224,6 +224,8 @@ class TestSpans:
             INSERT INTO task_runs (task_id, task, trigger, state, queued_at, started_at, finished_at, result) VALUES
                 (gen_random_uuid(), 'refresh_all_caches', 'cli', 'SUCCESS',
                  '2026-01-05T09:00Z', '2026-01-05T09:00Z', '2026-01-05T10:30Z', '{"checked": 1}'),
+                (gen_random_uuid(), 'clear_all_caches', 'cli', 'SUCCESS',
+                 '2026-01-05T09:00Z', '2026-01-05T09:00Z', '2026-01-05T09:59Z', NULL),
                 (gen_random_uuid(), 'replay_events', 'cli', 'SUCCESS',
                  '2026-01-05T11:01Z', '2026-01-05T11:01Z', '2026-01-05T11:30Z', NULL),
                 (gen_random_uuid(), 'apply_catalog_events', 'event', 'SUCCESS',

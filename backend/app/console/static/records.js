@@ -88,7 +88,7 @@ function drawReasons() {
     el("p", { class: "quote" }, found.reason),
     el("div", { class: "buttons start" },
       el("button", { type: "button", onclick: () => look(found) }, t("letters.look")),
-      el("button", { type: "button", onclick: () => requeue({ group: found.group }) }, t("letters.requeue")))));
+      el("button", { type: "button", onclick: () => askRequeue({ group: found.group }) }, t("letters.requeue")))));
   fill($("letters-body"), [el("ul", { class: "plain" }, ...items)], JSON.stringify([reasons, t("letters.look")]));
 }
 
@@ -118,7 +118,29 @@ function letter(one) {
   return article;
 }
 
-export const requeueAll = () => requeue({ all: true });
+export const requeueAll = () => askRequeue({ all: true });
+
+/** Say first what would be sent again, and what would come of it. */
+async function askRequeue(which) {
+  let found;
+  try {
+    found = (await guarded("GET", "events/dead-letters/reasons")).filter(({ group }) => which.all || group === which.group);
+  } catch (problem) {
+    return toast(problem.message, true);
+  }
+  const sum = found.reduce((total, { letters: some }) => total + some, 0);
+  $("h-requeue").textContent = plural("requeue.title", sum);
+  $("requeue-go").disabled = !sum;
+  $("requeue-preview").replaceChildren(el("ul", { class: "plain" }, ...found.map((one) => el("li", {},
+    el("strong", {}, `${t(`letters.kind.${one.kind}`)}: ${plural("letters.count", one.letters)}`), el("p", { class: "quote" }, one.reason),
+    el("p", { class: "muted" }, t(`requeue.then.${one.kind}`))))));
+  $("requeue-form").onsubmit = (event) => {
+    event.preventDefault();
+    $("requeue-dialog").close();
+    requeue(which);
+  };
+  open($("requeue-dialog"));
+}
 
 async function requeue(which) {
   try {

@@ -87,7 +87,7 @@ export class Timeline {
   }
 
   #drawLanes() {
-    const width = this.lanes.clientWidth;
+    const width = Math.max(this.lanes.clientWidth, MARGIN.left + MARGIN.right);
     if (!width || this.from === undefined) return;
     const height = LANES.length * LANE;
     this.mark = svg("line", { class: "mark", y1: 0, y2: height });

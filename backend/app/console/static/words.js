@@ -267,6 +267,26 @@ export const WORDS = {
   "letters.look": ["View", "Просмотреть"],
   "letters.requeue": ["Requeue", "В очередь"],
   "letters.requeue.all": ["Requeue all", "Все в очередь"],
+  "requeue.title": [
+    ["Requeue {n} letter?", "Requeue {n} letters?"],
+    ["Вернуть в очередь {n} событие?", "Вернуть в очередь {n} события?", "Вернуть в очередь {n} событий?"],
+  ],
+  "requeue.then.failed": [
+    "The row is compared with the catalog again and mended; if that fails once more, it is set aside anew.",
+    "Строка снова сверяется с каталогом и исправляется; при повторной ошибке событие снова будет отложено.",
+  ],
+  "requeue.then.unreadable": [
+    "It stays as unreadable as it is, and is set aside anew, unless this release reads what the one before could not.",
+    "Сообщение останется нечитаемым и снова будет отложено, если только новый релиз не умеет его читать.",
+  ],
+  "requeue.then.unknown_type": [
+    "Its type stays unknown, and it is set aside anew, unless this release knows it.",
+    "Тип останется неизвестным, и событие снова будет отложено, если только новый релиз его не знает.",
+  ],
+  "requeue.then.undeliverable": [
+    "It is applied if a worker can take it now; nothing is applied twice that is right already.",
+    "Событие применится, если воркер теперь сможет его принять; то, что уже верно, не изменится.",
+  ],
   "letters.requeued": [
     ["{n} letter is queued again.", "{n} letters are queued again."],
     ["{n} событие возвращено в очередь.", "{n} события возвращены в очередь.", "{n} событий возвращено в очередь."],
@@ -359,6 +379,13 @@ export const WORDS = {
 
   // clear
   "clear.title": ["Empty the caches?", "Очистить кэши?"],
+  "clear.gone": [
+    "{goods} goods and services and {companies} companies in {cities} cities would be gone from the caches; the catalog is not touched.",
+    "Из кэшей исчезнут товары и услуги ({goods}) и компании ({companies}) в городах ({cities}); каталог не изменится.",
+  ],
+  "clear.gone.unknown": ["Unknown how many rows would be gone.", "Неизвестно, сколько строк исчезнет."],
+  "clear.back": ["The last rebuild of everything took {time}; one from empty takes longer.", "Последняя пересборка всех кэшей заняла {time}; с нуля будет дольше."],
+  "clear.back.unknown": ["No rebuild of everything has succeeded yet.", "Успешных пересборок всех кэшей ещё не было."],
   "clear.what": [
     "All mappings, counts and active cities are removed at once. Readers see empty caches until the next rebuild fills them.",
     "Связи, счётчики и активные города удаляются сразу. До следующей пересборки кэши будут пусты для всех.",
