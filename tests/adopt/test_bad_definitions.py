@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
 
 import pytest
@@ -125,6 +127,8 @@ WHOLE: Final = {
     "x = " + "{a = " * 5_000 + "1" + "}" * 5_000: "is nested too deeply",
     "# " + "x" * 100_000_000: "is larger than 131,072 bytes",
     "[city]\n[city]\n": "not TOML: Cannot declare",
+    "x = " + "9" * 5_000: "not TOML: Exceeds the limit",
+    f'[city]\nid = "id"\nname = "name"\ntable = "{"a." * 50_000}b"\n': "city.table: 'a.a.a.",
     "city = []\n": "city: is missing",
     "[city]\nlevel = 1\n": "level: must be written as [[level]]",
 }
@@ -184,6 +188,19 @@ def test_a_file_that_is_no_definition_is_refused(
     assert code == 2
     assert named in said
     assert len(said) < 2_000
+
+
+@pytest.mark.parametrize("place", ["/dev/zero", "fifo", "."])
+def test_what_is_no_file_is_not_read(
+    market: Marketplace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, place: str
+) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    elsewhere = Marketplace(market.url, tmp_path / place)
+
+    code, said = _answer(elsewhere, monkeypatch, capsys)
+
+    assert code == 2
+    assert "is no regular file" in said
 
 
 def test_what_the_cases_are_made_from_can_be_adopted(

@@ -66,6 +66,9 @@ COLUMNS: Final[Mapping[Noun, tuple[tuple[str, str, str, str], ...]]] = {  # name
 }
 WITH_LISTS: Final = ("city", "company", "product", "watch")  # may name columns to `publish`
 LONGEST_NAME: Final = 63  # bytes of an identifier
+LONGEST_TABLE: Final = 4 * (
+    LONGEST_NAME + 1
+)  # characters of two, each one of them doubled or written as quotes want it
 MOST_BYTES: Final = 128 * 1024  # of a file; whoever names another one by mistake learns it at once
 
 
@@ -145,6 +148,8 @@ def current() -> Definition:
 
 def load(file: Path) -> Definition:
     """Read a definition. Raises BadDefinition with file, key and reason."""
+    if file.exists() and not file.is_file():
+        raise BadDefinition(str(file), "", "is no regular file")
     try:
         with file.open("rb") as opened:
             read = opened.read(MOST_BYTES + 1)
@@ -160,7 +165,7 @@ def parse(text: str, file: str) -> Definition:
     """The same from the file's text."""
     try:
         found = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as failure:
+    except ValueError as failure:  # a TOMLDecodeError, or a number of more digits than Python reads
         raise BadDefinition(file, "", f"not TOML: {failure}") from failure
     except RecursionError as failure:
         raise BadDefinition(file, "", "is nested too deeply") from failure
@@ -240,6 +245,8 @@ class _Reader:
         value = row[key]
         if not _says_something(value):
             raise self._bad(place, f"must be a text that is not empty, but is {shortened(value)}")
+        if key == "table" and len(value) > LONGEST_TABLE:
+            raise self._bad(place, f"{shortened(value)} is too long for the name of a table")
         return str(value).strip()
 
     def _table(self, found: dict[str, Any], key: str) -> dict[str, Any]:
