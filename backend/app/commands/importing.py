@@ -28,13 +28,14 @@ from backend.app import db, garbage_collection
 from backend.app.catalog import definition
 from backend.app.catalog.feed import importing
 from backend.app.commands.exit_codes import NO, WRONG
+from backend.app.commands.terminal import Number
 from backend.app.errors import BadSetting, CitycacheError
 
 
 @click.command("import", short_help="Apply a change feed to the catalog.")
 @click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
 @click.option("--from-line", type=click.IntRange(min=1), default=1, show_default=True, help="Go on from this line.")
-@click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="At most this many lines a second.")
+@click.option("--rate", type=Number(min=0.001, max=1e9), help="At most this many lines a second.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 def import_command(file: Path, from_line: int, rate: float | None, as_json: bool) -> None:
     """Apply FILE, a change feed (.jsonl or .jsonl.gz, '-' for standard input), in transactions of many lines.

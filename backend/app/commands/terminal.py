@@ -1,15 +1,30 @@
-"""Tables for a terminal: whatever its width, nothing is cut, and foreign text is shown as it is written."""
+"""Tables for a terminal: whatever its width, nothing is cut, and foreign text is shown as it is written. Numbers that
+an operator may give."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
+from typing import Any
 
+import click
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 STRANGE = "\N{REPLACEMENT CHARACTER}"  # for what would steer the terminal
+
+
+class Number(click.FloatRange):
+    """A number of a range; nan is in none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse what is no number."""
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is no number", param, ctx)
+        return number
 
 
 def print_table(head: Iterable[str], rows: Iterable[Iterable[object]], whole: Iterable[str] = ()) -> None:

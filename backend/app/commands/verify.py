@@ -12,7 +12,7 @@ import click
 from backend.app import db
 from backend.app.caches import diff
 from backend.app.commands.exit_codes import NO
-from backend.app.commands.terminal import print_table
+from backend.app.commands.terminal import Number, print_table
 
 FIRST_ROWS = 5
 SIDES = ("checked", "missing", "extra", "different")
@@ -21,7 +21,9 @@ HEAD = ("table", *SIDES)
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="For scripts.")
-@click.option("--wait", default=0.0, help="Seconds to look again while events may be under way.")
+@click.option(
+    "--wait", type=Number(min=0, max=86_400), default=0.0, help="Seconds to look again while events may be under way."
+)
 def verify_command(as_json: bool, wait: float) -> None:
     """Compare every cache with the catalog, in one snapshot."""
     agrees, report = verify(wait)
