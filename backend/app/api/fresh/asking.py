@@ -43,7 +43,7 @@ class Asked:
 def asked(scope: Scope) -> Asked | None:
     """What this request asks for; None: nothing, or something that the route is going to refuse."""
     headers = Headers(scope=scope).getlist(FRESH)
-    if not headers and b"fresh" not in scope["query_string"]:
+    if not headers and not names_fresh(scope["query_string"]):
         return None
     query = QueryParams(scope["query_string"])
     try:
@@ -52,6 +52,11 @@ def asked(scope: Scope) -> Asked | None:
     except ValueError:  # of PydanticCustomError and ValidationError as well
         return None
     return Asked(ids, wait / 1000) if ids else None
+
+
+def names_fresh(query_string: bytes) -> bool:
+    """Whether a query may ask for fresh rows, in whatever way it spells that: `f%72esh` is the same name."""
+    return b"fresh" in query_string or (b"%" in query_string and "fresh" in QueryParams(query_string))
 
 
 def subjects(texts: Iterable[str]) -> dict[Noun, set[int]]:

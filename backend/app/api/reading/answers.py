@@ -17,6 +17,7 @@ from starlette.types import Scope
 
 from backend.app.api.conditional import Document
 from backend.app.api.edge.turns import Turns
+from backend.app.api.fresh.asking import names_fresh
 from backend.app.api.reading.lookup import Lookup
 from backend.app.api.reading.memory import Memory
 from backend.app.api.reading.rounds import Rounds
@@ -85,8 +86,8 @@ class Answers:
         if known is None:
             known = Known(target, lookup, getattr(scope.get("route"), "path", "other"))
             known.rounds = Rounds(partial(self._asked, known))
-            if b"fresh" not in scope["query_string"]:  # such a one is not asked for again
-                self._memory.keep(target, known, 0)
+            if not names_fresh(scope["query_string"]):  # such a one is not asked for again
+                self._memory.keep(target, known, _length(target))
         known.lookup = lookup  # the definition may have changed
         return await self.now(known, caller_of(scope).share)
 
@@ -110,12 +111,17 @@ class Answers:
         async with self._turns.of(share):
             known.kept = await self._sessions.run(lambda session: known.now(_snapshot(session), session))
         known.moves = known.kept is not before
-        self._memory.weigh(known.target, known, len(known.kept.answer.body))
+        self._memory.weigh(known.target, known, _length(known.target) + len(known.kept.answer.body))
         return known.kept.answer
 
 
 def _target(scope: Scope) -> Target:
     return scope["path"], scope["query_string"]
+
+
+def _length(target: Target) -> int:
+    """Callers choose it, so it counts."""
+    return sum(map(len, target))
 
 
 def _snapshot(session: Session) -> str | None:
