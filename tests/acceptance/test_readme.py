@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from backend.app.settings import Settings
 from tests.acceptance.test_up import Running
 
 ROOT = Path(__file__).parents[2]
 READMES = ("README.md", "README.ru.md")
+TABLES = ("docs/settings.md", "docs/settings.ru.md", "docs/commands.md", "docs/commands.ru.md")
 
 
 def section(name: str, number: int) -> str:
@@ -86,8 +88,23 @@ def test_both_languages_say_the_same_commands():
     assert english == russian
 
 
-@pytest.mark.parametrize("name", READMES)
+def first_column(name: str) -> list[str]:
+    """What is written as code in the first column of a page's tables."""
+    lines = (ROOT / "docs" / name).read_text(encoding="utf-8").splitlines()
+    return [code for line in lines if line.startswith("| `") for code in re.findall(r"`([^`]+)`", line.split(" | ")[0])]
+
+
+@pytest.mark.parametrize("page", ["settings", "commands"])
+def test_both_languages_have_the_same_rows(page: str):
+    assert sorted(first_column(f"{page}.md")) == sorted(first_column(f"{page}.ru.md"))
+
+
+def test_every_setting_stands_in_the_table():
+    assert {name.upper() for name in Settings.model_fields} <= set(first_column("settings.md"))
+
+
+@pytest.mark.parametrize("name", [*READMES, *TABLES])
 def test_names_no_file_that_is_not_there(name: str):
     links = re.findall(r"\]\((?!http)([^)#]+)\)", (ROOT / name).read_text(encoding="utf-8"))
     assert links
-    assert [link for link in links if not (ROOT / link).exists()] == []
+    assert [link for link in links if not ((ROOT / name).parent / link).exists()] == []
