@@ -66,9 +66,7 @@ COLUMNS: Final[Mapping[Noun, tuple[tuple[str, str, str, str], ...]]] = {  # name
 }
 WITH_LISTS: Final = ("city", "company", "product", "watch")  # may name columns to `publish`
 LONGEST_NAME: Final = 63  # bytes of an identifier
-LONGEST_TABLE: Final = 4 * (
-    LONGEST_NAME + 1
-)  # characters of two, each one of them doubled or written as quotes want it
+LONGEST_TABLE: Final = 4 * LONGEST_NAME + 5  # characters of schema and table in quotes, if made of nothing but quotes
 MOST_BYTES: Final = 128 * 1024  # of a file; whoever names another one by mistake learns it at once
 
 
