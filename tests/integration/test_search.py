@@ -31,6 +31,13 @@ def test_finds_names_by_how_they_begin_in_capitals_or_not(api: Client, plain: Pl
     assert hits(api, "erlin") == []
 
 
+def test_finds_a_name_of_any_length(api: Client, plain: Plain) -> None:
+    name = "".join(chr(ord("a") + n % 26) for n in range(10_000))
+    plain.run("INSERT INTO cities (id, name) VALUES (7, %s)", (name,))
+    for letters in (3, 99, 100, 101, 150):
+        assert [hit[:2] for hit in hits(api, name[:letters])] == [("city", "7")]
+
+
 @pytest.mark.parametrize("text", ["100%", "a_b", "back\\slash", "<b>'\"", "';--"])
 def test_takes_each_letter_as_it_is(api: Client, plain: Plain, text: str) -> None:
     plain.run("INSERT INTO cities (id, name) VALUES (1, %s), (2, '100 x'), (3, 'axb')", (text,))

@@ -29,6 +29,7 @@ BIGINT: Final = range(-(2**63), 2**63)
 NUMBER: Final = re.compile(r"-?[0-9]{1,19}")
 BEGINNING_OF_A_RUN: Final = re.compile(r"[0-9a-fA-F]{6,32}")
 EVENT: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+LETTERS: Final = 100  # of a name that the index has
 SPECIAL: Final = re.compile(r"([\\%_])")  # in LIKE's patterns
 
 Kind = Literal["city", "company", "product", "run", "event"]
@@ -102,8 +103,8 @@ def _row_of(noun: Any) -> Callable[..., Hit]:
 
 
 def _beginning(text: str) -> str:
-    """LIKE's pattern for what begins with this text."""
-    return SPECIAL.sub(r"\\\1", text) + "%"
+    """LIKE's pattern for what begins with this text, as far as the index goes."""
+    return SPECIAL.sub(r"\\\1", text[:LETTERS]) + "%"
 
 
 def _runs(text: str) -> Iterator[Attempt]:
