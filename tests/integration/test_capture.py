@@ -269,7 +269,7 @@ def test_a_column_that_came_later_is_captured_too(plain: Plain, kind: str) -> No
 
     before, after = images(plain, "product/102")
     assert (before["extra"], bool(after["extra"])) == (None, True)
-    assert taken(plain) == [("product.updated", "product/101"), ("product.updated", "product/102")]
+    assert sorted(taken(plain)) == [("product.updated", "product/101"), ("product.updated", "product/102")]
 
 
 def test_a_column_that_went_is_no_trouble(plain: Plain) -> None:
