@@ -54,7 +54,8 @@ def test_status_shows_an_address_in_one_line(capsys: pytest.CaptureFixture[str])
     address = f"postgresql://somebody@{'a-long-name.' * 8}example:5432/{'d' * 60}"
     found = {
         "health": None, "api_url": "http://127.0.0.1:8000", "database_url": address, "broker_url": "memory://",
-        "processes": {"api": 1}, "lag": {"outbox_rows": None, "queue_messages": 0, "oldest_event_seconds": 0.5},
+        "processes": {"api": 1}, "log": None,
+        "lag": {"outbox_rows": None, "queue_messages": 0, "oldest_event_seconds": 0.5},
     }  # fmt: skip
     status.show(found, as_json=False)
     lines = capsys.readouterr().out.splitlines()

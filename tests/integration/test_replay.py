@@ -90,7 +90,7 @@ def now(sql: Plain) -> str:
 
 
 def replay(plant: Plant, *options: str) -> dict[str, Any]:
-    done = plant.command("replay", "--json", *options)
+    done = plant.command("replay", "--json", *options, patience=240)
     assert done.returncode == 0, done.stderr
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer
