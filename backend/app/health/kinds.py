@@ -7,9 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from string import Formatter
+from typing import Any, Final, Literal
 
 Severity = Literal["critical", "warning"]
+
+
+class Sentences(Formatter):
+    """Fills sentences with values of any release: one that lacks is unknown, one of another type stands as it is."""
+
+    def get_value(self, key: int | str, args: Any, kwargs: Mapping[str, Any]) -> Any:
+        """The value of this name."""
+        return kwargs.get(str(key), "unknown")
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        """The value in its sentence."""
+        return format(value, format_spec) if isinstance(value, (int, float)) else str(value)
+
+
+SENTENCES: Final = Sentences()
 
 
 @dataclass(frozen=True)
@@ -25,7 +41,7 @@ class Kind:
 
     def sentence(self, values: Mapping[str, object], seconds: float) -> str:
         """The effect, of an incident that has lasted so long."""
-        return self.effect.format(**{"seconds": seconds, **values})
+        return SENTENCES.vformat(self.effect, (), {"seconds": seconds, **values})
 
     @property
     def severity(self) -> Severity:
