@@ -287,6 +287,20 @@ class TestCities:
         assert len(answer.json()["rows"]) == 500
         assert int(answer.headers["content-length"]) < len(answer.content) / 3
 
+    @pytest.mark.parametrize("accepted", ["", "br", "gzip;q=0", "GZIP ; Q=0.000, br", "identity, gzip;q=0"])
+    def test_is_not_compressed_for_who_does_not_take_that(self, api: Client, plain: Plain, accepted: str) -> None:
+        plain.run("INSERT INTO cities (name) SELECT 'city ' || n FROM generate_series(1, 500) AS n")
+
+        for path in (f"{V1}/console/cities", "/"):
+            assert "content-encoding" not in api.get(path, headers={"Accept-Encoding": accepted}).headers
+
+    @pytest.mark.parametrize("accepted", ["br, gzip", "GZIP", "gzip; q=0.001", "gzip;q=1.0, identity;q=0"])
+    def test_is_compressed_for_who_takes_that_at_all(self, api: Client, plain: Plain, accepted: str) -> None:
+        plain.run("INSERT INTO cities (name) SELECT 'city ' || n FROM generate_series(1, 500) AS n")
+
+        for path in (f"{V1}/console/cities", "/"):
+            assert api.get(path, headers={"Accept-Encoding": accepted}).headers["content-encoding"] == "gzip"
+
 
 class TestStream:
     def test_tells_what_changed_of_the_cities(self, served: System, database: str) -> None:

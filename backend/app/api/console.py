@@ -21,6 +21,7 @@ from backend.app.api.security import GUARDED, caller_of, needs
 from backend.app.api.security import router as guarded_router
 from backend.app.api.tasks import Instant, RunOut
 from backend.app.console import audience, cities, state
+from backend.app.console.page import takes_gzip
 from backend.app.console.poller import Poller
 from backend.app.dead_letters import letters as dead_letters
 from backend.app.errors import Unprocessable
@@ -184,7 +185,7 @@ def get_reasons() -> Any:
 def compressed(request: Request, body: bytes, media_type: str, headers: dict[str, str]) -> Response:
     """The body, gzipped for those who take that."""
     headers = headers | {"Vary": "Accept-Encoding"}
-    if len(body) > SMALL and "gzip" in request.headers.get("accept-encoding", ""):
+    if len(body) > SMALL and takes_gzip(request.headers.get("accept-encoding", "")):
         body, headers = gzip.compress(body, 5), headers | {"Content-Encoding": "gzip"}
     return Response(body, headers=headers, media_type=media_type)
 

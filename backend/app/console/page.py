@@ -65,9 +65,18 @@ def _answer(request: Request, name: str) -> Response:
     if asset.etag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
     body = asset.body
-    if "gzip" in request.headers.get("accept-encoding", ""):
+    if takes_gzip(request.headers.get("accept-encoding", "")):
         body, headers = asset.zipped, headers | {"Content-Encoding": "gzip"}
     return Response(body, headers=headers, media_type=asset.media_type)
+
+
+def takes_gzip(accepted: str) -> bool:
+    """Whether a header Accept-Encoding names gzip, with any weight but zero."""
+    for coding in accepted.lower().split(","):
+        name, _, weight = "".join(coding.split()).partition(";q=")
+        if name == "gzip":
+            return not weight or weight.strip("0.") != ""
+    return False
 
 
 @cache
