@@ -64,7 +64,7 @@ def create_app(seconds: float = SECONDS) -> FastAPI:
     app.include_router(health.router)
     app.include_router(page.router)
     app.state.audit = AuditWriter()
-    app.state.turns, app.state.lookout, app.state.answers = Turns(), Lookout(), Answers()
+    app.state.turns, app.state.lookout, app.state.answers = Turns(seconds=seconds), Lookout(), Answers(seconds=seconds)
     rates, the_long_way = Allowances(), app.build_middleware_stack
     app.add_middleware(problems.CatchAll)
     app.add_middleware(Limits, rates)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from backend.app.api.edge.turns import AT_ONCE, Turns
+from backend.app.errors import Away
 
 
 def test_one_caller_waits_for_itself_and_not_for_others() -> None:
@@ -24,6 +27,19 @@ def test_one_caller_waits_for_itself_and_not_for_others() -> None:
         gate.set()
         await asyncio.gather(*crowd)
         assert inside.count("one") == 3 * AT_ONCE
+        assert not turns._turns, "callers are forgotten"
+
+    asyncio.run(scene())
+
+
+def test_nobody_waits_for_a_turn_longer_than_for_an_answer() -> None:
+    async def scene() -> None:
+        turns = Turns(at_once=1, seconds=0.05)
+        async with turns.of("one"):
+            with pytest.raises(Away, match="no turn in time"):
+                await asyncio.wait_for(turns.of("one").__aenter__(), 5)
+        async with turns.of("one"):
+            pass
         assert not turns._turns, "callers are forgotten"
 
     asyncio.run(scene())

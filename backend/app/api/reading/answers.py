@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.types import Scope
 
 from backend.app.api.conditional import Document
+from backend.app.api.deadline import SECONDS
 from backend.app.api.edge.turns import Turns
 from backend.app.api.fresh.asking import names_fresh
 from backend.app.api.reading.lookup import Lookup
@@ -69,11 +70,12 @@ class Known:
 class Answers:
     """Of one application."""
 
-    def __init__(self, most: int = MOST_ANSWERS, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(self, most: int = MOST_ANSWERS, most_bytes: int = MOST_BYTES, seconds: float = SECONDS) -> None:
+        """`seconds`: after which nobody waits for an answer any more."""
         self._memory: Memory[Known] = Memory(most, most_bytes)
         self._look = Rounds(self._looked)
         self._sessions, self._looking = Sessions(SESSIONS), Sessions(1)  # a look is never behind a slow statement
-        self._turns = Turns(AT_ONCE)
+        self._turns = Turns(AT_ONCE, seconds)
 
     def known(self, scope: Scope) -> Known | None:
         """What is remembered of the address of this request."""
