@@ -15,7 +15,7 @@ from tests.hostile.siege import Siege
 SECONDS = 15.0
 GENEROUS_SECONDS = 20.0  # for each good change, while servers and parts run
 GENEROUS_BYTES = 200 * 2**20  # over the usual: a bomb has 256 MiB
-SUDDEN = ("messages", "requests", "settings", "clock")  # that need no long wait
+SUDDEN = ("messages", "requests", "rows", "settings", "clock")  # that need no long wait
 
 
 @pytest.mark.alone
