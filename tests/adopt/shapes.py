@@ -105,13 +105,7 @@ class Shape:
     def _by_region(self, table: Table) -> Expression:
         is_open = self._column("boolean", FLAGS)
         region = self._table(self.chance.choice(OTHER_KEYS), 6, [is_open])
-        link = table.add(self._pointer(region))
-        self._watch(
-            region,
-            "city",
-            [region.key],
-            f"SELECT t.{table.id} FROM {table.sql} t WHERE t.{link.sql} = changed.{region.id}",
-        )
+        link = self._link(table, "city", region)
         return lambda at: (
             f"COALESCE((SELECT r.{is_open.sql} FROM {region.sql} r WHERE r.{region.id} = {at}{link.sql}), true)"
         )
@@ -133,20 +127,10 @@ class Shape:
         return said, f"SELECT t.{table.id} AS id, t.{city.sql} AS city FROM {table.sql} t"
 
     def _by_address(self, table: Table) -> tuple[str, str]:
-        address, city = self._address()
-        link = table.add(self._pointer(address))
-        ids = f"SELECT t.{table.id} FROM {table.sql} t WHERE t.{link.sql} = changed.{address.id}"
-        self._watch(address, "company", [address.key], ids)
-        said = f"(SELECT a.{city.sql} FROM {address.sql} a WHERE a.{address.id} = {table.at}{link.sql})"
-        return (
-            said,
-            f"""
-            SELECT t.{table.id} AS id, a.{city.sql} AS city
-              FROM {table.sql} t JOIN {address.sql} a ON a.{address.id} = t.{link.sql}""",
-        )
+        return self._by_place(table, "company", self.city, "city")
 
     def _by_links(self, table: Table) -> tuple[str, str]:
-        address, city = self._address()
+        address, city = self._place(self.city)
         firm, place, main = self._pointer(table), self._pointer(address), self._column("boolean", FLAGS)
         link = Table(self._schema(), self._name(), self._form(), firm, [firm, place, main], COMPANIES, is_keyed=False)
         self.tables.append(link)
@@ -176,9 +160,7 @@ class Shape:
         )
 
     def _by_parent(self, table: Table) -> tuple[str, str]:
-        city, parent = table.add(self._pointer(self.city)), table.add(self._pointer(table))
-        ids = f"SELECT t.{table.id} FROM {table.sql} t WHERE t.{parent.sql} = changed.{table.id}"
-        self._watch(table, "company", [table.key], ids)
+        city, parent = table.add(self._pointer(self.city)), self._link(table, "company", table)
         said = f"""COALESCE({table.at}{city.sql},
                    (SELECT p.{city.sql} FROM {table.sql} p WHERE p.{table.id} = {table.at}{parent.sql}))"""
         return (
@@ -188,9 +170,22 @@ class Shape:
               FROM {table.sql} t LEFT JOIN {table.sql} p ON p.{table.id} = t.{parent.sql}""",
         )
 
-    def _address(self) -> tuple[Table, Column]:
-        city = self._pointer(self.city, self.chance.choice(KEYS))
-        return self._table(self.chance.choice(OTHER_KEYS), PLACES, [city]), city
+    def _by_place(self, table: Table, noun: str, to: Table, what: str) -> tuple[str, str]:
+        """Rows point at places, and these at what is asked for."""
+        place, found = self._place(to)
+        link = self._link(table, noun, place)
+        said = f"(SELECT p.{found.sql} FROM {place.sql} p WHERE p.{place.id} = {table.at}{link.sql})"
+        return (
+            said,
+            f"""
+            SELECT t.{table.id} AS id, p.{found.sql} AS {what}
+              FROM {table.sql} t JOIN {place.sql} p ON p.{place.id} = t.{link.sql}""",
+        )
+
+    def _place(self, to: Table) -> tuple[Table, Column]:
+        """A table, and its column that points at another one."""
+        found = self._pointer(to, self.chance.choice(KEYS))
+        return self._table(self.chance.choice(OTHER_KEYS), PLACES, [found]), found
 
     def _products(self) -> None:
         name = self._column("text", TEXTS)
@@ -208,18 +203,7 @@ class Shape:
         return link.name, f"SELECT t.{table.id} AS id, t.{link.sql} AS company FROM {table.sql} t"
 
     def _on_shelf(self, table: Table) -> tuple[str, str]:
-        firm = self._pointer(self.company, self.chance.choice(KEYS))
-        shelf = self._table(self.chance.choice(OTHER_KEYS), PLACES, [firm])
-        link = table.add(self._pointer(shelf))
-        ids = f"SELECT t.{table.id} FROM {table.sql} t WHERE t.{link.sql} = changed.{shelf.id}"
-        self._watch(shelf, "product", [shelf.key], ids)
-        said = f"(SELECT s.{firm.sql} FROM {shelf.sql} s WHERE s.{shelf.id} = {table.at}{link.sql})"
-        return (
-            said,
-            f"""
-            SELECT t.{table.id} AS id, s.{firm.sql} AS company
-              FROM {table.sql} t JOIN {shelf.sql} s ON s.{shelf.id} = t.{link.sql}""",
-        )
+        return self._by_place(table, "product", self.company, "company")
 
     def _condition(self, table: Table) -> Expression:
         """Which rows count, by one of the ways in which people say so."""
@@ -273,6 +257,13 @@ class Shape:
         return self._column(
             kind, lambda chance: chance.choice(["NULL", *[key_value(kind, chance.randint(1, to.most))] * 6])
         )
+
+    def _link(self, table: Table, noun: str, to: Table) -> Column:
+        """A column more that points at rows which decide on the table's, and the watch over them."""
+        link = table.add(self._pointer(to))
+        ids = f"SELECT t.{table.id} FROM {table.sql} t WHERE t.{link.sql} = changed.{to.id}"
+        self._watch(to, noun, [to.key], ids)
+        return link
 
     def _table(self, kind: str, most: int, columns: Sequence[Column]) -> Table:
         key = self._column(kind, lambda chance: key_value(kind, chance.randint(1, most)))
