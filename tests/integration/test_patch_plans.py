@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -58,6 +59,17 @@ def plan(plain: Plain, sql: str, **parameters: Any) -> list[dict[str, Any]]:
     answer = plain.one(f"EXPLAIN (FORMAT JSON) {sql}", values)
     (root,) = answer if isinstance(answer, list) else json.loads(answer)
     return list(_nodes(root["Plan"]))
+
+
+@contextmanager
+def taken_back(plain: Plain, changes: str) -> Iterator[None]:
+    """The shared catalog with these changes, whatever happens for this long only."""
+    plain.run("BEGIN")
+    try:
+        plain.run(changes)
+        yield
+    finally:
+        plain.run("ROLLBACK")
 
 
 def _nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -185,9 +197,11 @@ def kept_plan(plain: Plain, read: reads.Read) -> list[dict[str, Any]]:
     numbered = re.sub(r"%\((\w+)\)s", lambda found: f"${names.index(found[1]) + 1}", read.statement)
     values = [read.parameters[name] for name in names]
     plain.run("SET plan_cache_mode = force_generic_plan")
-    plain.run(f"PREPARE page AS {numbered}")
-    answer = plain.one(f"EXPLAIN (FORMAT JSON) EXECUTE page ({', '.join(['%s'] * len(values))})", values)
-    plain.run("DEALLOCATE page; RESET plan_cache_mode")
+    try:
+        plain.run(f"PREPARE page AS {numbered}")
+        answer = plain.one(f"EXPLAIN (FORMAT JSON) EXECUTE page ({', '.join(['%s'] * len(values))})", values)
+    finally:
+        plain.run("DEALLOCATE ALL; RESET plan_cache_mode")
     return list(_nodes(answer[0]["Plan"]))
 
 
@@ -195,29 +209,28 @@ def kept_plan(plain: Plain, read: reads.Read) -> list[dict[str, Any]]:
     "wanted", [{"kind": "service"}, {"is_active": False}, {"kind": "service", "is_active": False}, {"company_id": 7}]
 )
 def test_a_page_of_filtered_products_reads_an_index_in_order(plain: Plain, wanted: dict[str, Any]) -> None:
-    plain.run("BEGIN; UPDATE products SET is_active = id % 500 <> 0; ANALYZE products")
     filters = [PRODUCT_ROWS.c[name] == value for name, value in wanted.items()]
     query = rows.listing(PRODUCT_ROWS, filters, 100, 100).compile(
         dialect=reads.DIALECT, compile_kwargs={"literal_binds": True}
     )
-    nodes = plan(plain, str(query))
-    plain.run("ROLLBACK")
+    with taken_back(plain, "UPDATE products SET is_active = id % 500 <> 0; ANALYZE products"):
+        nodes = plan(plain, str(query))
 
     assert any(node.get("Index Name", "") == f"products_{name}_idx" for node in nodes for name in wanted)
     assert not any(node["Node Type"] in ("Sort", "Seq Scan") for node in nodes)
 
 
+RARE_FAILURES = """
+    INSERT INTO task_runs (task_id, task, trigger, state, queued_at)
+    SELECT gen_random_uuid(), 'apply_catalog_events', 'event', CASE n % 10000 WHEN 0 THEN 'FAILURE' ELSE 'SUCCESS' END,
+           now() - n * interval '1 second' FROM generate_series(1, 50000) AS n;
+    ANALYZE task_runs"""
+
+
 @pytest.mark.parametrize("state", ["FAILURE", "SKIPPED", "PENDING", "STARTED"])
 def test_the_runs_of_a_rare_state_are_found_by_it(plain: Plain, state: str) -> None:
-    plain.run("""
-        BEGIN;
-        INSERT INTO task_runs (task_id, task, trigger, state, queued_at)
-        SELECT gen_random_uuid(), 'apply_catalog_events', 'event',
-               CASE n % 10000 WHEN 0 THEN 'FAILURE' ELSE 'SUCCESS' END,
-               now() - n * interval '1 second' FROM generate_series(1, 50000) AS n;
-        ANALYZE task_runs""")
-    nodes = plan(plain, ledger.SQL["history"], state=state, task=None, before=None, limit=50)
-    plain.run("ROLLBACK")
+    with taken_back(plain, RARE_FAILURES):
+        nodes = plan(plain, ledger.SQL["history"], state=state, task=None, before=None, limit=50)
 
     assert {node.get("Index Name") for node in nodes} & {"task_runs_state_idx", "task_runs_active_idx"}
     assert scanned(nodes) == set()
