@@ -2,7 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from tests.plain import Plain
+
+DEFINITION: Final = """
+schema = "citycache"
+[city]
+table = "public.cities"
+id = "id"
+name = "name"
+[company]
+table = "public.companies"
+id = "id"
+name = "name"
+city = "city_id"
+[product]
+table = "public.products"
+id = "id"
+name = "name"
+company = "company_id"
+"""  # as short as a definition can be
 
 
 def small(plain: Plain) -> None:

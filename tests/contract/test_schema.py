@@ -15,6 +15,7 @@ from alembic.config import Config
 
 from backend.app.database.schema import needed
 from tests import schemas
+from tests.catalogs import DEFINITION
 from tests.plain import Plain
 from tests.servers import ROOT, migrate
 
@@ -129,22 +130,7 @@ THEIRS = """
     CREATE TABLE cities (id int PRIMARY KEY, name text);
     CREATE TABLE companies (id int PRIMARY KEY, city_id int);
     CREATE TABLE products (id int PRIMARY KEY, company_id int, name text, kind text, is_active bool)"""
-OURS = """
-    [city]
-    table = "public.cities"
-    id = "id"
-    name = "name"
-    [company]
-    table = "public.companies"
-    id = "id"
-    city = "city_id"
-    name = "'c' || id"
-    [product]
-    table = "public.products"
-    id = "id"
-    company = "company_id"
-    name = "name"
-"""
+OURS = DEFINITION.replace('"name"\ncity', "\"'c' || id\"\ncity")
 
 
 def test_beside_an_adopted_catalog_each_step_is_taken_and_tables_of_the_same_names_stay(

@@ -8,6 +8,7 @@ from backend.app import db
 from backend.app.catalog import definition, sources
 from backend.app.catalog.resolved import resolve, run_as_it_is
 from backend.app.errors import BadDefinition
+from tests.catalogs import DEFINITION
 from tests.plain import Plain
 
 OBJECTS = """
@@ -29,24 +30,6 @@ def test_migrations_make_what_the_built_in_definition_says(database: str) -> Non
 
         assert plain.all(OBJECTS) == migrated
 
-
-WELL = """
-schema = "citycache"
-[city]
-table = "public.cities"
-id = "id"
-name = "name"
-[company]
-table = "public.companies"
-id = "id"
-name = "name"
-city = "city_id"
-[product]
-table = "public.products"
-id = "id"
-name = "name"
-company = "company_id"
-"""
 
 MISTAKES = {  # what stands in the file in place of what → the key and a word of the reason
     "a table that is not there": ("public.cities", "public.towns", "city.table", "towns"),
@@ -85,10 +68,10 @@ MISTAKES = {  # what stands in the file in place of what → the key and a word 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_answered_with_file_key_and_reason(mistake: str) -> None:
     said, instead, key, reason = MISTAKES[mistake]
-    assert said in WELL
+    assert said in DEFINITION
 
     with pytest.raises(BadDefinition) as answered, db.engine().connect() as connection:
-        resolve(connection, definition.parse(WELL.replace(said, instead, 1), "catalog.toml"))
+        resolve(connection, definition.parse(DEFINITION.replace(said, instead, 1), "catalog.toml"))
 
     assert (answered.value.file, answered.value.key) == ("catalog.toml", key)
     assert reason in answered.value.reason
@@ -107,6 +90,8 @@ def test_a_mistake_is_answered_with_file_key_and_reason(mistake: str) -> None:
 )
 def test_what_rests_on_the_row_alone_is_taken(expression: str) -> None:
     with db.engine().connect() as connection:
-        catalog = resolve(connection, definition.parse(WELL.replace('"city_id"', f'"{expression}"'), "catalog.toml"))
+        catalog = resolve(
+            connection, definition.parse(DEFINITION.replace('"city_id"', f'"{expression}"'), "catalog.toml")
+        )
 
     assert "city_id" in catalog.sources["company"].used
