@@ -132,8 +132,8 @@ class Visit:
 
 
 @contextmanager
-def stage(place: Path, **environment: str) -> Iterator[Stage]:
-    """Start it all; nothing audits, so that what a test tampers with stays as it is."""
+def stage(place: Path, catalog: str, **environment: str) -> Iterator[Stage]:
+    """Start it all, with this in the caches; nothing audits, so that what a test tampers with stays as it is."""
     executable = next(filter(None, map(shutil.which, BROWSERS)), None)
     if executable is None:
         _missing("chromium, which shows the console, is not installed")
@@ -155,6 +155,8 @@ def stage(place: Path, **environment: str) -> Iterator[Stage]:
             system.start()
             browser = playwright.chromium.launch(executable_path=executable, args=FLAGS)
             system.wait_until(lambda: bool(plain.one("SELECT count(*) FROM observations WHERE canary_ms > 0")), 60)
+            plain.run(catalog)
+            settled(plain)
             yield Stage(system, postgres, rabbitmq, browser, plain)
             browser.close()
     finally:

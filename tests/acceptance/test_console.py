@@ -37,18 +37,8 @@ OPERATOR = "the-key-of-an-operator"
 @pytest.fixture(scope="module")
 def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     keys = f"ops:operate:{OPERATOR}"
-    with stage(tmp_path_factory.mktemp("console"), REBUILD_CHUNK_KEYS="5", API_KEYS=keys) as open_stage:
-        open_stage.plain.run(CATALOG)
-        settled(open_stage.plain)
+    with stage(tmp_path_factory.mktemp("console"), CATALOG, REBUILD_CHUNK_KEYS="5", API_KEYS=keys) as open_stage:
         yield open_stage
-
-
-@pytest.fixture
-def visit(console: Stage) -> Iterator[Visit]:
-    """A page with the key; whatever a test does on it, it leaves no trace."""
-    with console.page() as open_visit:
-        yield open_visit
-        open_visit.leaves_no_trace()
 
 
 def await_canaries(plain: Plain) -> None:

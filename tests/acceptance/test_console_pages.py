@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.acceptance.stage import CATALOG, KEY, SHIFT, SMALL, Stage, Visit, settled, stage, tab_to, violations
 from tests.waiting import until
@@ -42,18 +42,8 @@ PAGES = {
 
 @pytest.fixture(scope="module")
 def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    with stage(tmp_path_factory.mktemp("pages"), API_KEYS=f"looker:read:{LOOKER}") as open_stage:
-        open_stage.plain.run(CATALOG)
-        open_stage.plain.run(MORE)
-        settled(open_stage.plain)
+    with stage(tmp_path_factory.mktemp("pages"), f"{CATALOG};{MORE}", API_KEYS=f"looker:read:{LOOKER}") as open_stage:
         yield open_stage
-
-
-@pytest.fixture
-def visit(console: Stage) -> Iterator[Visit]:
-    with console.page() as open_visit:
-        yield open_visit
-        open_visit.leaves_no_trace()
 
 
 def go(visit: Visit, address: str) -> Page:
@@ -166,7 +156,9 @@ def test_history_shows_what_went_on_in_its_range_and_nothing_else(visit: Visit) 
 def test_a_drawn_range_becomes_the_address_and_back_leads_out_of_it(visit: Visit) -> None:
     page = go(visit, RANGE)
     frame = page.locator("#detail .plot.tall .frame")
+    whole_hour = re.compile(r", 60\smin\. .*canary")  # only what has come is told
     expect(page.locator("#detail .frame .series.canary")).to_have_attribute("d", re.compile("L"))
+    expect(frame).to_have_attribute("aria-label", whole_hour)
     box = frame.bounding_box()
     assert box is not None
     inside, y = box["width"] - 66 - 12, box["y"] + 60
@@ -182,11 +174,27 @@ def test_a_drawn_range_becomes_the_address_and_back_leads_out_of_it(visit: Visit
     page.go_back()
     expect(page).to_have_url(re.compile(re.escape(RANGE) + "$"))
 
-    page.locator("#detail .plot.tall .frame").focus()
+    expect(frame).to_have_attribute("aria-label", whole_hour)  # before it has come, keys move nothing
+    frame.focus()
     page.keyboard.press("End")
     expect(page.locator("#detail .plot.tall .sr")).to_contain_text("canary")
     page.keyboard.press("-")
     expect(page).to_have_url(re.compile("from=2026-01-05T10:00:00Z&to=2026-01-05T12:00:00Z$"))
+
+
+def test_a_key_before_the_plot_has_its_range_does_nothing(visit: Visit) -> None:
+    held: list[Route] = []
+    visit.page.route("**/console/history?*", lambda route: held.append(route))
+    page = go(visit, RANGE)
+    frame = page.locator("#detail .plot.tall .frame")
+    frame.focus()
+    for key in ("+", "-", "End"):
+        page.keyboard.press(key)
+    expect(page).to_have_url(re.compile(re.escape(RANGE) + "$"))
+    assert held
+    for request in held:
+        request.continue_()
+    expect(frame).to_have_attribute("aria-label", re.compile("canary"))
 
 
 def test_the_overviews_range_has_an_address(console: Stage, visit: Visit) -> None:

@@ -36,11 +36,7 @@ CATALOG = """
 
 @pytest.fixture(scope="module")
 def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    with stage(tmp_path_factory.mktemp("stops"), **WATCHFUL) as open_stage:
-        open_stage.plain.run(CATALOG)
-        until(
-            lambda: open_stage.plain.column("SELECT city_id FROM product_city_mapping") == [1], 30, "the row is cached"
-        )
+    with stage(tmp_path_factory.mktemp("stops"), CATALOG, **WATCHFUL) as open_stage:
         yield open_stage
 
 
