@@ -207,6 +207,7 @@ export class Plot {
   }
 
   #key(event) {
+    if (this.from === undefined) return;
     const last = this.points.length - 1;
     if (this.options.onRange && "+-".includes(event.key)) {
       event.preventDefault();
