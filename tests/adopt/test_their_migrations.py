@@ -14,6 +14,9 @@ from backend.app.adopting.adopt import adopt
 from backend.app.adopting.doctor import look
 from backend.app.caches import diff
 from backend.app.catalog import definition
+from backend.app.health.judge import Judge
+from backend.app.health.kinds import KINDS
+from backend.app.health.signs import Signs, Told, stored
 from tests.adopt.following import beside, follow
 from tests.adopt.marketplace import Marketplace
 from tests.adopt.test_shapes import SHOP
@@ -59,7 +62,7 @@ MIGRATIONS: Final = {
         "ALTER TABLE shop.goods DROP COLUMN visible", "shop.goods has no column visible", {"visible AND ": ""}
     ),
     "another name of a table": Migration(
-        "ALTER TABLE shop.sellers RENAME TO vendors", "shop.sellers has no column id",
+        "ALTER TABLE shop.sellers RENAME TO vendors", "there is no table shop.sellers any more",
         {"shop.sellers": "shop.vendors", "sellers.id": "vendors.id"}, "shop.vendors",
     ),
     "a table made anew": Migration(AGAIN.format(table="shop.sellers", name="sellers"), "shop.sellers lacks triggers"),
@@ -113,6 +116,19 @@ def test_their_migrations_go_on(shop: Marketplace, monkeypatch: pytest.MonkeyPat
             assert [finding for finding in look() if not finding.is_well] == []
             with db.transaction() as connection:
                 assert [what for what in diff.TABLES if diff.compare(connection, what).keys] == []
+
+
+def test_a_table_that_is_gone_is_named_once_and_not_by_its_columns(shop: Marketplace) -> None:
+    with Plain(shop.url) as writer:
+        writer.run("ALTER TABLE shop.sellers RENAME TO vendors")
+
+    told = [finding.found for finding in look() if finding.name in ("table", "column")]
+    wrong = Judge().judge(Signs(Told(stored()), Told())).wrong
+
+    assert told == ["there is no table shop.sellers any more: events wait"]
+    assert [one.effect for one in wrong if KINDS[one.kind].part == "capture"] == [
+        "Events wait: there is no table shop.sellers any more, which the catalog's definition uses."
+    ]
 
 
 def _write(writer: Plain, migration: Migration) -> None:

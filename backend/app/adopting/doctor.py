@@ -86,13 +86,16 @@ def _definition(connection: Connection, chosen: Definition) -> Finding:
 
 def _gaps(connection: Connection) -> Iterator[Finding]:
     found = gaps(connection)
+    for table in found.missing_tables:
+        told = f"there is no table {table} any more: events wait"
+        yield Finding("table", False, told, f"correct the definition, then {AGAIN}")
     for column in found.columns:
         told = f"{column.table} has no column {column.column} any more: events wait"
         yield Finding("column", False, told, f"correct the definition, then {AGAIN}")
     for silent in found.tables:
         state = "has triggers that are switched off" if silent.is_off else "lacks triggers"
         yield Finding("trigger", False, f"{silent.table} {state}: its writes make no events", AGAIN)
-    if not (found.columns or found.tables):
+    if not (found.missing_tables or found.columns or found.tables):
         yield Finding("capture", True, "all columns are there and all triggers are on")
 
 

@@ -34,12 +34,13 @@ class SilentTable:
 class Gaps:
     """What capture does not see; all empty beside the built-in catalog, whose triggers are ours."""
 
+    missing_tables: tuple[str, ...] = ()  # that the definition uses: as with a column, events wait
     columns: tuple[MissingColumn, ...] = ()
     tables: tuple[SilentTable, ...] = ()
     is_other_definition: bool = False  # this process follows another definition than the database
 
     def __bool__(self) -> bool:
-        return bool(self.columns or self.tables or self.is_other_definition)
+        return bool(self.missing_tables or self.columns or self.tables or self.is_other_definition)
 
 
 def parts(connection: Connection) -> dict[int, str]:
@@ -56,10 +57,12 @@ def gaps(connection: Connection) -> Gaps:
         return Gaps()
     if not connection.exec_driver_sql(SQL["knows_tables"]).scalar_one():
         return Gaps(is_other_definition=True)
+    missing = connection.exec_driver_sql(SQL["missing_tables"]).scalars()
     columns = connection.exec_driver_sql(SQL["missing_columns"])
     tables = connection.exec_driver_sql(SQL["silent_tables"])
     digest = connection.exec_driver_sql(SQL["applied_digest"]).scalar()
     return Gaps(
+        tuple(missing),
         tuple(MissingColumn(*row) for row in columns),
         tuple(SilentTable(*row) for row in tables),
         digest != chosen.digest,

@@ -1,13 +1,18 @@
--- Whether capture sees all that is written: columns that are gone, and triggers that lack, are off, or do not fire.
+-- Whether capture sees all that is written: tables and columns that are gone, and triggers that lack, are off, or do not fire.
 
 -- name: knows_tables
 -- Whether something has been adopted.
 SELECT to_regprocedure('captured_tables()') IS NOT NULL
 
+-- name: missing_tables
+SELECT DISTINCT table_name FROM captured_tables() WHERE to_regclass(table_name) IS NULL ORDER BY 1
+
 -- name: missing_columns
+-- Of tables that are there.
 SELECT table_name, name
   FROM captured_tables() CROSS JOIN unnest(columns) AS name
- WHERE NOT EXISTS (SELECT FROM pg_attribute
+ WHERE to_regclass(table_name) IS NOT NULL
+   AND NOT EXISTS (SELECT FROM pg_attribute
                     WHERE attrelid = to_regclass(table_name) AND attname = name AND NOT attisdropped)
  ORDER BY 1, 2
 

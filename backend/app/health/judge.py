@@ -150,6 +150,8 @@ def _database(signs: Signs) -> Iterator[Wrong]:
 
 
 def _capture(stored: StoredSigns) -> Iterator[Wrong]:
+    for table in stored.gaps.missing_tables:
+        yield Wrong("table_missing", table, {"table": table})
     for column in stored.gaps.columns:
         yield Wrong("column_missing", f"{column.table}.{column.column}", vars(column))
     for silent in stored.gaps.tables:

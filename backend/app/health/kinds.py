@@ -68,6 +68,12 @@ KINDS: Final = {
             serves=True,
         ),
         Kind(
+            "table_missing", "capture",
+            "Events wait: there is no table {table} any more, which the catalog's definition uses.",
+            "Correct the definition and run 'citycache adopt FILE --apply'. What waits is applied then.",
+            serves=True,
+        ),
+        Kind(
             "column_missing", "capture",
             "Events wait: {table} has no column {column} any more, which the catalog's definition uses.",
             "Correct the definition and run 'citycache adopt FILE --apply'. What waits is applied then.",

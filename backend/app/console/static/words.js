@@ -591,6 +591,14 @@ export const WORDS = {
     "Версия схемы — {version}, этому релизу нужна {wanted}.",
   ],
   "advice.schema_old": ["Run “citycache migrate” of this release.", "Выполните «citycache migrate» из этого релиза."],
+  "kind.table_missing": [
+    "Events wait: there is no table {table} any more, which the catalog's definition uses.",
+    "События ждут: больше нет таблицы {table}, которая используется в описании каталога.",
+  ],
+  "advice.table_missing": [
+    "Correct the definition and run “citycache adopt FILE --apply”. What waits is applied then.",
+    "Исправьте описание и выполните «citycache adopt FILE --apply». После этого ожидающие события применятся.",
+  ],
   "kind.column_missing": [
     "Events wait: {table} no longer has the column {column}, which the catalog's definition uses.",
     "События ждут: в {table} больше нет столбца {column}, который используется в описании каталога.",
