@@ -139,7 +139,7 @@ def _built_in(connection: Connection) -> Iterator[Finding]:
 
 def _broker() -> Iterator[Finding]:
     if settings().in_process:
-        yield Finding("broker", True, "none: events stay in one process, and there is no log to replay")
+        yield Finding("broker", True, "none: events stay in one process")
         return
     try:
         connection = connect(settings().celery_broker_url.split(";")[0], "doctor", read_timeout=2, write_timeout=2)
