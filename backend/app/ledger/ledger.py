@@ -17,6 +17,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from backend.app import db
+from backend.app.database.statement import run_named
 from backend.app.errors import BeingQueued
 from events.sql_files import statements
 
@@ -198,10 +199,9 @@ def abandon(error: str) -> None:
 
 def _write(name: str, **parameters: Any) -> list[Any]:
     with db.transaction() as connection:
-        result = connection.exec_driver_sql(SQL[name], parameters)
-        return list(result.fetchall()) if result.returns_rows else []
+        return run_named(SQL, connection, name, **parameters)
 
 
 def _read(name: str, **parameters: Any) -> list[Run]:
     with db.transaction() as connection:
-        return [Run(*row) for row in connection.exec_driver_sql(SQL[name], parameters)]
+        return [Run(*row) for row in run_named(SQL, connection, name, **parameters)]
