@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from amqp.exceptions import NotFound
-
 from backend.app import db
 from backend.app.celery_app import app
 from backend.app.errors import BrokerAway
+from backend.app.health.inspector import declared
 from backend.app.health.worker_answers import HeldEvents, understood
 from backend.app.settings import settings
 from backend.app.telemetry import latency
@@ -101,7 +100,7 @@ class BrokerReader:
                 connection.collect(socket_timeout=0.2)
 
     def _ask(self) -> Carried:
-        found = self._declared(topology.UPDATER.name)
+        found = declared(self._connection, topology.UPDATER.name)
         ready, consumers = found or (0, 0)
         held = self._held(consumers) if consumers else {}
         oldest = times.earliest(worker.oldest for worker in held.values() if worker.messages)
@@ -110,17 +109,6 @@ class BrokerReader:
             found is not None, ready, consumers, tuple(sorted(held)), sum(one.messages for one in held.values()),
             oldest, newest,
         )  # fmt: skip
-
-    def _declared(self, queue: str) -> tuple[int, int] | None:
-        channel = self._connection.channel()
-        try:
-            declared = channel.queue_declare(queue, passive=True)
-            return int(declared.message_count), int(declared.consumer_count)
-        except NotFound:
-            return None
-        finally:
-            if channel.is_open:
-                channel.close()
 
     def _held(self, consumers: int) -> dict[str, HeldEvents]:
         replies = app.control.broadcast(

@@ -154,18 +154,19 @@ def _declared(queues: tuple[str, ...], url: str | None) -> dict[str, tuple[int, 
     except BrokerGone as failure:
         raise BrokerAway(str(failure)) from failure
     try:
-        return {queue: _declared_one(connection, queue) for queue in queues}
+        return {queue: declared(connection, queue) for queue in queues}
     except LOST as failure:
         raise BrokerAway(f"the broker is away: {failure!r}") from failure
     finally:
         connection.release()
 
 
-def _declared_one(connection: Any, queue: str) -> tuple[int, int] | None:
+def declared(connection: Any, queue: str) -> tuple[int, int] | None:
+    """(ready messages, consumers) of a queue; None for one that does not exist. Raises the driver's errors."""
     channel = connection.channel()
     try:
-        declared = channel.queue_declare(queue, passive=True)
-        return int(declared.message_count), int(declared.consumer_count)
+        found = channel.queue_declare(queue, passive=True)
+        return int(found.message_count), int(found.consumer_count)
     except NotFound:
         return None
     finally:
