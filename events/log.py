@@ -64,7 +64,3 @@ class LogReader(Protocol):
     def read(self, start: Start, marker: str, mark: bool = False) -> Iterator[Logged]:
         """From `start` up to the marker, which `mark` sets now. Raises LogTooShort when that offset was dropped."""
         ...
-
-    def close(self) -> None:
-        """Give up the connection."""
-        ...

@@ -5,7 +5,7 @@ Its positions are without gaps and in the order of their delivery, since one rel
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,8 +44,8 @@ def chosen(ask: RunStatement) -> LogChoice:
 class TableLog:
     """Reads the table by pages, each in a transaction of its own, so that nothing is held for long."""
 
-    def __init__(self, ask: RunStatement, close: Callable[[], None] = lambda: None) -> None:
-        self._ask, self.close = ask, close
+    def __init__(self, ask: RunStatement) -> None:
+        self._ask = ask
 
     def beginning(self) -> Beginning:
         """Where it begins; an empty one where the next event will stand."""
