@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 
 from backend.app import db
+from backend.app.adopting.adopt import adopt
 from backend.app.caches import rebuilds
 from backend.app.caches.apply import WideHooks, drain_wide
 from backend.app.caches.keys import Cause
@@ -36,6 +37,11 @@ def beside(market: Marketplace, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
     db.dispose()
     settings.cache_clear()
     definition.current.cache_clear()
+
+
+def adopt_here() -> None:
+    """Adopt in this process what its definition names."""
+    adopt(definition.current(), lambda sentence: None)
 
 
 def follow(rows: int = 2_000) -> int:

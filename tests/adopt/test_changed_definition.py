@@ -7,12 +7,11 @@ from typing import Any, Final
 
 import pytest
 
-from backend.app.adopting.adopt import adopt
 from backend.app.adopting.plan import plan
 from backend.app.catalog import definition
-from tests.adopt.following import beside
+from tests.adopt.following import adopt_here, beside
 from tests.adopt.marketplace import Marketplace
-from tests.adopt.test_shapes import SHOP
+from tests.adopt.shop import changed, shop_at
 from tests.plain import Plain
 
 CACHES: Final = {
@@ -32,26 +31,23 @@ CHANGES: Final = (
 
 @pytest.fixture
 def shop(empty_database: str, tmp_path: Path) -> Marketplace:
-    with Plain(empty_database) as plain:
-        plain.run((SHOP / "schema.sql").read_text(encoding="utf-8"))
-    market = Marketplace(empty_database, tmp_path / "catalog.toml")
-    market.file.write_text((SHOP / "catalog.toml").read_text(encoding="utf-8"), encoding="utf-8")
-    return market
+    return shop_at(empty_database, tmp_path / "catalog.toml")
 
 
 def test_as_many_rows_change_as_the_plan_has_said(shop: Marketplace, monkeypatch: pytest.MonkeyPatch) -> None:
     with beside(shop, monkeypatch):
-        adopt(definition.current(), lambda sentence: None)
+        adopt_here()
     with Plain(shop.url) as plain:
         for old, new in CHANGES:
-            shop.file.write_text(shop.file.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
+            shop.file.write_text(changed(shop.file.read_text(encoding="utf-8"), {old: new}), encoding="utf-8")
             before = _rows(plain)
             with beside(shop, monkeypatch):
                 said = plan(definition.current()).would_change
                 assert _rows(plain) == before
-                adopt(definition.current(), lambda sentence: None)
+                adopt_here()
             assert said is not None
-            assert said["numbers"] == _changed(before, _rows(plain)), new
+            assert any(said["numbers"].values()), new
+            assert said["numbers"] == _differing(before, _rows(plain)), new
 
 
 def _rows(plain: Plain) -> dict[str, dict[Any, tuple[Any, ...]]]:
@@ -59,7 +55,7 @@ def _rows(plain: Plain) -> dict[str, dict[Any, tuple[Any, ...]]]:
     return {cache: {row[0]: row for row in rows} for cache, rows in held.items()}
 
 
-def _changed(before: dict[str, dict[Any, Any]], after: dict[str, dict[Any, Any]]) -> dict[str, int]:
+def _differing(before: dict[str, dict[Any, Any]], after: dict[str, dict[Any, Any]]) -> dict[str, int]:
     return {
         cache: sum(before[cache].get(key) != after[cache].get(key) for key in {*before[cache], *after[cache]})
         for cache in CACHES

@@ -8,7 +8,7 @@ import pytest
 
 from tests.adopt.following import beside, follow
 from tests.adopt.marketplace import Marketplace
-from tests.adopt.test_shapes import SHOP, violations
+from tests.adopt.shop import DEFINITION, changed, shop_at, violations
 from tests.plain import Plain
 
 MOVES = {  # a row that decides, and a row that comes to hang on it
@@ -33,9 +33,7 @@ MOVES = {  # a row that decides, and a row that comes to hang on it
 
 @pytest.fixture
 def shop(empty_database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Marketplace]:
-    with Plain(empty_database) as plain:
-        plain.run((SHOP / "schema.sql").read_text(encoding="utf-8"))
-    market = Marketplace(empty_database, SHOP / "catalog.toml")
+    market = shop_at(empty_database)
     market.adopt()
     with beside(market, monkeypatch):
         yield market
@@ -83,8 +81,7 @@ def test_a_column_that_is_renamed_holds_events_until_the_definition_follows(
         assert "shop.sellers has no column state" in sick.out
 
         shop.file = tmp_path_factory.mktemp("definition") / "catalog.toml"
-        text = (SHOP / "catalog.toml").read_text(encoding="utf-8")
-        shop.file.write_text(text.replace("state = 'live'", "status = 'live'"), encoding="utf-8")
+        shop.file.write_text(changed(DEFINITION, {"state = 'live'": "status = 'live'"}), encoding="utf-8")
         shop.adopt()
         with beside(shop, monkeypatch):
             follow()

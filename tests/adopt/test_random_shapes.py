@@ -9,12 +9,11 @@ from typing import Final
 
 import pytest
 
-from backend.app.adopting.adopt import adopt
 from backend.app.adopting.doctor import look
 from backend.app.adopting.plan import plan
 from backend.app.catalog import definition
 from tests.adopt import writes
-from tests.adopt.following import beside, follow
+from tests.adopt.following import adopt_here, beside, follow
 from tests.adopt.marketplace import Marketplace
 from tests.adopt.shapes import Shape
 from tests.plain import Plain
@@ -34,7 +33,7 @@ def test_events_alone_follow_any_shape(
         market.file.write_text(shape.file, encoding="utf-8")
         with beside(market, monkeypatch):
             assert plan(definition.current()).is_possible
-            adopt(definition.current(), lambda sentence: None)
+            adopt_here()
             assert _violations(shape, reader) == [], shape.file
             for _ in range(TRANSACTIONS):
                 done = writes.transaction(writer, shape.tables, chance)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
 from tests.adopt.marketplace import Marketplace
-from tests.adopt.test_shapes import SHOP, violations
+from tests.adopt.shop import shop_at, violations
 from tests.plain import Plain
 
 NARROW = """
@@ -39,9 +40,7 @@ def shop(empty_database: str) -> Marketplace:
         plain.run(NARROW)
     address = urlsplit(empty_database)
     keeper = urlunsplit(address._replace(netloc=f"keeper:kept@{address.netloc.rpartition('@')[2]}"))
-    with Plain(keeper) as plain:
-        plain.run((SHOP / "schema.sql").read_text(encoding="utf-8"))
-    return Marketplace(keeper, SHOP / "catalog.toml", owner=empty_database)
+    return replace(shop_at(keeper), owner=empty_database)
 
 
 def test_the_owner_of_the_tables_needs_nothing_else(shop: Marketplace) -> None:

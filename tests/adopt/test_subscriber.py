@@ -14,12 +14,12 @@ from psycopg2.errors import UniqueViolation
 from backend.embedded.postgres import Postgres
 from tests.adopt.following import beside, follow
 from tests.adopt.marketplace import Marketplace
-from tests.adopt.test_shapes import SHOP, WRITES, violations
+from tests.adopt.shop import SHOP, TABLES, WRITES, violations
 from tests.plain import Plain, dsn
 from tests.servers import CAREFREE
 from tests.waiting import until
 
-TABLES: Final = 'shop.sellers, shop.seller_addresses, shop.addresses, shop.goods, "Orte"."Städte"'
+PUBLISHED: Final = 'shop.sellers, shop.seller_addresses, shop.addresses, shop.goods, "Orte"."Städte"'
 ARRIVED: Final = "SELECT bool_and(replay_lsn >= %s::pg_lsn) FROM pg_stat_replication"
 
 
@@ -29,7 +29,7 @@ def publisher(tmp_path: Path) -> Iterator[str]:
     server = Postgres(tmp_path / "publisher", settings={**CAREFREE, "wal_level": "logical", "shared_buffers": "32MB"})
     server.start()
     with Plain(server.url) as plain:
-        plain.run((SHOP / "schema.sql").read_text(encoding="utf-8"))
+        plain.run(TABLES)
         plain.run("ALTER TABLE shop.seller_addresses REPLICA IDENTITY FULL")
     yield server.url
     server.stop()
@@ -40,10 +40,9 @@ def subscriber(request: pytest.FixtureRequest, publisher: str, empty_database: s
     """A server of the same tables without writers of its own; partitions are published one by one or as a whole."""
     with Plain(publisher) as plain:
         root = f"WITH (publish_via_partition_root = {request.param == 'root'})"
-        plain.run(f"CREATE PUBLICATION catalog FOR TABLE {TABLES} {root}")
-    schema = (SHOP / "schema.sql").read_text(encoding="utf-8")
+        plain.run(f"CREATE PUBLICATION catalog FOR TABLE {PUBLISHED} {root}")
     with Plain(empty_database) as plain:
-        plain.run(schema[: schema.index("INSERT INTO")])
+        plain.run(TABLES[: TABLES.index("INSERT INTO")])
         plain.run(f"CREATE SUBSCRIPTION catalog CONNECTION '{dsn(publisher)}' PUBLICATION catalog")
         until(lambda: plain.one("SELECT bool_and(srsubstate = 'r') FROM pg_subscription_rel"), 60)
         yield Marketplace(empty_database, SHOP / "catalog.toml")
@@ -58,7 +57,7 @@ def test_what_replication_applies_is_followed(
     with beside(subscriber, monkeypatch), Plain(publisher) as theirs, Plain(subscriber.url) as ours:
         assert violations(ours) == []
         for statement in chance.sample(WRITES, len(WRITES)):
-            done = statement.format(n=chance.randrange(1, 900)).replace("%%", "%")
+            done = statement.format(n=chance.randrange(1, 900))
             with suppress(UniqueViolation):
                 theirs.run(done)
             _wait_for_arrival(theirs)

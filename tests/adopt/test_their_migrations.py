@@ -10,19 +10,16 @@ from typing import Final
 import pytest
 
 from backend.app import db
-from backend.app.adopting.adopt import adopt
 from backend.app.adopting.doctor import look
 from backend.app.caches import diff
-from backend.app.catalog import definition
 from backend.app.health.judge import Judge
 from backend.app.health.kinds import KINDS
 from backend.app.health.signs import Signs, Told, stored
-from tests.adopt.following import beside, follow
+from tests.adopt.following import adopt_here, beside, follow
 from tests.adopt.marketplace import Marketplace
-from tests.adopt.test_shapes import SHOP
+from tests.adopt.shop import DEFINITION, changed, shop_at
 from tests.plain import Plain
 
-TEXT: Final = (SHOP / "catalog.toml").read_text(encoding="utf-8")
 AGAIN: Final = """
     CREATE TABLE {table}_new (LIKE {table} INCLUDING ALL); INSERT INTO {table}_new SELECT * FROM {table};
     DROP TABLE {table}; ALTER TABLE {table}_new RENAME TO {name}"""
@@ -86,12 +83,9 @@ WRITES: Final = (
 
 @pytest.fixture
 def shop(empty_database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Marketplace]:
-    with Plain(empty_database) as plain:
-        plain.run((SHOP / "schema.sql").read_text(encoding="utf-8"))
-    market = Marketplace(empty_database, tmp_path / "catalog.toml")
-    market.file.write_text(TEXT, encoding="utf-8")
+    market = shop_at(empty_database, tmp_path / "catalog.toml")
     with beside(market, monkeypatch):
-        adopt(definition.current(), lambda sentence: None)
+        adopt_here()
         yield market
 
 
@@ -107,9 +101,9 @@ def test_their_migrations_go_on(shop: Marketplace, monkeypatch: pytest.MonkeyPat
         assert any(migration.named in sentence for sentence in found) or not found, found
         waiting = _waiting(writer) if migration.changed else follow()
 
-        shop.file.write_text(_changed(migration.changed), encoding="utf-8")
+        shop.file.write_text(changed(DEFINITION, migration.changed), encoding="utf-8")
         with beside(shop, monkeypatch):
-            adopt(definition.current(), lambda sentence: None)
+            adopt_here()
             assert not migration.changed or _waiting(writer) == waiting
             _write(writer, migration)
             follow()
@@ -139,11 +133,3 @@ def _write(writer: Plain, migration: Migration) -> None:
 def _waiting(plain: Plain) -> int:
     """Events that wait while something lacks that the definition uses."""
     return int(plain.one('SELECT count(*) FROM "City Cache".event_outbox'))
-
-
-def _changed(pairs: Mapping[str, str]) -> str:
-    text = TEXT
-    for old, new in pairs.items():
-        assert old in text
-        text = text.replace(old, new)
-    return text
