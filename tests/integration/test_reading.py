@@ -218,6 +218,23 @@ def test_a_read_that_waits_for_a_write_is_not_answered_from_memory(api: Client, 
     assert api.get(f"{V1}/cities/1", headers={"Citycache-Fresh": "city/1"}).headers["citycache-fresh"] == "yes"
 
 
+def test_a_fault_of_the_short_way_is_logged_and_the_long_one_answers(
+    api: Client, cached: Plain, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    api.read("/cities/1")
+    app: Any = api.app
+    right, faults = app.state.answers.now, [RuntimeError("a fault")]
+
+    async def faulty_once(*asked: Any) -> Any:
+        if faults:
+            raise faults.pop()
+        return await right(*asked)
+
+    monkeypatch.setattr(app.state.answers, "now", faulty_once)
+    assert api.get(f"{V1}/cities/1").status_code == 200
+    assert ("goes the long one" in caplog.text, "a fault" in caplog.text, faults) == (True, True, [])
+
+
 def test_names_change_at_once_though_no_cache_did(api: Client, cached: Plain) -> None:
     for number in range(10):
         cached.run("UPDATE cities SET name = %s WHERE id = 1", (f"name {number}",))

@@ -8,6 +8,7 @@ which has the last word.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from functools import cache
 from typing import Any, Final
@@ -20,9 +21,11 @@ from backend.app.api.edge.shares import network
 from backend.app.api.fresh.asking import FRESH
 from backend.app.api.limits import COUNTED, Allowances
 from backend.app.api.reading.answers import Answers
+from backend.app.errors import CitycacheError
 from backend.app.settings import settings
 from backend.app.telemetry import metrics, tracing
 
+log = logging.getLogger(__name__)
 SECONDS: Final = 0.5  # after which the long way tells why it takes so long
 MOST_NAMES: Final = 1_000  # of this server that are remembered
 UNUSUAL: Final = frozenset((b"x-api-key", b"authorization", FRESH.lower().encode()))
@@ -57,7 +60,10 @@ class Shortcut:
         try:
             async with asyncio.timeout(SECONDS):
                 document = await self._answers.now(known, share)
-        except Exception:  # whatever it is, the long way tells it as a problem
+        except (TimeoutError, CitycacheError):  # the long way tells it as a problem
+            return False
+        except Exception:
+            log.exception("a read of %s failed on the short way and goes the long one", known.route)
             return False
         status = await document.send(scope, send)
         _duration(known.route, status).observe(time.perf_counter() - begun)
