@@ -557,6 +557,36 @@ def rendering() -> float:
     return sum(sum(one.cpu_times()[:2]) for one in renderers)
 
 
+def asked_for(page: Page, address: str) -> list[str]:
+    """Requests for this address from now on."""
+    found: list[str] = []
+    page.on("request", lambda request: found.append(request.url) if address in request.url else None)
+    return found
+
+
+def test_plots_that_nobody_sees_ask_for_nothing_until_they_are_in_sight(visit: Visit) -> None:
+    page = visit.page
+    page.clock.install()
+    page.reload()
+    expect(page.locator("#timeline .series")).not_to_have_count(0)
+    asked = asked_for(page, "console/history")
+    page.clock.fast_forward(20_000)
+    page.wait_for_timeout(500)
+    assert not asked
+    with page.expect_request("**/console/history?*"):
+        page.locator("#timeline").scroll_into_view_if_needed()
+
+
+def test_the_page_of_an_address_is_asked_for_once(visit: Visit) -> None:
+    page = visit.page
+    page.evaluate("location.hash = '#/products'")
+    expect(page.locator("#detail-body tbody tr")).not_to_have_count(0)
+    asked = asked_for(page, "api/v1/products?")
+    page.reload()
+    expect(page.locator("#detail-body tbody tr")).not_to_have_count(0)
+    assert len(asked) == 1
+
+
 def test_a_list_is_one_stop_of_the_tab_key(console: Stage, visit: Visit) -> None:
     page = visit.page
     page.click("#city-details summary")

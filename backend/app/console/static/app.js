@@ -23,6 +23,7 @@ import { drawWay, remember } from "./way.js";
 const THEMES = ["auto", "light", "dark"];
 let state = null;
 let isLost = false; // whether the API does not answer
+let linked = ""; // what the page shows of the link
 const awaited = new Set(["state", "cities"]); // before the page is shown, but not for long
 const SHOWN_MS = 2500;
 
@@ -54,8 +55,7 @@ function take(sections) {
 }
 
 function came(what) {
-  awaited.delete(what);
-  if (!awaited.size) document.documentElement.classList.remove("filling");
+  if (awaited.delete(what) && !awaited.size) document.documentElement.classList.remove("filling");
 }
 
 /** Draw what shows these sections; null: everything. */
@@ -64,10 +64,13 @@ function draw(changed = null) {
 }
 
 function link(isLive, silent) {
+  const long = !isLive && silent > 4;
+  const fresh = [isLive, long && Math.round(silent), language()].join();
+  if (fresh === linked) return;
+  linked = fresh;
   document.body.classList.toggle("away", !isLive);
   $("live").dataset.state = isLive ? "ok" : "standing";
   fill($("live-text"), [t(isLive ? "live" : "live.not")]);
-  const long = !isLive && silent > 4;
   if (isLost !== long && state?.health) drawVerdict(state, totals(), long);
   isLost = long;
   $("lost").hidden = !long;

@@ -39,7 +39,8 @@ export function drawFreshness({ freshness, unknown_since: unknownSince }) {
   const text = unknownSince && freshness.canary === "unknown" ? t("unknown.since", { time: clock(unknownSince) }) : t(`canary.${freshness.canary}`, {
     ms: milliseconds(freshness.canary_ms), ago: ago(age ?? 0), time: seconds(age ?? 0, false),
   });
-  fill($("canary"), [icon(bad), el("span", {}, text)], `${bad} ${text}`);
+  fill($("canary-icon"), [icon(bad)], bad);
+  fill($("canary-text"), [text]);
   $("canary").dataset.state = freshness.canary;
 }
 

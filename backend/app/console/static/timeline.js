@@ -17,6 +17,9 @@ let targetMs = null; // that freshness should stay below; null: unknown
 /** What the stream says of this installation. */
 export const knowTarget = (ms) => { targetMs = ms; };
 
+/** Between two points of a range, in seconds. */
+export const stepOf = (range) => Math.max(5, range / POINTS);
+
 /** The page of a range, within what may be asked for; times in ms. */
 export function historyAt(from, to) {
   const now = Date.now();
@@ -78,7 +81,7 @@ export class Timeline {
   /** Spans and note. */
   #around() {
     this.#drawLanes();
-    fill(this.note, [t("plot.note", { step: seconds(Math.max(5, (this.to - this.from) / 1000 / POINTS)) }), this.isWhole ? "" : ` ${t("spans.part")}`]);
+    fill(this.note, [t("plot.note", { step: seconds(stepOf((this.to - this.from) / 1000)) }), this.isWhole ? "" : ` ${t("spans.part")}`]);
   }
 
   #x(at) {
