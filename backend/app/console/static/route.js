@@ -25,11 +25,12 @@ const PAGES = { // what `show` answers is a better title
 let asked = 0;
 let touched = false; // whether somebody has moved the page himself
 
+/** Follow the address; its page is drawn already. */
 export function startRoutes() {
-  addEventListener("hashchange", () => go(true));
+  addEventListener("hashchange", () => [drawPage(), land(true)]);
   for (const name of ["wheel", "touchmove", "keydown", "pointerdown"]) addEventListener(name, () => { touched = true; }, { passive: true });
   new ResizeObserver(settle).observe($("main"));
-  go(false);
+  land(false);
 }
 
 /** The page that the address names; null is the overview. */
@@ -67,8 +68,8 @@ async function show(page) {
   }
 }
 
-function go(byHand) {
-  drawPage();
+/** Begin at the top of a page, or at the section that the address names. */
+function land(byHand) {
   if (current()) {
     scrollTo({ top: 0 });
     if (byHand) $("detail-title").focus({ preventScroll: true });
