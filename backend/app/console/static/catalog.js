@@ -1,13 +1,12 @@
 // Cities, companies and products: lists with their filters in the address, and a page for each.
 import { get } from "./api.js";
-import { el, table } from "./dom.js";
+import { el, facts, table } from "./dom.js";
 import { explained, explanation } from "./explain.js";
-import { link, PAGES } from "./links.js";
+import { link, NOUNS, PAGES } from "./links.js";
 import { rove } from "./rove.js";
 import { clock, has, number, t } from "./text.js";
 
 const PAGE = 50;
-const NOUNS = { products: "product", companies: "company", cities: "city" };
 const FILTERS = ["city_id", "company_id", "kind", "is_active", "external_id"];
 const COLUMNS = { // what a list shows of a row, the name first
   products: { kind: (row) => kind(row.kind), company: (row) => id("companies", row.company_id), active: (row) => yes(row.is_active), external: (row) => row.external_id ?? "–", id: (row) => String(row.id) },
@@ -21,7 +20,7 @@ const yes = (value) => (value === null ? "–" : t(value ? "yes" : "no"));
 const kind = (value) => (value === null ? "–" : has(`kind.of.${value}`) ? t(`kind.of.${value}`) : value);
 
 /** A name, and where the catalog has none, the noun with its id. */
-export const nameOf = (noun, key, name) => (name?.trim() ? name : t(`${noun}.title`, { id: key }));
+const nameOf = (noun, key, name) => (name?.trim() ? name : t(`${noun}.title`, { id: key }));
 
 /** A list: #/products?company_id=20, page by page. */
 export async function showList(place, page, query) {
@@ -72,7 +71,7 @@ export async function showOne(place, page, key) {
   const noun = NOUNS[page];
   const found = await explanation(noun, key);
   const cities = await citiesOf(noun, key, found);
-  place.replaceChildren(facts(noun, key, found, cities), ...listsOf(noun, key), el("div", { class: "explained" }, ...explained(found)));
+  place.replaceChildren(factsOf(noun, key, found, cities), ...listsOf(noun, key), el("div", { class: "explained" }, ...explained(found)));
   return nameOf(noun, key, found.source?.name);
 }
 
@@ -84,7 +83,7 @@ async function citiesOf(noun, key, { source, wanted, cached }) {
   return new Map(await Promise.all([...ids].map(read)));
 }
 
-function facts(noun, key, { source, cached }, cities) {
+function factsOf(noun, key, { source, cached }, cities) {
   const city = (value) => (value === null || value === undefined ? t("city.none") : link("cities", value, nameOf("city", value, cities.get(String(value)))));
   const pairs = [];
   if (noun === "product") pairs.push(["list.kind", kind(source?.kind ?? null)], ["list.company", source?.company?.id ? link("companies", source.company.id, nameOf("company", source.company.id, source.company.name)) : "–"]);
@@ -93,7 +92,7 @@ function facts(noun, key, { source, cached }, cities) {
   pairs.push(["list.id", String(key)]);
   if (source?.external_id) pairs.push(["list.external", source.external_id]);
   for (const name of ["created_at", "updated_at"]) if (source?.[name]) pairs.push([`list.${name}`, el("time", { datetime: source[name] }, clock(source[name]))]);
-  return el("dl", { class: "facts" }, ...pairs.map(([name, value]) => el("div", {}, el("dt", {}, t(name)), el("dd", {}, value))));
+  return facts(pairs.map(([name, value]) => [t(name), value]));
 }
 
 /** Lists of what belongs to it. */

@@ -148,7 +148,7 @@ function movesOf({ gone, fresh, moves }) {
   return fresh && !parts.length ? [t("changed.new")] : parts;
 }
 
-export function drawTable() {
+function drawTable() {
   if (!$("city-details").open) return;
   drawHead();
   const wanted = $("city-search").value.trim().toLowerCase();

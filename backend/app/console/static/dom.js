@@ -21,6 +21,9 @@ export function table(head, body, label, kind = null) {
     el("table", { class: kind }, el("thead", {}, el("tr", {}, ...head)), rows));
 }
 
+/** Names with what is known of them. */
+export const facts = (pairs) => el("dl", { class: "facts" }, ...pairs.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
+
 const SVG = "http://www.w3.org/2000/svg";
 
 /** The same for SVG. */

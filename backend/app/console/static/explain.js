@@ -1,12 +1,11 @@
 // Why the cache holds what it holds: one product, company or city, by its id or external id.
 import { get } from "./api.js";
 import { $, el, icon, table } from "./dom.js";
-import { link, ofSubject } from "./links.js";
+import { link, ofSubject, PAGES } from "./links.js";
 import { row } from "./replay.js";
 import { clock, plural, t } from "./text.js";
 import { taskName } from "./runs.js";
 
-const LISTS = { product: "products", company: "companies", city: "cities" };
 const TRACE = /^[0-9a-f]{2}-([0-9a-f]{32})-/;
 let asked = 0;
 let last = null; // what is shown, to be told again in another language
@@ -42,7 +41,7 @@ async function find(noun, text) {
 /** External ids first: they may be numbers too. */
 async function idOf(noun, text) {
   const query = new URLSearchParams({ external_id: text, limit: "1" });
-  const { items } = await get(`${LISTS[noun]}?${query}`);
+  const { items } = await get(`${PAGES[noun]}?${query}`);
   if (items.length) return items[0].id;
   return /^-?\d{1,19}$/.test(text) ? text : null;
 }

@@ -2,6 +2,7 @@
 import { el } from "./dom.js";
 
 export const PAGES = { product: "products", company: "companies", city: "cities" };
+export const NOUNS = Object.fromEntries(Object.entries(PAGES).map(([noun, page]) => [page, noun]));
 const COLUMNS = { product_id: "products", company_id: "companies", city_id: "cities", task_id: "runs" };
 const TABLES = { product_city_mapping: "products", company_city_mapping: "companies", city_counts: "cities", products: "products", companies: "companies", counts: "cities" };
 

@@ -88,7 +88,7 @@ export const wouldChange = ({ would_change: tables }) =>
   Object.entries(tables ?? {}).filter(([table]) => table !== "city_counts").reduce((sum, [, n]) => sum + n, 0);
 
 /** Rows before and after, beside each other, what differs marked. */
-export function differences(rows) {
+function differences(rows) {
   const head = ["diff.table", "diff.key", "diff.before", "diff.after"].map((key) => el("th", { scope: "col" }, t(key)));
   const body = rows.map(({ table, key, before, after }) => el("tr", {},
     el("td", {}, el("code", {}, table)), el("th", { scope: "row" }, ofTable(table, key)),

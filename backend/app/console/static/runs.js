@@ -1,7 +1,7 @@
 // Task runs, and the buttons that start them.
 import { get, guarded } from "./api.js";
 import { askClear } from "./clear.js";
-import { $, el, fill, icon, sync, toast } from "./dom.js";
+import { $, el, facts, fill, icon, sync, toast } from "./dom.js";
 import { askReplay, wouldChange } from "./replay.js";
 import { rove } from "./rove.js";
 import { ago, clock, has, language, number, seconds, since, t } from "./text.js";
@@ -77,7 +77,7 @@ async function filter() {
   drawRuns();
 }
 
-export function drawRuns() {
+function drawRuns() {
   const runs = filtered ?? latest();
   $("runs-more").hidden = !runs || runs.length <= most;
   if (!runs?.length) return fill($("run-list"), [el("p", { class: "muted" }, t(runs ? "runs.none" : "unknown"))]);
@@ -123,6 +123,12 @@ function update(item, run) {
   when.querySelector("time").textContent = words;
 }
 
+function itemOf(run) {
+  const item = create();
+  update(item, run);
+  return item;
+}
+
 /** All of it but its times. */
 function describe(run, state, task, trigger, result) {
   state.parentElement.dataset.state = run.state;
@@ -162,7 +168,7 @@ function shareDone(progress, run) {
 }
 
 /** A result in a few words. */
-export function summary(result, task) {
+function summary(result, task) {
   const say = (name, value) => t(`result.${name}`, { n: number(value) });
   const parts = [];
   for (const name of ["checked", "events", "keys"]) if (Number.isInteger(result[name])) parts.push(say(name, result[name]));
@@ -178,13 +184,11 @@ export function summary(result, task) {
 /** The page of one run: #/runs/ID. */
 export async function showRun(place, id) {
   const run = await get(`celery/tasks/${encodeURIComponent(id)}`);
-  const item = create();
-  update(item, run);
-  const facts = [["run.queued_at", run.queued_at], ["run.started_at", run.started_at], ["run.finished_at", run.finished_at]]
-    .map(([name, at]) => el("div", {}, el("dt", {}, t(name)), el("dd", {}, at ? el("time", { datetime: at }, clock(at)) : "–")));
+  const times = [["run.queued_at", run.queued_at], ["run.started_at", run.started_at], ["run.finished_at", run.finished_at]]
+    .map(([name, at]) => [t(name), at ? el("time", { datetime: at }, clock(at)) : "–"]);
   const again = REFRESHES.includes(run.task) ? el("button", { type: "button", onclick: (event) => start(run.task, event.currentTarget) }, t("run.again")) : null;
   const told = run.result ?? run.progress;
-  place.replaceChildren(el("div", { class: "run-list" }, item), el("dl", { class: "facts" }, ...facts),
+  place.replaceChildren(el("div", { class: "run-list" }, itemOf(run)), facts(times),
     ...[again, told ? el("pre", { tabindex: "0" }, JSON.stringify(told, null, 2)) : null].filter(Boolean));
   if (ACTIVE.includes(run.state)) setTimeout(() => { if (place.isConnected) showRun(place, id).catch(() => {}); }, 1000);
 }
@@ -199,7 +203,7 @@ export async function showRuns(place, query) {
   const none = el("p", { class: "muted" }, t("runs.none"));
   const load = async (before) => {
     const found = await get(`celery/tasks?${new URLSearchParams([...asked, ["limit", PAGE], ...(before ? [["before", before]] : [])])}`);
-    list.append(...found.items.map((run) => { const item = create(); update(item, run); return item; }));
+    list.append(...found.items.map(itemOf));
     none.hidden = Boolean(list.childElementCount);
     more.hidden = found.next === null;
     more.onclick = () => load(found.items.at(-1).task_id);

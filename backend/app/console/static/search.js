@@ -1,6 +1,6 @@
 // Search over whatever has a name or an id, and over actions: Ctrl-K, by the keyboard alone.
 import { askKey, get } from "./api.js";
-import { $, el, fill, open } from "./dom.js";
+import { $, el, facts, fill, open } from "./dom.js";
 import { link, ofSubject, PAGES } from "./links.js";
 import { taskName } from "./runs.js";
 import { clock, t } from "./text.js";
@@ -115,10 +115,10 @@ function choose(item) {
 export async function showEvent(place, id) {
   const found = await get(`console/search?${new URLSearchParams({ q: id })}`);
   const events = found.items.filter(({ kind }) => kind === "event");
-  const facts = events.map((one) => el("dl", { class: "facts" }, ...[
-    ["event.of", one.name ? ofSubject(one.name) : "–"], ["event.run", one.task_id ? link("runs", one.task_id) : t("event.run.none")],
-    ["event.at", el("time", { datetime: one.at }, clock(one.at))],
-  ].map(([name, value]) => el("div", {}, el("dt", {}, t(name)), el("dd", {}, value)))));
+  const shown = events.map((one) => facts([
+    [t("event.of"), one.name ? ofSubject(one.name) : "–"], [t("event.run"), one.task_id ? link("runs", one.task_id) : t("event.run.none")],
+    [t("event.at"), el("time", { datetime: one.at }, clock(one.at))],
+  ]));
   const none = t(found.incomplete.includes("event") ? "event.unknown" : "event.none");
-  place.replaceChildren(...(facts.length ? facts : [el("p", { class: "muted" }, none)]));
+  place.replaceChildren(...(shown.length ? shown : [el("p", { class: "muted" }, none)]));
 }

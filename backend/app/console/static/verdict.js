@@ -28,7 +28,7 @@ export function effectOf({ kind, values, effect }, duration) {
   return t(`kind.${kind}`, told);
 }
 
-export const adviceOf = ({ kind, advice }) => (has(`advice.${kind}`) ? t(`advice.${kind}`) : advice);
+const adviceOf = ({ kind, advice }) => (has(`advice.${kind}`) ? t(`advice.${kind}`) : advice);
 
 /** `about`: goods and cities, null while they are unknown; `isLost`: the API does not answer. */
 export function drawVerdict(state, about, isLost) {
