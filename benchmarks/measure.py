@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class Wanted:
-    """What issue and README promise of a row."""
+    """The bound that a row should keep."""
 
     bound: float
     at_least: bool = True  # else at most
