@@ -168,7 +168,7 @@ function shareDone(progress, run) {
 }
 
 /** A result in a few words. */
-function summary(result, task) {
+export function summary(result, task) {
   const say = (name, value) => t(`result.${name}`, { n: number(value) });
   const parts = [];
   for (const name of ["checked", "events", "keys"]) if (Number.isInteger(result[name])) parts.push(say(name, result[name]));
