@@ -129,7 +129,8 @@ class Proxy:
                 await self._flows.wait()
                 if self._delay:
                     with suppress(TimeoutError):
-                        await asyncio.wait_for(self._healed.wait(), self._delay)
+                        async with asyncio.timeout(self._delay):
+                            await self._healed.wait()
                 if not link.forgotten:
                     writer.write(data)
                     await writer.drain()

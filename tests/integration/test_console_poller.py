@@ -135,6 +135,34 @@ def test_passes_on_what_changed_of_the_cities(facts: Facts) -> None:
     asyncio.run(scene())
 
 
+def test_a_turn_ends_when_it_is_told_to_also_at_the_moment_its_answer_comes(facts: Facts) -> None:
+    answers: list[threading.Event] = []
+
+    def ask() -> str:
+        answers.append(threading.Event())
+        answers[-1].wait(10)
+        return "answer"
+
+    async def scene() -> None:
+        one = Poller()
+        question: Question[str] = Question(ask)
+
+        async def turn() -> None:
+            await question(5)
+
+        for _ in range(20):
+            asked = len(answers)
+            repeated = asyncio.create_task(one._repeat(0.01, turn))
+            await eventually(lambda asked=asked: len(answers) > asked)
+            answers[-1].set()
+            time.sleep(0.05)  # the answer stands before the loop, which is held: both are taken in one turn of it
+            asyncio.get_running_loop().call_soon(repeated.cancel)
+            await asyncio.sleep(0.2)
+            assert repeated.done()
+
+    asyncio.run(scene())
+
+
 def test_names_a_database_that_hangs_and_starts_no_second_question_beside_it(facts: Facts) -> None:
     hangs, waits = threading.Event(), []
 

@@ -37,7 +37,8 @@ def test_nobody_waits_for_a_turn_longer_than_for_an_answer() -> None:
         turns = Turns(at_once=1, seconds=0.05)
         async with turns.of("one"):
             with pytest.raises(Away, match="no turn in time"):
-                await asyncio.wait_for(turns.of("one").__aenter__(), 5)
+                async with asyncio.timeout(5):
+                    await turns.of("one").__aenter__()
         async with turns.of("one"):
             pass
         assert not turns._turns, "callers are forgotten"

@@ -58,7 +58,8 @@ class AuditWriter:
         except queue.Full:
             return _lose([entry])
         with suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.wrap_future(written), min(PATIENCE_SECONDS, deadline.remaining() - 0.1))
+            async with asyncio.timeout(min(PATIENCE_SECONDS, deadline.remaining() - 0.1)):
+                await asyncio.wrap_future(written)
 
     def stop(self) -> None:
         """Write what waits, for two seconds at most."""

@@ -69,7 +69,8 @@ class Audience:
             quiet = 0.0
             while not server.ends():
                 try:
-                    following = await asyncio.wait_for(queue.get(), LOOK_SECONDS)
+                    async with asyncio.timeout(LOOK_SECONDS):
+                        following = await queue.get()
                 except TimeoutError:
                     quiet += LOOK_SECONDS
                     if quiet >= HEARTBEAT_SECONDS:

@@ -178,7 +178,8 @@ class Poller:
         """At first health waits for broker and workers, but not long."""
         if not settings().in_process:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._waiting_asked.wait(), ASK_SECONDS)
+                async with asyncio.timeout(ASK_SECONDS):
+                    await self._waiting_asked.wait()
 
     async def _ask_broker(self) -> Answer[Carried]:
         return Answer() if settings().in_process else await self._ask_carried(ASK_SECONDS)

@@ -26,7 +26,8 @@ class Question(Generic[Value]):
         if self._pending is None or self._pending.done():  # an answer that came too late is of the past
             self._pending = self._start()
         try:
-            return await asyncio.wait_for(asyncio.shield(self._pending), seconds)
+            async with asyncio.timeout(seconds):
+                return await asyncio.shield(self._pending)
         except TimeoutError:
             return Answer(failure="no answer in time")
 

@@ -146,7 +146,8 @@ class Lookout:
         until = time.monotonic() + wait
         waiting = (self._watches[noun].until_fresh(ids, until) for noun, ids in wanted.ids.items())
         try:
-            return all(await asyncio.wait_for(asyncio.gather(*waiting), min(left, max(wait, FIRST_LOOK))))
+            async with asyncio.timeout(min(left, max(wait, FIRST_LOOK))):
+                return all(await asyncio.gather(*waiting))
         except TimeoutError:
             return False
 
