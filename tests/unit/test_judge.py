@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from backend.app.health.inspector import Waiting
 from backend.app.health.judge import Judge
 from backend.app.health.signs import Signs, StoredSigns, Told
@@ -30,3 +32,11 @@ def test_while_the_broker_is_away_and_just_after_that_the_relay_is_not_blamed() 
     assert kinds(judge, THERE, 60) == set()
     assert kinds(judge, THERE, 60 + PATIENCE - 1) == set()
     assert kinds(judge, THERE, 60 + PATIENCE) == {"relay_absent", "relay_stands"}
+
+
+def test_says_when_to_look_again_for_what_is_about_to_have_stood_too_long() -> None:
+    judge = Judge(PATIENCE)
+    assert judge.seconds_until_overdue(0) == math.inf
+    kinds(judge, THERE, 0)
+    assert judge.seconds_until_overdue(PATIENCE - 1) == 1
+    assert judge.seconds_until_overdue(PATIENCE) == math.inf, "it has been seen by then"

@@ -7,6 +7,7 @@ newest batch of events); a stage that has work and whose mark stands still has s
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -105,8 +106,17 @@ class Judge:
     def _still(self, stage: str, has_work: bool, mark: object, now: float) -> float:
         """Seconds that the stage stands, once they are too many, else 0."""
         seconds = self._stages.setdefault(stage, Stage()).seconds_still(has_work, mark, now)
-        patience = settings().stall_seconds if self.patience is None else self.patience
-        return seconds if seconds >= patience else 0.0
+        return seconds if seconds >= self._patience else 0.0
+
+    @property
+    def _patience(self) -> float:
+        return settings().stall_seconds if self.patience is None else self.patience
+
+    def seconds_until_overdue(self, now: float | None = None) -> float:
+        """Until the first of what stands has stood too long; infinite where nothing is about to."""
+        now = time.monotonic() if now is None else now
+        left = (stage.since + self._patience - now for stage in self._stages.values() if stage.since is not None)
+        return min((seconds for seconds in left if seconds > 0), default=math.inf)
 
     def _relay(self, signs: Signs, stored: StoredSigns | None, now: float) -> Iterator[Wrong]:
         if stored is None:

@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 LOCK: Final = 0x6F627376  # 'obsv'
 FOLLOW_SECONDS: Final = 2.0
 PRUNE_SECONDS: Final = 3600.0
+JUST_AFTER_SECONDS: Final = 0.05
 
 
 class Observer:
@@ -122,7 +123,7 @@ class Observer:
     def _watch(self) -> None:
         """Judge health and keep incidents, also while the database is away."""
         looker, judge, book = signs.Looker(), Judge(), incidents.Book()
-        while not self._stop.wait(incidents.WATCH_SECONDS):
+        while not self._stop.wait(min(incidents.WATCH_SECONDS, judge.seconds_until_overdue() + JUST_AFTER_SECONDS)):
             if not self._leads:
                 judge, book = Judge(), incidents.Book()
                 continue
