@@ -149,6 +149,7 @@ def test_a_replay_that_cannot_be_is_refused_in_words(visit: Visit) -> None:
 
 
 def test_clearing_asks_twice(console: Stage, visit: Visit) -> None:
+    settled(console.plain)
     mapped = console.plain.one("SELECT count(*) FROM product_city_mapping")
     visit.page.click("#clear-open")
     gone = f"{mapped} goods and services and 3 companies in 3 cities would be gone"
