@@ -29,6 +29,7 @@ class Settings(BaseSettings):
 
     database_url: str = ""  # several hosts: a:5432,b:5432; empty means that `citycache up` embeds one
     database_read_url: str = ""  # replicas that serve the API's reads of caches; empty: DATABASE_URL does
+    read_lag_seconds: Annotated[float, Field(gt=0, le=86_400)] = 10.0  # that what they show may be old
     catalog_file: str = ""  # a definition of tables that are there already; empty: the built-in catalog
     celery_broker_url: str = "amqp://admin:admin123@rabbitmq:5672//"  # several, separated by ';', for a cluster
     event_log: Literal["stream", "table", "auto"] = "auto"  # kept for replay; auto: the stream where the broker has any

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from backend.app.api.fresh.asking import FRESH
+from backend.app.health.judge import Judge
+from backend.app.health.kinds import KINDS
+from backend.app.health.signs import Looker
 from backend.embedded.postgres import Postgres
 from tests import catalogs
 from tests.conftest import configured_as
@@ -79,3 +84,83 @@ def test_where_the_replica_is_away_the_next_host_of_its_url_is_read_or_the_read_
             answer = api.get(f"{V1}/cities/1/companies", params={"fresh": "company/10", "wait": "1500"})
             assert answer.status_code == status, answer.text
             assert api.get(f"{V1}/companies/10").status_code == 200  # the catalog is the primary's
+
+
+def health(api: Client) -> dict[str, Any]:
+    """What readiness says of reads, with the whole's status and code."""
+    answer = api.get("/health/ready")
+    found = answer.json()
+    part = next(one for one in found["parts"] if one["name"] == "reads")
+    return {"says": found["reads"], "state": part["state"], "advice": part["advice"], "http": answer.status_code}
+
+
+def kinds() -> set[str]:
+    """What an observer would write down of reads."""
+    judge, looker = Judge(patience=1), Looker()
+    judge.judge(looker.look(), now=0)
+    return {one.kind for one in judge.judge(looker.look(), now=2).wrong if KINDS[one.kind].part == "reads"}
+
+
+def test_health_says_how_old_reads_are_at_most_and_names_a_replica_that_stays_behind(
+    primary: Plain,
+    replica: Plain,
+    own_postgres: Postgres,
+    standby: Postgres,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    urls = {"DATABASE_URL": own_postgres.url, "DATABASE_READ_URL": standby.url}
+    with configured_as(monkeypatch, **urls, READ_LAG_SECONDS="2", STALL_SECONDS="1"), client() as api:
+        primary.run("INSERT INTO cities (name) VALUES ('a')")
+        until(lambda: health(api)["says"].startswith("ok, at most 0.0 s old; READ_LAG_SECONDS allows 2"), 20)
+        assert (health(api)["state"], kinds()) == ("well", set())
+        assert re.search(r"^citycache_reads_behind_seconds 0\.", api.get("/metrics").text, re.MULTILINE)
+
+        replica.run("SELECT pg_wal_replay_pause()")
+        until(lambda: replica.one("SELECT pg_get_wal_replay_pause_state()") == "paused", 10, "it stands still")
+        primary.run("INSERT INTO cities (name) VALUES ('b')")
+        until(lambda: health(api)["state"] == "bad", 15, "it is too old")
+        said = health(api)
+        assert "READ_LAG_SECONDS allows 2" in said["says"]
+        assert "connection to the primary" in said["advice"]
+        assert kinds() == {"replica_behind"}
+
+        replica.run("SELECT pg_wal_replay_resume()")
+        until(lambda: health(api)["state"] == "well", 15, "it has come after")
+
+
+def test_a_replica_that_is_away_makes_the_api_not_ready_and_one_that_nobody_can_judge_is_not_called_well(
+    primary: Plain,
+    own_postgres: Postgres,
+    standby: Postgres,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    urls = {"DATABASE_URL": own_postgres.url, "DATABASE_READ_URL": standby.url}
+    alone = {"CELERY_BROKER_URL": "memory://", "OBSERVER": "false", "STALL_SECONDS": "3600"}
+    with configured_as(monkeypatch, **urls, **alone), client() as api:
+        until(lambda: (health(api)["state"], health(api)["http"]) == ("well", 200), 20, "it answers")
+        own_postgres.kill()
+        until(lambda: health(api) == {"says": "unknown", "state": "unknown", "advice": None, "http": 503}, 15)
+        own_postgres.start()
+        until(lambda: (health(api)["state"], health(api)["http"]) == ("well", 200), 20, "its primary is back")
+        standby.kill()
+        until(lambda: (health(api)["state"], health(api)["http"]) == ("bad", 503), 15, "it is away")
+        assert "correct DATABASE_READ_URL" in health(api)["advice"]
+        assert kinds() == {"replica_away"}
+        assert 'citycache_up{server="replica"} 0.0' in api.get("/metrics").text
+
+
+def test_a_server_that_follows_its_primary_no_more_is_named(
+    primary: Plain,
+    replica: Plain,
+    own_postgres: Postgres,
+    standby: Postgres,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    urls = {"DATABASE_URL": own_postgres.url, "DATABASE_READ_URL": standby.url}
+    with configured_as(monkeypatch, **urls):
+        assert kinds() == set()
+        replica.run("SELECT pg_promote()")
+        assert kinds() == {"replica_detached"}
+    with configured_as(monkeypatch, DATABASE_URL=standby.url, DATABASE_READ_URL=both(own_postgres, standby)):
+        own_postgres.kill()
+        assert kinds() == set(), "the one that takes the writes serves the reads"

@@ -6,7 +6,6 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated, Final
 
 import psycopg2
@@ -16,15 +15,14 @@ from sqlalchemy.exc import DBAPIError
 
 from backend.app import db
 from backend.app.api import deadline
+from backend.app.database.replica import SQL
 from backend.app.errors import DatabaseAway, TooLong
 from backend.app.settings import settings
 from backend.app.telemetry import tracing
-from events.sql_files import statements
 
 STATEMENT_MS: Final = 1_500  # the server gives up before the deadline of the request
 CATCH_UP_SECONDS: Final = 0.3  # that one look waits for a replica
 CATCH_UP_POLL_SECONDS: Final = 0.003
-SQL: Final = statements(Path(__file__).with_name("replica.sql"))
 THREADS: Final = 20  # at most as many requests in threads as connections
 _TRACEPARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 
 from backend.app.api import database, metrics
 from backend.app.api.probe import Shared, ask_all
+from backend.app.database import replica
 from backend.app.health import incidents, readiness, signs
 from backend.app.health.judge import Judge
 from backend.app.settings import settings
@@ -42,6 +43,7 @@ class Ready(BaseModel):
 
     status: Literal["ok", "degraded", "unavailable"]
     database: str
+    reads: str = Field(description="of the caches: how old they may be, where a replica serves them")
     broker: str
     events: str
     parts: list[PartOfHealth]
@@ -58,9 +60,8 @@ async def ready(response: Response) -> Any:
     """Each part by itself; 503 while one that serves requests or events is bad."""
     answers = await _signs()
     told = {name: signs.Told(answer.value, answer.failure) for name, answer in answers.items()}
-    report = readiness.report(
-        _judge().judge(signs.Signs(told["stored"], told["carried"])), told["incidents"].value or []
-    )
+    verdict = _judge().judge(signs.Signs(told["stored"], told["carried"], told["replica"]))
+    report = readiness.report(verdict, told["incidents"].value or [], told["replica"].value)
     if report["status"] == "unavailable":
         response.status_code = 503
         response.headers["Retry-After"] = "1"
@@ -78,7 +79,7 @@ def _carried() -> Any:
 
 
 async def _read_signs() -> dict[str, Any]:
-    return await ask_all(stored=signs.stored, carried=_carried, incidents=incidents.open_now)
+    return await ask_all(stored=signs.stored, carried=_carried, replica=replica.look, incidents=incidents.open_now)
 
 
 _signs: Final = Shared(_read_signs)

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from backend.app.api import database, stats
 from backend.app.api.probe import Answer, Shared, ask_all
+from backend.app.database import replica
 from backend.app.health import inspector
 from backend.app.observing import readings
 from backend.app.settings import settings
@@ -26,8 +27,9 @@ ALL_IN_ONE: Final = (*EVERY_PROCESS, metrics.RELAY, metrics.WORKER)
 async def _exposition() -> tuple[bytes, int, None, str]:
     """Body, status, headers and media type."""
     answers: dict[str, Any] = await ask_all(
-        outbox=stats.outbox, runs=stats.counts, queues=inspector.depths, database=_readings, answers=_database_answers
-    )
+        outbox=stats.outbox, runs=stats.counts, queues=inspector.depths, database=_readings, answers=_database_answers,
+        replica=_replica,
+    )  # fmt: skip
     pipeline = CollectorRegistry()
     pipeline.register(Pipeline([*_up(answers), *_flow(answers), *(answers["database"].value or [])]))
     own = ALL_IN_ONE if settings().in_process else EVERY_PROCESS
@@ -58,6 +60,11 @@ def _readings() -> list[Number]:
     return readings.readings()
 
 
+def _replica() -> Any:
+    database.prepare()
+    return replica.look()
+
+
 def _database_answers() -> None:
     """Apart from what is counted: a slow answer is one."""
     with database.transaction() as connection:
@@ -67,9 +74,13 @@ def _database_answers() -> None:
 def _up(answers: dict[str, Answer[Any]]) -> Iterator[Number]:
     for server, question in (("database", "answers"), ("broker", "queues")):
         yield "up", (server,), float(answers[question].failure is None)
+    if settings().database_read_url:
+        yield "up", ("replica",), float(answers["replica"].failure is None)
 
 
 def _flow(answers: dict[str, Answer[Any]]) -> Iterator[Number]:
+    if (seen := answers["replica"].value) and seen.behind_seconds is not None:
+        yield "reads_behind_seconds", (), seen.behind_seconds
     lag = answers["outbox"].value
     if lag and lag.outbox_rows is not None:
         yield "outbox_rows", (), lag.outbox_rows

@@ -145,6 +145,7 @@ def _facts(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield name, f"pid {pid}"
     if found["processes"] is None:
         yield "processes", UNKNOWN
+    yield "reads", (found["health"] or {}).get("reads") or UNKNOWN
     yield "log", _log_in_words(found["log"])
     for name, value in found["lag"].items():
         yield name, UNKNOWN if value is None else f"{value:g}"

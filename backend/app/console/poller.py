@@ -20,6 +20,8 @@ from backend.app.console.readings import BrokerReader, Carried, Stored, stored
 from backend.app.console.stations import Look
 from backend.app.console.trend import Trend
 from backend.app.console.verdict import Health, Judged
+from backend.app.database import replica
+from backend.app.database.replica import ReplicaSigns
 from backend.app.health import incidents, signs
 from backend.app.health.inspector import Waiting
 from backend.app.health.signs import Signs, Told
@@ -57,6 +59,7 @@ class Poller:
         self._waiting_asked = asyncio.Event()
         self._ask_signs: Question[signs.StoredSigns] = Question(lambda: signs.stored())
         self._ask_waiting: Question[Waiting] = Question(lambda: signs.carried())
+        self._ask_replica: Question[ReplicaSigns | None] = Question(replica.look)
         self._ask_incidents: Question[incidents.Overview] = Question(lambda: incidents.overview())
         self._ask_stored: Question[Stored] = Question(stored)
         self._ask_carried: Question[Carried] = Question(self._broker)
@@ -168,10 +171,11 @@ class Poller:
         return state.assemble(look, self._canary_of(stored_.value), self._sections, judged, self._known_at)
 
     async def _judge(self) -> Judged:
-        found, overview, _ = await asyncio.gather(
-            self._ask_signs(ASK_SECONDS), self._ask_incidents(ASK_SECONDS), self._first_waiting()
-        )
-        told = Signs(Told(found.value, found.failure), self._waiting or Told())
+        found, beside, overview, _ = await asyncio.gather(
+            self._ask_signs(ASK_SECONDS), self._ask_replica(ASK_SECONDS), self._ask_incidents(ASK_SECONDS),
+            self._first_waiting(),
+        )  # fmt: skip
+        told = Signs(Told(found.value, found.failure), self._waiting or Told(), Told(beside.value, beside.failure))
         return self._health.take(told, overview.value, self._waiting is not None)
 
     async def _first_waiting(self) -> None:

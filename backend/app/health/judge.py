@@ -93,6 +93,7 @@ class Judge:
         stored = readable(signs)
         wrong = (
             *_database(signs),
+            *self._reads(signs, now),
             *_broker(signs),
             *self._relay(signs, stored, now),
             *self._worker(signs, stored, now),
@@ -117,6 +118,17 @@ class Judge:
         now = time.monotonic() if now is None else now
         left = (stage.since + self._patience - now for stage in self._stages.values() if stage.since is not None)
         return min((seconds for seconds in left if seconds > 0), default=math.inf)
+
+    def _reads(self, signs: Signs, now: float) -> Iterator[Wrong]:
+        seen, bound = signs.replica.value, settings().read_lag_seconds
+        behind = (seen and seen.behind_seconds) or 0.0
+        late = self._still("replica_behind", behind > bound, None, now)
+        if signs.replica.failure:
+            yield Wrong("replica_away", values={"failure": signs.replica.failure})
+        elif seen and seen.follows is False:
+            yield Wrong("replica_detached")
+        elif late:
+            yield Wrong("replica_behind", "", {"behind": round(behind), "bound": bound}, late)
 
     def _relay(self, signs: Signs, stored: StoredSigns | None, now: float) -> Iterator[Wrong]:
         if stored is None:
@@ -230,6 +242,8 @@ def _is_observed(stored: StoredSigns) -> bool:
 def _unknown(signs: Signs, stored: StoredSigns | None) -> Iterator[str]:
     """Parts of which the signs say nothing."""
     carried = signs.carried.value
+    if settings().database_read_url and (signs.replica.value is None or signs.replica.value.behind_seconds is None):
+        yield "reads"
     if stored is None:
         yield from set(PARTS) - {"database", "broker", "worker"}
     elif not _is_observed(stored):

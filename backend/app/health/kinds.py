@@ -50,7 +50,8 @@ class Kind:
 
 
 PARTS: Final = (
-    "database", "capture", "broker", "relay", "worker", "freshness", "caches", "dead_letters", "schedule", "observer",
+    "database", "reads", "capture", "broker", "relay", "worker", "freshness", "caches", "dead_letters", "schedule",
+    "observer",
 )  # fmt: skip
 KINDS: Final = {
     kind.name: kind
@@ -66,6 +67,23 @@ KINDS: Final = {
             "The schema is at version {version}; this release needs {wanted}.",
             "Run 'citycache migrate' of this release.",
             serves=True,
+        ),
+        Kind(
+            "replica_away", "reads",
+            "The caches cannot be read, since the server of DATABASE_READ_URL does not answer: {failure}.",
+            "Bring it back, or correct DATABASE_READ_URL; where it names the primary last, that one serves meanwhile.",
+            serves=True,
+        ),
+        Kind(
+            "replica_detached", "reads",
+            "The caches are read from a server that follows no primary: what it shows grows older and older.",
+            "Have it follow the primary again, or take it out of DATABASE_READ_URL.",
+        ),
+        Kind(
+            "replica_behind", "reads",
+            "What is read of the caches is up to {behind:.0f} s old, and READ_LAG_SECONDS allows {bound:g}.",
+            "Look at the replica's load and at its connection to the primary; read from the primary meanwhile.",
+            takes_time=True,
         ),
         Kind(
             "table_missing", "capture",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from backend.app.database.replica import ReplicaSigns
 from backend.app.errors import DatabaseAway
 from backend.app.health.incidents import Incident, open_now
 from backend.app.health.judge import Judge, Verdict, Wrong, readable
@@ -21,7 +22,7 @@ EVENTS: Final = ("relay", "worker")
 def now() -> dict[str, Any]:
     """The report of one look, for a process that has not watched; never raises because a server is away."""
     seen = Looker(FIRST_LOOK_SECONDS).look()
-    return report(Judge().judge(seen), _open(seen))
+    return report(Judge().judge(seen), _open(seen), seen.replica.value)
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,8 @@ class Standing:
         }
 
 
-def report(verdict: Verdict, incidents: Sequence[Incident]) -> dict[str, Any]:
-    """Status, a sentence for database, broker and events, and all parts.
+def report(verdict: Verdict, incidents: Sequence[Incident], replica: ReplicaSigns | None = None) -> dict[str, Any]:
+    """Status, a sentence for database, reads, broker and events, and all parts.
 
     The observer has watched for longer than whoever is asked for the first time, so its open incidents count as well.
     """
@@ -59,10 +60,20 @@ def report(verdict: Verdict, incidents: Sequence[Incident]) -> dict[str, Any]:
     return {
         "status": _status(wrong),
         "database": sentences.get("database", "ok"),
+        "reads": sentences.get("reads", _reads(replica)),
         "broker": sentences.get("broker", "ok (in-process)" if settings().in_process else "ok"),
         "events": " ".join(sentences[name] for name in EVENTS if name in sentences) or "ok",
         "parts": parts,
     }
+
+
+def _reads(replica: ReplicaSigns | None) -> str:
+    """How old what is read of the caches may be, beside what the primary has of them."""
+    if not settings().database_read_url:
+        return "ok"
+    if replica is None or replica.behind_seconds is None:
+        return "unknown"
+    return f"ok, at most {replica.behind_seconds:.1f} s old; READ_LAG_SECONDS allows {settings().read_lag_seconds:g}"
 
 
 def _open(seen: Signs) -> list[Incident]:

@@ -11,7 +11,7 @@ from typing import Any, Final, Generic, TypeVar
 from backend.app import db
 from backend.app.beat.schedule import ENTRIES
 from backend.app.catalog.completeness import Gaps, gaps
-from backend.app.database import schema
+from backend.app.database import replica, schema
 from backend.app.errors import Away, CitycacheError
 from backend.app.health import inspector
 from backend.app.settings import settings
@@ -33,6 +33,9 @@ class Told(Generic[Value]):
 
     value: Value | None = None
     failure: str | None = None
+
+
+NOT_ASKED: Final = Told[Any]()
 
 
 @dataclass(frozen=True)
@@ -67,14 +70,15 @@ class StoredSigns:
 
 @dataclass(frozen=True)
 class Signs:
-    """One look; `carried` has neither value nor failure where there is no broker."""
+    """One look; `carried` has neither value nor failure where there is no broker, `replica` where there is none."""
 
     stored: Told[StoredSigns]
     carried: Told[inspector.Waiting]
+    replica: Told[replica.ReplicaSigns | None] = NOT_ASKED
 
 
 class Looker:
-    """Asks database and broker side by side; one that does not answer in time counts as away, and is left to itself."""
+    """Asks the servers side by side; one that does not answer in time counts as away, and is left to itself."""
 
     def __init__(self, seconds: float = LOOK_SECONDS) -> None:
         self._seconds = seconds
@@ -82,9 +86,9 @@ class Looker:
 
     def look(self) -> Signs:
         """One look, in about as many seconds as were given at most; never raises because a server is away."""
-        asked = self._threads.submit(stored)
+        asked, beside = self._threads.submit(stored), self._threads.submit(replica.look)
         answers = Told[inspector.Waiting]() if settings().in_process else self._told(self._threads.submit(carried))
-        return Signs(self._told(asked), answers)
+        return Signs(self._told(asked), answers, self._told(beside))
 
     def _told(self, asked: Future[Value]) -> Told[Value]:
         return _told(asked, self._seconds)

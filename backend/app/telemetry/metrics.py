@@ -159,6 +159,7 @@ READINGS: Final = {
     reading.name.removeprefix("citycache_"): reading
     for reading in (
         Reading("citycache_up", "1 where the server answered in time, else 0", ("server",)),
+        Reading("citycache_reads_behind_seconds", "How old reads of the caches from DATABASE_READ_URL are at most"),
         Reading("citycache_outbox_rows", "Events committed and not yet confirmed by the broker"),
         Reading("citycache_outbox_oldest_seconds", "Age of the oldest of them; 0 when there is none"),
         Reading("citycache_queue_messages", "Messages that wait in a queue, without those a worker holds", ("queue",)),

@@ -569,6 +569,7 @@ export const WORDS = {
   "act.refresh": ["Rebuild all caches", "Пересобрать все кэши"],
   "act.start": ["Start it: {task}", "Запустить: {task}"],
   "part.database": ["database", "база данных"],
+  "part.reads": ["reads of the caches", "чтение кэшей"],
   "part.capture": ["capture of changes", "захват изменений"],
   "part.broker": ["broker", "брокер"],
   "part.relay": ["relay", "relay"],
@@ -591,6 +592,30 @@ export const WORDS = {
     "Версия схемы — {version}, этому релизу нужна {wanted}.",
   ],
   "advice.schema_old": ["Run “citycache migrate” of this release.", "Выполните «citycache migrate» из этого релиза."],
+  "kind.replica_away": [
+    "The caches cannot be read, since the server of DATABASE_READ_URL does not answer. {failure}",
+    "Кэши не читаются: сервер из DATABASE_READ_URL не отвечает. {failure}",
+  ],
+  "advice.replica_away": [
+    "Bring it back, or correct DATABASE_READ_URL; where it names the primary last, that one serves meanwhile.",
+    "Восстановите его или исправьте DATABASE_READ_URL; если последним там указать основной сервер, пока будет отвечать он.",
+  ],
+  "kind.replica_detached": [
+    "The caches are read from a server that follows no primary: what it shows grows older and older.",
+    "Кэши читаются с сервера, который не следует за основным: его данные всё больше устаревают.",
+  ],
+  "advice.replica_detached": [
+    "Have it follow the primary again, or take it out of DATABASE_READ_URL.",
+    "Снова подключите его к основному серверу или уберите из DATABASE_READ_URL.",
+  ],
+  "kind.replica_behind": [
+    "What is read of the caches is up to {behind} s old, and READ_LAG_SECONDS allows {bound}.",
+    "Данные кэшей читаются с отставанием до {behind} с, а READ_LAG_SECONDS допускает {bound}.",
+  ],
+  "advice.replica_behind": [
+    "Look at the replica's load and at its connection to the primary; read from the primary meanwhile.",
+    "Проверьте нагрузку реплики и её связь с основным сервером; пока читайте с основного.",
+  ],
   "kind.table_missing": [
     "Events wait: there is no table {table} any more, which the catalog's definition uses.",
     "События ждут: больше нет таблицы {table}, которая используется в описании каталога.",
