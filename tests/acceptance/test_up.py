@@ -42,6 +42,7 @@ class Running:
                 command, env=self._environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
             )
         self.wait_until(lambda: "citycache is up" in self.said(), 90)
+        self.database_url = str(self.status()["database_url"])  # `up` may have chosen another port than before
 
     def said(self) -> str:
         return self.output.read_text(errors="replace")
@@ -52,8 +53,7 @@ class Running:
         return answer
 
     def query(self, statement: str) -> list[tuple[Any, ...]]:
-        url = self.status()["database_url"].replace("+psycopg2", "")
-        with closing(psycopg2.connect(url, connect_timeout=5)) as connection:
+        with closing(psycopg2.connect(self.database_url.replace("+psycopg2", ""), connect_timeout=5)) as connection:
             connection.autocommit = True
             with connection.cursor() as cursor:
                 cursor.execute(statement)
