@@ -1,17 +1,17 @@
-"""Run one command so that it ends with its owner and, where asked, not as root. `spawn` runs it as a script.
+"""What a process does between its fork and its command, so that it ends with its owner and, where asked, not as root.
 
-It replaces itself by the command (exec), so the process id stays the same. A `preexec_fn` could do the same
-but is not safe in a process with threads. Only the standard library is imported: that takes 20 ms.
+In a process with threads none of it is safe: the fork server has one.
 """
 
 from __future__ import annotations
 
-import argparse
 import ctypes
 import os
 import pwd
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NoReturn
 
 PR_SET_PDEATHSIG = 1
 PR_SET_KEEPCAPS = 8
@@ -24,22 +24,12 @@ UNPRIVILEGED_ID = 1000
 CANNOT_START = 126
 
 
-def main() -> None:
-    """Read the wishes, follow them, become the command."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--owner", type=int, required=True)
-    parser.add_argument("--death-signal", type=int, required=True)
-    identity = parser.add_mutually_exclusive_group()
-    identity.add_argument("--user-namespace", action="store_true")
-    identity.add_argument("--user")
-    parser.add_argument("command", nargs=argparse.REMAINDER)
-    wishes = parser.parse_args()
-    if wishes.user_namespace:
+def take_identity(user_namespace: bool, user: str | None) -> None:
+    """Run as somebody else, where asked."""
+    if user_namespace:
         enter_user_namespace()
-    elif wishes.user:
-        become(wishes.user)
-    die_with(wishes.owner, wishes.death_signal)
-    run(wishes.command[1:])
+    elif user:
+        become(user)
 
 
 def enter_user_namespace() -> None:
@@ -83,19 +73,23 @@ def die_with(owner: int, death_signal: int) -> None:
         give_up("its owner ended before it began")
 
 
-def run(command: list[str]) -> None:
+def go_to(folder: str) -> None:
+    """Work there, or say why not."""
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        give_up(f"cannot work in {folder}: {error.strerror}")
+
+
+def run(command: list[str], environment: Mapping[str, str]) -> NoReturn:
     """Become the command, or say why not."""
     try:
-        os.execvp(command[0], command)
+        os.execvpe(command[0], command, environment)
     except OSError as error:
         give_up(f"cannot run {command[0]}: {error.strerror}")
 
 
-def give_up(reason: str) -> None:
+def give_up(reason: str) -> NoReturn:
     """Tell the reason on standard error and end."""
     print(reason, file=sys.stderr, flush=True)
     os._exit(CANNOT_START)
-
-
-if __name__ == "__main__":
-    main()

@@ -56,7 +56,7 @@ def _rows(what: str, by: Mapping[str, float], unit: str, ours: float, all_of_it:
 def _parts(state: Mapping[str, Any]) -> Parts:
     pids: dict[str, int] = state["processes"]
     found = {name: [pids[name], *spawn.descendants(pids[name])] for name in (*OURS[:-1], *SERVERS)}
-    return found | {"up": [state["up"]]}
+    return found | {"up": [state["up"], pids["forkserver"]]}
 
 
 def _sum(parts: Parts, of: Callable[[int], float]) -> dict[str, float]:

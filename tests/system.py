@@ -35,7 +35,7 @@ class System:
             "PYTHONUNBUFFERED": "1",
             **environment,
         }
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._processes: dict[str, spawn.Process] = {}
 
     def start(self, names: Iterable[str] = EVERYTHING) -> None:
         """Start these parts; the API has answered when this returns, the others are on their way."""
@@ -128,7 +128,7 @@ class System:
         return "\n".join(f"--- {name}\n{spawn.tail(self._log(name), 25)}" for name in self._processes)
 
 
-def _ended(process: subprocess.Popen[bytes], patience: float) -> bool:
+def _ended(process: spawn.Process, patience: float) -> bool:
     try:
         process.wait(patience)
     except subprocess.TimeoutExpired:
@@ -136,7 +136,7 @@ def _ended(process: subprocess.Popen[bytes], patience: float) -> bool:
     return True
 
 
-def _kill_group(process: subprocess.Popen[bytes]) -> None:
+def _kill_group(process: spawn.Process) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

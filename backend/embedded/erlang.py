@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
 import time
 from pathlib import Path
 
@@ -19,7 +18,7 @@ class PortMapper:
     def __init__(self, log: Path) -> None:
         self.port = 0
         self._log = log
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: spawn.Process | None = None
 
     @property
     def pid(self) -> int | None:

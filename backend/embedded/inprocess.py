@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from uuid import uuid4
@@ -65,6 +66,12 @@ class ToPatch:
         """Nothing to close."""
 
 
+def main() -> None:
+    """`python -m backend.embedded.inprocess HOST PORT`."""
+    host, port = sys.argv[-2:]
+    serve(host, int(port))
+
+
 def serve(host: str, port: int) -> None:
     """Run until SIGTERM or SIGINT."""
     logs.configure(settings().log_format, settings().log_level)
@@ -96,3 +103,7 @@ def _fatal(name: str, run: Callable[[], object]) -> None:
     except BaseException:
         log.exception("%s failed, the process ends", name)
         os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

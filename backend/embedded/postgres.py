@@ -78,7 +78,7 @@ class Postgres:
         self._settings = {**SETTINGS, **_shared_memory(), **(settings or {})}
         self._binaries = binaries
         self._identity = identity
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: spawn.Process | None = None
 
     # What others ask
 

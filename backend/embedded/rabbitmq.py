@@ -81,7 +81,7 @@ class RabbitMQ:
         self._mapper = port_mapper or PortMapper(self.data_dir / "epmd.log")
         self._management = management
         self._settings = {**SETTINGS, **(settings or {})}
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: spawn.Process | None = None
         self._kept: dict[str, Any] = {}
 
     # What others ask

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import os
 import secrets
+import select
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import IO
 
 from backend.embedded.errors import EmbeddedError
+from backend.embedded.fork_server import ANSWER, RUNS, Request
+from backend.embedded.forks import answered, forks
 
-LAUNCH = Path(__file__).parents[1] / "launch.py"
+UNKNOWN_END = 255  # the exit code of whoever outlived the fork server
 LOOK_EVERY = 0.02
 LEAST_PORT = 20_000
 PORTS_TRIED = 50
@@ -36,6 +37,58 @@ class Identity:
 OURSELVES = Identity()
 
 
+class Process:
+    """A process that the fork server has begun for us; used like a `subprocess.Popen`."""
+
+    def __init__(self, line: int, pid: int, code: int) -> None:
+        """`line` is an open file that will tell its end, and is closed with this; `code` is RUNS, or its exit code."""
+        self._line, self._lock = line, threading.Lock()
+        self.pid = pid
+        self.returncode = None if code == RUNS else code  # negative: the signal that ended it
+
+    def poll(self) -> int | None:
+        """Its exit code, None while it runs."""
+        with self._lock:
+            if self.returncode is None and self._has_news(0):
+                try:
+                    _, self.returncode = answered(os.read(self._line, ANSWER.size))
+                except (OSError, EOFError):  # nobody is left to read the code; the process has its death signal
+                    self.returncode = None if is_running(self.pid) else UNKNOWN_END
+            return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Its exit code; subprocess.TimeoutExpired when it still runs after `timeout` seconds."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while (code := self.poll()) is None:
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                raise subprocess.TimeoutExpired(str(self.pid), timeout or 0)
+            if self._has_news(left) and self.poll() is None:
+                time.sleep(LOOK_EVERY)
+        return code
+
+    def send_signal(self, what: int) -> None:
+        """Whoever has ended gets none."""
+        if self.poll() is None:
+            signal_stranger(self.pid, what)
+
+    def terminate(self) -> None:
+        """SIGTERM."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.send_signal(signal.SIGKILL)
+
+    def _has_news(self, seconds: float | None) -> bool:
+        news = select.poll()
+        news.register(self._line, select.POLLIN)
+        return bool(news.poll(None if seconds is None else 1000 * seconds))
+
+    def __del__(self) -> None:
+        os.close(self._line)
+
+
 def spawn(
     argv: Sequence[str | Path],
     *,
@@ -44,50 +97,25 @@ def spawn(
     cwd: Path | None = None,
     identity: Identity = OURSELVES,
     death_signal: signal.Signals = signal.SIGTERM,
-) -> subprocess.Popen[bytes]:
+) -> Process:
     """Start `argv` in its own session, output appended to `log`; `death_signal` reaches it when we die.
 
     The session keeps a terminal's Ctrl-C away from it: its owner decides when it ends.
     """
-    command = [*_launcher(identity, death_signal), *map(str, argv)]
+    request = Request(
+        argv=[str(part) for part in argv],
+        env=dict(os.environ if env is None else env),
+        cwd=str(cwd or Path.cwd()),
+        death_signal=int(death_signal),
+        user_namespace=identity.namespace,
+        user=identity.user,
+    )
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
-        return _on_the_spawner(command, env, cwd, output)
+        return Process(*forks.begin(request, output))
 
 
-def _launcher(identity: Identity, death_signal: signal.Signals) -> list[str]:
-    wishes = ["--owner", str(os.getpid()), "--death-signal", str(int(death_signal))]
-    if identity.namespace:
-        wishes.append("--user-namespace")
-    if identity.user:
-        wishes += ["--user", identity.user]
-    return [sys.executable, "-I", "-S", str(LAUNCH), *wishes, "--"]
-
-
-def _on_the_spawner(
-    command: list[str], env: Mapping[str, str] | None, cwd: Path | None, output: IO[bytes]
-) -> subprocess.Popen[bytes]:
-    def start() -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            command,
-            env=None if env is None else dict(env),
-            cwd=cwd,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-
-    return _spawner().submit(start).result()
-
-
-@cache
-def _spawner() -> ThreadPoolExecutor:
-    # Linux sends the death signal when the *thread* that started a process ends: this one ends with us.
-    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="spawner")
-
-
-def end(process: subprocess.Popen[bytes], polite: signal.Signals, patience: float) -> bool:
+def end(process: Process, polite: signal.Signals, patience: float) -> bool:
     """Send `polite`, wait up to `patience` seconds, then SIGKILL. True when it ended by itself."""
     if process.poll() is not None:
         return True
@@ -125,7 +153,7 @@ def wait_until_gone(pids: Sequence[int], patience: float) -> bool:
     return True
 
 
-def signal_stranger(pid: int, what: signal.Signals) -> None:
+def signal_stranger(pid: int, what: int) -> None:
     """Send a signal to a process that may be gone already."""
     try:
         os.kill(pid, what)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -58,7 +57,7 @@ class Child:
     cwd: Path | None = None
     restarts: bool = True  # False: it ends when its work is done
     mark: Path | None = None  # a file that it touches while its work goes round
-    _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
+    _process: spawn.Process | None = field(default=None, init=False)
 
     @property
     def pid(self) -> int | None:

@@ -20,6 +20,7 @@ from backend.app.settings import settings
 from backend.embedded import spawn
 from backend.embedded.erlang import find_server
 from backend.embedded.errors import AlreadyRunning, EmbeddedError, StartFailed
+from backend.embedded.forks import forks
 from backend.embedded.postgres import Postgres
 from backend.embedded.rabbitmq import RabbitMQ
 from backend.embedded.state_file import leftovers, owned, write_state
@@ -168,8 +169,7 @@ class Up:
     def _children(self) -> list[Child]:
         port = self._urls["api_url"].rpartition(":")[2]
         if self._urls["broker_url"].startswith(IN_PROCESS):
-            serve = f"from backend.embedded import inprocess; inprocess.serve({HOST!r}, {port})"
-            return [self._child("citycache", "python", "-c", serve)]
+            return [self._child("citycache", "python", "-m", "backend.embedded.inprocess", HOST, port)]
         celery = ("celery", "-A", "backend.app.celery_app")
         node = f"up-{secrets.token_hex(4)}@localhost"
         worker = (*celery, "worker", *QUICK_START, "--loglevel", "INFO", "--hostname", node)
@@ -227,6 +227,8 @@ class Up:
         if "citycache" in processes:
             pid = processes.pop("citycache")
             processes |= dict.fromkeys(("api", "relay", "worker", "beat"), pid)
+        if forks.pid is not None:
+            processes["forkserver"] = forks.pid
         write_state(self.wishes.data_dir, {**self._urls, "processes": processes})
 
     def _screen(self, seconds: float) -> str:

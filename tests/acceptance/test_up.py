@@ -21,7 +21,7 @@ from backend.embedded import spawn
 from backend.embedded.supervisor import program
 from tests.waiting import until
 
-PARTS = {"api", "relay", "worker", "beat", "postgres", "rabbitmq"}
+PARTS = {"api", "relay", "worker", "beat", "postgres", "rabbitmq", "forkserver"}
 
 
 class Running:

@@ -60,7 +60,7 @@ class Stack:
         self.place, self.node, self.server = place, node, server
         self.port = spawn.free_port()
         self.app = place / "app"
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._processes: dict[str, spawn.Process] = {}
         compose_image.lay_out(self.app)
 
     def order(self) -> list[str]:

@@ -102,7 +102,7 @@ class Plant(System):
             self._commands()[name](name), log=self._log(name), env=self._environment(name), cwd=ROOT
         )
 
-    def process(self, name: str) -> subprocess.Popen[bytes]:
+    def process(self, name: str) -> spawn.Process:
         """A started part."""
         return self._processes[name]
 

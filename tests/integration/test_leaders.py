@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -156,7 +155,7 @@ def await_runs(sql: Plain, more: int, what: str) -> None:
     until(lambda: sql.one(due) >= least, 30, what)
 
 
-def hasty_beat(plant: Plant, log: Path) -> subprocess.Popen[bytes]:
+def hasty_beat(plant: Plant, log: Path) -> spawn.Process:
     """A beat whose only task is due every second."""
     command = [SCRIPTS / "celery", "-A", "tests.faults.hasty", "beat", "--loglevel", "INFO", "--pidfile="]
     return spawn.spawn(command, log=log, env={**plant.environment, "PYTHONPATH": str(ROOT)}, cwd=ROOT)

@@ -200,7 +200,7 @@ def fill_log(plant: Plant, sql: Plain) -> None:
     plant.drain()
 
 
-def slow_replay(log: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+def slow_replay(log: Path, environment: dict[str, str]) -> spawn.Process:
     """`citycache replay`, less than 100 messages of the stream a second, or 10,000 rows of the table."""
     code = (
         "import time; from events import table; from events.stream import StreamLog\n"

@@ -1,0 +1,180 @@
+"""The fork server: what it begins is as separate as a program of its own, and nothing is lost or left when it dies."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.metadata import entry_points
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from backend.embedded import fork_server, forks, spawn
+from backend.embedded.errors import EmbeddedError
+from backend.embedded.supervisor import program
+from tests.servers import ROOT
+from tests.waiting import until
+
+WAITS = "import signal; print('ready', flush=True); signal.pause()"
+NOWHERE = "postgresql://user:word@127.0.0.1:9/nowhere"
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return tmp_path / "log"
+
+
+@pytest.fixture
+def relay(log: Path, tmp_path: Path) -> Iterator[spawn.Process]:
+    """A command that is called in a fork; it waits for its database for ever."""
+    environment = {**os.environ, "DATABASE_URL": NOWHERE, "LOG_FORMAT": "json"}
+    process = spawn.spawn([program("citycache"), "relay"], log=log, env=environment, cwd=tmp_path)
+    until(lambda: "relay waits" in log.read_text(), 30)
+    yield process
+    process.kill()
+    process.wait()
+
+
+def run(*code: str, log: Path, **environment: str) -> int:
+    command = [sys.executable, "-c", "\n".join(code)]
+    return spawn.spawn(command, log=log, env={**os.environ, **environment}).wait(30)
+
+
+def waiting(log: Path) -> spawn.Process:
+    process = spawn.spawn([sys.executable, "-c", WAITS], log=log)
+    until(lambda: "ready" in log.read_text(), 30)
+    return process
+
+
+def parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+class TestACommandThatIsCalled:
+    def test_has_the_environment_and_the_folder_it_was_given(self, relay: spawn.Process, log: Path, tmp_path: Path):
+        lines = [json.loads(line) for line in log.read_text().splitlines()]
+        assert any('"127.0.0.1", port 9' in line["message"] for line in lines)
+        assert Path(f"/proc/{relay.pid}/cwd").readlink() == tmp_path
+
+    def test_is_a_process_that_an_operator_recognises(self, relay: spawn.Process):
+        assert spawn.command_line(relay.pid).rstrip() == f"{sys.executable} {program('citycache')} relay"
+        assert Path(f"/proc/{relay.pid}/comm").read_text() == "citycache\n"
+        assert os.getsid(relay.pid) == relay.pid
+
+    def test_holds_nothing_of_the_servers(self, relay: spawn.Process, log: Path):
+        files = {int(file.name): str(file.readlink()) for file in Path(f"/proc/{relay.pid}/fd").iterdir()}
+        assert {number: files[number] for number in (0, 1, 2)} == {0: "/dev/null", 1: str(log), 2: str(log)}
+        assert not [name for number, name in files.items() if number > 2 and not name.startswith("anon_inode")]
+
+    def test_shares_what_is_loaded(self, relay: spawn.Process):
+        assert forks.forks.pid == parent(relay.pid)
+        memory = Path(f"/proc/{relay.pid}/smaps_rollup").read_text().split()
+        sizes = {name: int(size) for name, size in pairwise(memory) if size.isdigit()}
+        assert sizes["Private_Dirty:"] < sizes["Rss:"] / 2
+
+    def test_ends_politely(self, relay: spawn.Process, log: Path):
+        relay.terminate()
+        assert relay.wait(10) == 0
+        assert "relay stopped" in log.read_text()
+
+    def test_ends_with_its_exit_code(self, log: Path):
+        wrong = spawn.spawn([program("citycache"), "nonsuch"], log=log)
+        assert wrong.wait(30) == 2
+        assert "No such command 'nonsuch'" in log.read_text()
+
+    def test_is_executed_where_its_environment_is_for_a_new_program_only(self, log: Path):
+        environment = {**os.environ, "PYTHONVERBOSE": "1"}
+        assert spawn.spawn([program("citycache"), "--help"], log=log, env=environment).wait(60) == 0
+        assert "import 'site'" in log.read_text()
+
+
+class TestAProgram:
+    def test_tells_its_exit_code_or_the_signal_that_ended_it(self, log: Path):
+        assert run("raise SystemExit(7)", log=log) == 7
+        assert run("import os; os.kill(os.getpid(), 9)", log=log) == -9
+
+    def test_has_the_environment_it_was_given_and_no_other_files(self, log: Path):
+        assert (
+            run("import os; print(os.environ['WORD'], sorted(os.listdir('/proc/self/fd')))", log=log, WORD="one") == 0
+        )
+        assert log.read_text().split(" ", 1) == ["one", "['0', '1', '2', '3']\n"]  # the last one is the folder itself
+
+    @pytest.mark.parametrize("argv", [["/nowhere/program"], ["nonsuch"]])
+    def test_that_is_not_there_is_told_in_the_log(self, argv: list[str], log: Path):
+        assert spawn.spawn(argv, log=log).wait(10) == 126
+        assert log.read_text() == f"cannot run {argv[0]}: No such file or directory\n"
+
+    def test_whose_folder_is_not_there_is_told_in_the_log(self, log: Path):
+        assert spawn.spawn(["true"], log=log, cwd=Path("/nowhere")).wait(10) == 126
+        assert log.read_text() == "cannot work in /nowhere: No such file or directory\n"
+
+    def test_that_runs_is_waited_for_only_so_long(self, log: Path):
+        process = waiting(log)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.05)
+        process.kill()
+        assert process.wait(10) == -9
+
+
+class TestTheServer:
+    def test_takes_along_what_it_began_when_it_is_killed_and_is_followed_by_another(self, log: Path):
+        process, killed = waiting(log), forks.forks.pid
+        assert killed is not None
+        os.kill(killed, signal.SIGKILL)
+        assert process.wait(10) == spawn.UNKNOWN_END
+        assert not spawn.is_running(process.pid)
+        assert run("raise SystemExit(7)", log=log) == 7
+        assert forks.forks.pid not in (None, killed)
+
+    def test_is_replaced_when_it_stands_still(self, log: Path, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(forks, "PATIENCE", 0.5)
+        process, still = waiting(log), forks.forks.pid
+        assert still is not None
+        os.kill(still, signal.SIGSTOP)
+        assert run("raise SystemExit(7)", log=log) == 7
+        assert process.wait(10) == spawn.UNKNOWN_END
+        assert not spawn.is_running(still)
+
+    def test_that_cannot_begin_is_told(self, log: Path, monkeypatch: pytest.MonkeyPatch):
+        forks.forks.end()
+        monkeypatch.setattr(forks, "MODULE", "backend.nonsuch")
+        with pytest.raises(EmbeddedError, match="3 fork servers ended or stood still when asked for true"):
+            spawn.spawn(["true"], log=log)
+
+    def test_ends_with_its_owner_and_so_does_what_it_began(self, log: Path):
+        code = (
+            "import os, sys, pathlib\n"
+            "from backend.embedded import forks, spawn\n"
+            f"process = spawn.spawn([sys.executable, '-c', {WAITS!r}], log=pathlib.Path(sys.argv[1]))\n"
+            "print(process.pid, forks.forks.pid, flush=True); os.kill(os.getpid(), 9)"
+        )
+        owner = subprocess.run(
+            [sys.executable, "-c", code, str(log)], cwd=ROOT, capture_output=True, text=True, timeout=30, check=False
+        )
+        assert spawn.wait_until_gone([int(pid) for pid in owner.stdout.split()], 5)
+
+    def test_loads_beforehand_what_reads_no_setting_and_starts_no_thread(self):
+        code = (
+            "import os\n"
+            "from backend.embedded import fork_server\n"
+            "fork_server.preload()\n"
+            "from backend.app.settings import settings\n"
+            "print(settings.cache_info().misses, len(os.listdir('/proc/self/task')))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+        )
+        assert done.stdout.split() == ["0", "1"]
+
+    def test_calls_what_the_scripts_of_its_commands_call(self):
+        scripts = {script.name: script.value for script in entry_points(group="console_scripts")}
+        for name, (module, function) in fork_server.COMMANDS.items():
+            if "." not in name:
+                assert scripts[name] == f"{module}:{function}"
+            assert callable(getattr(importlib.import_module(module), function))
