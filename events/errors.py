@@ -8,6 +8,7 @@ EventError
 ├── Unconfirmed     the broker did not take a message in time
 ├── BrokerGone      the connection to the broker is lost
 ├── NoStreams       the broker has no streams, and no other log is allowed
+├── LogMissing      there is no log of events
 ├── NoLog           the relay may not write the table that is the log
 ├── LeaderLost      another relay leads now
 └── LogTooShort     the log does not reach back as far as asked
@@ -52,6 +53,10 @@ class NoStreams(EventError):
 
     def __init__(self, refusal: str) -> None:
         super().__init__(f"the broker has no stream for the log ({refusal}): set EVENT_LOG=table, or auto")
+
+
+class LogMissing(EventError):
+    """There is no stream catalog.events.log any more."""
 
 
 class NoLog(EventError):

@@ -16,17 +16,19 @@ from typing import Any, Final
 from uuid import uuid4
 
 import amqp
+from amqp.exceptions import NotFound
 from kombu import Connection
 
 from events import contract, times, topology
 from events.connection import LOST, connect, move_on
 from events.contract import Event
-from events.errors import BrokerGone, EventError, LogTooShort, NoStreams
+from events.errors import BrokerGone, EventError, LogMissing, LogTooShort, NoStreams
 from events.log import Beginning, Logged, Start
 
 CONSUMER: Final = "replay"  # consumer tag, one a channel
 _MARKER: Final = re.compile(r"[0-9a-f-]{36}")
 MARKER: Final = "application/x-citycache-marker"  # content type of messages that only mark a place
+GLIMPSE: Final = 20  # messages, of which the first that is no marker tells where the log begins
 PREFETCH: Final = 400  # messages on their way; half of them are acknowledged at a time
 REPLICA_SECONDS: Final = 5.0  # for a node that has just started to get its replica of the log
 REPLICA_POLL_SECONDS: Final = 0.1
@@ -38,14 +40,17 @@ SILENCE_SECONDS: Final = 15.0  # without any message before the marker the strea
 class StreamLog:
     """One reading connection, to a node that has the log. Everything raises BrokerGone when the broker is lost."""
 
-    def __init__(self, url: str, since: datetime | None = None) -> None:
-        """`since`: when it became the log, after another one. Raises NoStreams where the broker has none."""
+    def __init__(self, url: str, since: datetime | None = None, makes: bool = True) -> None:
+        """`since`: when it became the log, after another one; `makes`: whether to make one where there is none.
+
+        Raises NoStreams where the broker has none, LogMissing where it is not to be made.
+        """
         self._since = since
         self._connection: Connection = connect(url, "replay")
         try:
-            topology.declare(self._connection.channel())
-            if refusal := topology.declare_log(self._connection):
-                raise NoStreams(refusal)
+            if makes:
+                self._make()
+            self._messages_there()
             self._find_replica()
         except LOST as failure:
             self.close()
@@ -53,6 +58,22 @@ class StreamLog:
         except EventError:
             self.close()
             raise
+
+    def _make(self) -> None:
+        topology.declare(self._connection.channel())
+        if refusal := topology.declare_log(self._connection):
+            raise NoStreams(refusal)
+
+    def _messages_there(self) -> int:
+        """How many messages the log has, about. Raises LogMissing."""
+        channel: Any = self._connection.channel()
+        try:
+            return int(channel.queue_declare(topology.LOG_NAME, passive=True).message_count)
+        except NotFound as failure:
+            raise LogMissing from failure
+        finally:
+            if channel.is_open:
+                channel.close()
 
     def close(self) -> None:
         """Give up the connection."""
@@ -65,6 +86,22 @@ class StreamLog:
             first = offset if first is None else first
             if message.properties.get("content_type") != MARKER:
                 return self._beginning(first, _oldest(_logged(offset, message)))
+        return self._beginning(first or 0, None)
+
+    def glimpse(self) -> Beginning:
+        """The same, but nothing is written for it: a log whose first messages are markers only counts as empty."""
+        first: int | None = None
+        received: deque[Any] = deque()
+        if not self._messages_there():
+            return self._beginning(0, None)
+        with self._reading("first", received, GLIMPSE):
+            for _ in range(min(GLIMPSE, self._messages_there())):
+                self._await(received)
+                message = received.popleft()
+                offset = _offset(message, 0)
+                first = offset if first is None else first
+                if message.properties.get("content_type") != MARKER:
+                    return self._beginning(first, _oldest(_logged(offset, message)))
         return self._beginning(first or 0, None)
 
     def _beginning(self, offset: int, oldest: str | None) -> Beginning:
@@ -123,12 +160,12 @@ class StreamLog:
             move_on(self._connection)
 
     @contextmanager
-    def _reading(self, start: Any, received: deque[Any]) -> Iterator[Any]:
+    def _reading(self, start: Any, received: deque[Any], prefetch: int = PREFETCH) -> Iterator[Any]:
         """A channel on which messages from `start` on come into `received`; cancelled before it closes."""
         channel: Any = None
         try:
             channel = self._connection.channel()
-            channel.basic_qos(0, PREFETCH, False)
+            channel.basic_qos(0, prefetch, False)
             arguments = {"x-stream-offset": start}
             channel.basic_consume(topology.LOG_NAME, CONSUMER, callback=received.append, arguments=arguments)
             yield channel

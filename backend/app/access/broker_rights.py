@@ -55,10 +55,10 @@ RIGHTS: Final = {
     ),
     # starts scheduled tasks
     "beat": Rights(configure=_names(*TASKS), write=_names(*TASKS), read=_names(*TASKS)),
-    # asks the updater's queue and workers how far they are
+    # asks the updater's queue and workers how far they are, and the log where it begins
     "observer": Rights(
         configure=_names(patterns=(CONTROL,)),
         write=_names(topology.UPDATER.name, patterns=(CONTROL,)),
-        read=_names(patterns=(CONTROL,)),
+        read=_names(topology.LOG.name, patterns=(CONTROL,)),
     ),
 }

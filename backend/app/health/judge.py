@@ -19,8 +19,10 @@ from backend.app.beat.scheduler import due_instant
 from backend.app.database.schema import needed
 from backend.app.health.inspector import Waiting
 from backend.app.health.kinds import KINDS, PARTS
-from backend.app.health.signs import Signs, StoredSigns
+from backend.app.health.reach import Reach
+from backend.app.health.signs import Signs, StoredSigns, Told
 from backend.app.settings import settings
+from events import times
 
 State = Literal["well", "bad", "unknown"]
 MISSED_GRACE: Final = timedelta(seconds=90)  # beat wakes every few seconds, and may start anew meanwhile
@@ -94,6 +96,7 @@ class Judge:
         wrong = (
             *_database(signs),
             *self._reads(signs, now),
+            *self._log(signs, stored, now),
             *_broker(signs),
             *self._relay(signs, stored, now),
             *self._worker(signs, stored, now),
@@ -129,6 +132,15 @@ class Judge:
             yield Wrong("replica_detached")
         elif late:
             yield Wrong("replica_behind", "", {"behind": round(behind), "bound": bound}, late)
+
+    def _log(self, signs: Signs, stored: StoredSigns | None, now: float) -> Iterator[Wrong]:
+        told = signs.log or Told[Reach]()
+        is_to_blame = bool(told.failure and stored and not signs.carried.failure)  # and no server that is away
+        if unreadable := self._still("log_unreadable", is_to_blame, None, now):
+            yield Wrong("log_unreadable", "", {"failure": told.failure}, unreadable)
+        if told.value and told.value.short_since is not None:
+            values = {"since": times.text(told.value.short_since), "days": settings().event_log_days}
+            yield Wrong("log_short", values=values)
 
     def _relay(self, signs: Signs, stored: StoredSigns | None, now: float) -> Iterator[Wrong]:
         if stored is None:
@@ -247,10 +259,12 @@ def _unknown(signs: Signs, stored: StoredSigns | None) -> Iterator[str]:
     if stored is None:
         yield from set(PARTS) - {"database", "broker", "worker"}
     elif not _is_observed(stored):
-        yield from ("freshness", "caches", "observer")
+        yield from ("freshness", "caches", "observer", "log")
     elif settings().canary_seconds and stored.canary_seconds is None:
         yield "freshness"
     if stored and not any(run.scheduled_for for run in stored.scheduled):
         yield "schedule"
+    if signs.log and (signs.log.value is None or signs.log.value.source is None):
+        yield "log"
     if signs.carried.failure or (carried and not carried.is_known) or stored is None:
         yield "worker"

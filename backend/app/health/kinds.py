@@ -50,8 +50,8 @@ class Kind:
 
 
 PARTS: Final = (
-    "database", "reads", "capture", "broker", "relay", "worker", "freshness", "caches", "dead_letters", "schedule",
-    "observer",
+    "database", "reads", "capture", "broker", "relay", "worker", "log", "freshness", "caches", "dead_letters",
+    "schedule", "observer",
 )  # fmt: skip
 KINDS: Final = {
     kind.name: kind
@@ -164,6 +164,20 @@ KINDS: Final = {
             "wide_patch_stands", "worker",
             "A patch of {companies} whole companies has not moved for {seconds:.0f} s.",
             "Look at the runs of apply_wide_patches and the worker's log.",
+            takes_time=True,
+        ),
+        Kind(
+            "log_short", "log",
+            "The log lacks events before {since}, which nobody can replay; EVENT_LOG_DAYS promises {days:g} days.",
+            "Raise what the stream's policy keeps, or lower EVENT_LOG_DAYS. Where rows may be wrong, start "
+            "refresh_all_caches: it needs no log.",
+            takes_time=True,
+        ),
+        Kind(
+            "log_unreadable", "log",
+            "For {seconds:.0f} s the log of events cannot be read, so nothing can be replayed: {failure}",
+            "Look at the stream catalog.events.log, or the table event_log. A relay that starts makes the log where it "
+            "is missing; roles of least rights need 'citycache migrate --roles' again.",
             takes_time=True,
         ),
         Kind(

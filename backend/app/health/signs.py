@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +14,7 @@ from backend.app.beat.schedule import ENTRIES
 from backend.app.catalog.completeness import Gaps, gaps
 from backend.app.database import replica, schema
 from backend.app.errors import Away, CitycacheError
-from backend.app.health import inspector
+from backend.app.health import inspector, reach
 from backend.app.settings import settings
 from backend.app.telemetry import latency
 from events.outbox import LEADER_LOCK
@@ -75,6 +76,7 @@ class Signs:
     stored: Told[StoredSigns]
     carried: Told[inspector.Waiting]
     replica: Told[replica.ReplicaSigns | None] = NOT_ASKED
+    log: Told[reach.Reach] | None = None  # None: who looks leaves this to the observer
 
 
 class Looker:
@@ -83,12 +85,27 @@ class Looker:
     def __init__(self, seconds: float = LOOK_SECONDS) -> None:
         self._seconds = seconds
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="signs")
+        self._log, self._log_due = Told[reach.Reach](), 0.0  # the last answer; monotonic seconds
+        self._log_asked: Future[reach.Reach] | None = None
 
     def look(self) -> Signs:
         """One look, in about as many seconds as were given at most; never raises because a server is away."""
         asked, beside = self._threads.submit(stored), self._threads.submit(replica.look)
         answers = Told[inspector.Waiting]() if settings().in_process else self._told(self._threads.submit(carried))
-        return Signs(self._told(asked), answers, self._told(beside))
+        return Signs(self._told(asked), answers, self._told(beside), self._look_at_log())
+
+    def _look_at_log(self) -> Told[reach.Reach]:
+        """An answer of the last minute, and never a second question beside one that hangs."""
+        if self._log_asked is None and time.monotonic() < self._log_due:
+            return self._log
+        self._log_asked = self._log_asked or self._threads.submit(reach.look)
+        self._log = self._told(self._log_asked)
+        if self._log_asked.done():
+            self._log_asked = None
+            self._log_due = time.monotonic() + (
+                reach.LOOK_SECONDS if self._log.value and self._log.value.source else 0.0
+            )
+        return self._log
 
     def _told(self, asked: Future[Value]) -> Told[Value]:
         return _told(asked, self._seconds)

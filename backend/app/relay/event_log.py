@@ -12,7 +12,7 @@ import psycopg2.extensions
 from backend.app import db
 from backend.app.settings import settings
 from events import table
-from events.log import LogReader, LogSource
+from events.log import Beginning, LogReader, LogSource
 from events.stream import StreamLog
 from events.table import LogChoice, RunStatement, TableLog
 
@@ -33,6 +33,21 @@ def reading() -> Iterator[LogReader]:
     since = chosen.since if chosen.source == "stream" else None
     with closing(StreamLog(settings().celery_broker_url, since)) as stream:
         yield stream
+
+
+def beginning() -> tuple[LogChoice, Beginning | None]:
+    """Which log the relay fills, and where it begins; None: no relay has led yet. Writes nothing, and makes no log.
+
+    Raises DatabaseAway, BrokerGone, LogMissing, and the driver's errors.
+    """
+    with closing(db.direct("log", LOOK_MS)) as connection:
+        found = table.chosen(_ask(connection))
+        if found.source == "table":
+            return found, TableLog(_ask(connection)).beginning()
+    if found.source is None:
+        return found, None
+    with closing(StreamLog(settings().celery_broker_url, found.since, makes=False)) as stream:
+        return found, stream.glimpse()
 
 
 def chosen(database_url: str) -> LogChoice:

@@ -574,6 +574,7 @@ export const WORDS = {
   "part.broker": ["broker", "брокер"],
   "part.relay": ["relay", "relay"],
   "part.worker": ["workers", "воркеры"],
+  "part.log": ["log of events", "журнал событий"],
   "part.freshness": ["freshness", "свежесть"],
   "part.caches": ["caches", "кэши"],
   "part.dead_letters": ["dead letters", "необработанные события"],
@@ -727,6 +728,22 @@ export const WORDS = {
   "advice.wide_patch_stands": [
     "Look at the runs of wide patches and the worker's log.",
     "Посмотрите запуски массовых обновлений и лог воркера.",
+  ],
+  "kind.log_short": [
+    "The log lacks events before {since}, which nobody can replay; EVENT_LOG_DAYS promises {days} days.",
+    "В журнале нет части событий до {since}, а EVENT_LOG_DAYS обещает {days} дн. Воспроизвести их нельзя.",
+  ],
+  "advice.log_short": [
+    "Raise what the stream's policy keeps, or lower EVENT_LOG_DAYS. Where rows may be wrong, rebuild all caches: that needs no log.",
+    "Увеличьте срок и объём в политике потока или уменьшите EVENT_LOG_DAYS. Если строки могут быть неверны, пересоберите все кэши: журнал для этого не нужен.",
+  ],
+  "kind.log_unreadable": [
+    "The log of events has not been readable for {seconds}, so nothing can be replayed: {failure}",
+    "Журнал событий не читается уже {seconds}, воспроизведение невозможно: {failure}",
+  ],
+  "advice.log_unreadable": [
+    "Look at the stream catalog.events.log, or the table event_log. A relay that starts makes the log where it is missing.",
+    "Проверьте поток catalog.events.log или таблицу event_log. Если журнала нет, его создаст relay при запуске.",
   ],
   "kind.canary_absent": [
     "No canary has come through for {seconds}: changes may not reach the caches.",
