@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -13,8 +10,9 @@ import pytest
 
 from backend.app import db
 from backend.app.errors import DatabaseAway
-from backend.embedded.postgres import Postgres, find_binaries
+from backend.embedded.postgres import Postgres
 from tests import oracle
+from tests.faults.failover import Plan, both, run, standby_of
 from tests.faults.plant import QUIET, Plant
 from tests.integration.test_poolers import connected_to
 from tests.plain import Plain
@@ -29,21 +27,8 @@ ADD = "INSERT INTO companies (name, city_id) SELECT 'c', min(id) FROM cities RET
 def standby(own_postgres: Postgres, tmp_path: Path) -> Iterator[Postgres]:
     """Follows the test's own server."""
     migrate(own_postgres.url)
-    place = tmp_path / "standby"
-    place.mkdir(mode=0o700)
-    source = own_postgres.dsn_of("postgres")
-    command = [str(find_binaries() / "pg_basebackup"), "-d", source, "-D", str(place / "data"), "-R", "-c", "fast"]
-    subprocess.run(command, check=True, capture_output=True, timeout=120)
-    shutil.copy(own_postgres.data_dir / "password", place / "password")
-    server = Postgres(place)
-    server.start()
-    yield server
-    server.stop()
-
-
-def both(primary: Postgres, standby: Postgres, options: str = "") -> str:
-    """A URL of the two, the standby first."""
-    return re.sub(r"@[^/]+/", f"@127.0.0.1:{standby.port},127.0.0.1:{primary.port}/", primary.url) + options
+    with standby_of(own_postgres, tmp_path / "standby") as server:
+        yield server
 
 
 def test_a_standby_is_passed_over_and_a_dead_host_too(
@@ -105,3 +90,16 @@ def test_everybody_goes_to_the_promoted_standby(
         system.drain()
         assert all(system.runs(part) for part in ("api", "relay", "worker", "beat"))
     assert oracle.of(standby.url) == []
+
+
+@pytest.mark.alone
+@pytest.mark.parametrize("is_synchronous", [True, False], ids=["synchronous", "asynchronous"])
+def test_under_load_nothing_is_lost_or_wrong_and_nobody_restarts_anything(
+    is_synchronous: bool, own_postgres: Postgres, standby: Postgres, vhosts: Vhosts, tmp_path: Path
+) -> None:
+    plan = Plan(is_synchronous, seconds=4)
+    with vhosts.fresh() as broker:
+        outcome = run(own_postgres, standby, broker, tmp_path / "plant", plan)
+    assert outcome.complaints(plan) == []
+    assert outcome.acknowledged > 2_000
+    assert is_synchronous or outcome.vanished, "the standby lacked what was written last"

@@ -3,6 +3,9 @@
 A run is a row and a message. A process that works on it keeps a session named after the run; until then its message
 waits in the queue or in a worker's hands. A run that has had neither for a while lost its process, and its message was
 purged: a replay is started again where it stood, any other run ends as FAILURE. Wide patches that wait get a run.
+
+A standby that is promoted may lack the patch of an event that is acknowledged, where it followed asynchronously: then
+everything is looked at again.
 """
 
 from __future__ import annotations
@@ -11,9 +14,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
+
+from sqlalchemy.exc import DBAPIError
 
 from backend.app import db
 from backend.app.errors import CitycacheError
@@ -45,6 +51,8 @@ class Lifeline:
     resume_wide: Callable[[], Any]  # starts the run that works off wide patches
     restart: Mapping[str, Callable[[Lost], Any]] = field(default_factory=dict)  # task → how a run of it goes on
     grace: float = GRACE_SECONDS
+    after_promotion: Callable[[], Any] = lambda: None  # called when the database is another server's than before
+    _timeline: str | None = None  # of the database, at the last look
     _missing: dict[str, float] = field(default_factory=dict)  # run → monotonic seconds of the first look that missed it
 
     def run(self, stop: threading.Event) -> None:
@@ -61,6 +69,7 @@ class Lifeline:
 
     def run_once(self) -> list[Lost]:
         """One look; the runs that were given up or started again. Raises Away."""
+        self._look_for_promotion()
         if self._is_wide_unattended():
             self.resume_wide()
         lost = self._lost()
@@ -68,6 +77,15 @@ class Lifeline:
             del self._missing[run.task_id]
             self._rescue(run)
         return lost
+
+    def _look_for_promotion(self) -> None:
+        timeline = None
+        with suppress(DBAPIError), db.transaction() as connection:  # not every provider's server tells
+            timeline = connection.exec_driver_sql(SQL["timeline"]).scalar_one()
+        if timeline and self._timeline not in (None, timeline):
+            log.warning("the database's standby has been promoted: everything is looked at again")
+            self.after_promotion()
+        self._timeline = timeline or self._timeline
 
     def _lost(self) -> list[Lost]:
         suspects = self._suspects()

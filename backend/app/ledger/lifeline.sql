@@ -9,6 +9,10 @@ SELECT task_id::text, task, trigger, coalesce(arguments, '{}')
  ORDER BY queued_at
  LIMIT 100
 
+-- name: timeline
+-- Of the server's log of changes: a promotion begins another one.
+SELECT left(pg_walfile_name(pg_current_wal_insert_lsn()), 8)
+
 -- name: unattended_wide
 -- Whether wide patches wait and no run is there to work them off.
 SELECT EXISTS (SELECT FROM wide_requests)

@@ -10,6 +10,7 @@ from celery.signals import worker_ready
 from kombu.exceptions import KombuError
 
 from backend.app import db
+from backend.app.caches import apply
 from backend.app.celery_app import app
 from backend.app.errors import BrokerAway
 from backend.app.health import inspector
@@ -26,7 +27,7 @@ REPLY_SECONDS: Final = 1.0
 
 def lifeline() -> Lifeline:
     """This process's lifeline."""
-    return Lifeline(held, resume_wide_patches, {replay_events.name: restart})
+    return Lifeline(held, resume_wide_patches, {replay_events.name: restart}, after_promotion=apply.ask_for_everything)
 
 
 @worker_ready.connect
