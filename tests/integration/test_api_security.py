@@ -18,6 +18,7 @@ GUARDED = (
     ("POST", "/celery/tasks/update-product-city-cache"), ("POST", "/celery/tasks/update-company-city-cache"),
     ("POST", "/celery/tasks/update-cities-product-count"), ("POST", "/celery/tasks/refresh-all-caches"),
     ("POST", "/celery/tasks/clear-all-caches"), ("POST", "/celery/tasks/replay-events"),
+    ("POST", "/celery/tasks/rebuild-city/1"),
     ("GET", "/events/dead-letters"), ("POST", "/events/dead-letters/requeue"),
 )  # fmt: skip
 OPEN = (

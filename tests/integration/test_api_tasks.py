@@ -51,6 +51,18 @@ def test_starts_each_documented_task(brokered: Words, plain: Plain) -> None:
     )  # fmt: skip
 
 
+def test_rebuilds_a_city_that_catalog_or_counts_have(brokered: Words, plain: Plain) -> None:
+    is_problem(brokered.post(f"{V1}/celery/tasks/rebuild-city/7"), 404)
+    is_problem(brokered.post(f"{V1}/celery/tasks/rebuild-city/seven"), 422)
+    plain.run("INSERT INTO cities (id, name) VALUES (7, 'a')")
+    plain.run("INSERT INTO city_counts (city_id) VALUES (8)")
+    for city in (7, 8):
+        answer = brokered.post(f"{V1}/celery/tasks/rebuild-city/{city}")
+        assert answer.status_code == 202, answer.text
+        assert brokered.read(answer.json()["status_url"].removeprefix(V1))["task"] == "rebuild_city"
+    assert plain.column("SELECT arguments FROM task_runs ORDER BY queued_at") == [{"city_id": 7}, {"city_id": 8}]
+
+
 def test_starts_a_replay_with_its_arguments(brokered: Words, plain: Plain) -> None:
     bodies = [None, {}, {"from_offset": 0, "dry_run": True}, {"since": "2026-01-01T00:00:00+01:00"}]
     bodies.append({"since": "2026-01-01T00:00:00Z", "until": "2026-01-02T00:00:00Z"})

@@ -14,6 +14,7 @@ from backend.app import settings as own
 from backend.app.caches import diff, outlook, rebuilds
 from backend.app.caches.keys import Cause, Keys
 from backend.app.caches.patch import patch
+from backend.app.celery_app import app
 from backend.app.ledger import ledger
 from backend.embedded.postgres import Postgres
 from tests import catalogs, oracle
@@ -452,6 +453,28 @@ def test_what_a_run_says_is_done_survives_the_death_of_the_database(configured_o
         else:
             rebuild_all()
         assert right(plain)
+
+
+def test_a_rebuild_of_a_city_mends_all_that_is_its_own_and_nothing_else(plain: Plain) -> None:
+    """Products 4 and 24 are of company 5 in city 1, product 5 of city 2, product 26 of city 3."""
+    plain.run("UPDATE product_city_mapping SET city_id = 1 WHERE product_id = 5")  # of another city
+    plain.run("UPDATE product_city_mapping SET city_id = 2 WHERE product_id = 4")
+    plain.run("CREATE TABLE removed_row AS SELECT * FROM product_city_mapping WHERE product_id = 26")
+    plain.run("DELETE FROM product_city_mapping WHERE product_id IN (24, 26)")
+    plain.run("UPDATE company_city_mapping SET city_id = 2 WHERE company_id = 5")
+    amiss = "services_count = services_count {0} 7, products_count = products_count {1} 7"
+    plain.run(f"UPDATE city_counts SET {amiss.format('+', '-')} WHERE city_id IN (1, 3)")
+    plain.run("UPDATE active_cities_cache SET active_city_ids = '{2}', total_cities = 1")
+
+    done = app.tasks["rebuild_city"].apply(kwargs={"city_id": 1}, task_id=str(uuid4())).get()
+
+    products, companies, counts = (done["parts"][name] for name in ("products", "companies", "counts"))
+    assert (done["city_id"], done["patched"], counts["checked"]) == (1, 8, 2)
+    assert [products[name] for name in ("checked", "missing", "extra", "patched")] == [41, 2, 1, 3]
+    assert [companies[name] for name in ("checked", "missing", "extra", "patched")] == [4, 1, 0, 1]
+    plain.run("INSERT INTO product_city_mapping SELECT * FROM removed_row")
+    plain.run(f"UPDATE city_counts SET {amiss.format('-', '+')} WHERE city_id = 3")
+    assert oracle.violations(plain) + oracle.snapshot_violations(plain) == []
 
 
 def test_a_dry_run_writes_nothing_and_shows_rows_before_and_after(plain: Plain) -> None:

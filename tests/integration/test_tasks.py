@@ -12,6 +12,7 @@ import pytest
 from billiard.exceptions import SoftTimeLimitExceeded
 
 from backend import test_celery
+from backend.app.catalog.feed import recorded
 from backend.app.celery_app import app, beat_schedule
 from backend.app.console import page
 from backend.app.ledger import ledger
@@ -19,9 +20,11 @@ from backend.app.settings import settings
 from backend.app.tasks.roster import BY_NAME, TASKS, TaskKind
 from backend.app.tasks.single_flight import FLIGHTS, flight
 from tests.integration.api import V1, Client, client
+from tests.plain import Plain
 from tests.servers import ROOT
 
 ROLES = ("read", "operate", "admin")  # each may do what those before it may
+CITY = -(2**63)  # what runs are about that are about one
 KEYS = {role: f"a-key-of-the-tests-that-may-{role}" for role in ROLES}
 IN_FLIGHT = [kind for kind in TASKS if kind.flight]
 
@@ -66,9 +69,9 @@ def test_every_flight_is_of_one_task() -> None:
     assert sorted(kind.flight or "" for kind in IN_FLIGHT) == sorted(FLIGHTS)
 
 
-def run_in_this_process(kind: TaskKind) -> ledger.Run:
+def run_in_this_process(kind: TaskKind, of: int = CITY) -> ledger.Run:
     task_id = str(uuid4())
-    app.tasks[kind.name].apply(task_id=task_id)
+    app.tasks[kind.name].apply(task_id=task_id, kwargs={kind.of: of} if kind.of else {})
     found = ledger.run(UUID(task_id))
     assert found is not None
     return found
@@ -76,8 +79,10 @@ def run_in_this_process(kind: TaskKind) -> ledger.Run:
 
 @each(IN_FLIGHT)
 def test_is_skipped_while_another_run_of_it_is_under_way(configured_database: None, kind: TaskKind) -> None:
-    with flight(kind.flight or ""):
+    with flight(kind.flight or "", of=CITY if kind.of else None):
         assert run_in_this_process(kind).state == "SKIPPED"
+        if kind.of:
+            assert run_in_this_process(kind, of=CITY + 1).state == "SUCCESS"
 
 
 @each(IN_FLIGHT)
@@ -91,7 +96,7 @@ def test_ends_as_a_failure_at_its_limit(
     ended = run_in_this_process(kind)
 
     assert (ended.state, ended.error) == ("FAILURE", "SoftTimeLimitExceeded: SoftTimeLimitExceeded()")
-    with flight(kind.flight or ""):  # and holds nothing any more
+    with flight(kind.flight or "", of=CITY if kind.of else None):  # and holds nothing any more
         pass
 
 
@@ -106,18 +111,19 @@ def api(configured_database: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     settings.cache_clear()
 
 
-def test_is_started_by_its_role_and_those_above_it_only(api: Client) -> None:
+def test_is_started_by_its_role_and_those_above_it_only(api: Client, plain: Plain) -> None:
     """There is no broker here: whoever may start a task is told so, whoever may not hears nothing of it."""
+    plain.run("INSERT INTO cities (id, name) VALUES (%s, 'a')", [CITY])
     for kind in TASKS:
-        path = f"{V1}/celery/tasks/{kind.name.replace('_', '-')}"
+        path = f"{V1}/celery/tasks/{kind.name.replace('_', '-')}" + (f"/{CITY}" if kind.of else "")
         answers = [api.post(path, headers={"X-API-Key": KEYS[role]}).status_code for role in ROLES]
         may = ROLES.index(kind.role) if kind.role else len(ROLES)
         refused = 403 if kind.role else 405
         assert answers == [503 if number >= may else refused for number in range(len(ROLES))], kind.name
 
 
-def test_the_command_for_operators_starts_what_a_person_may_start() -> None:
-    assert set(test_celery.TASKS) == {kind.name for kind in TASKS if kind.role}
+def test_the_command_for_operators_starts_what_a_person_may_start_and_needs_no_id() -> None:
+    assert set(test_celery.TASKS) == {kind.name for kind in TASKS if kind.role and not kind.of}
 
 
 def script(name: str) -> str:
@@ -138,7 +144,7 @@ def test_the_page_has_a_button_for_what_is_scheduled_and_words_for_all() -> None
     assert filters is not None
     assert {*re.findall(r'"(\w+)"', filters.group(1)), *listed("REFRESHES", runs)} == set(BY_NAME)
     assert listed("BY_EVENTS", runs) == {kind.name for kind in TASKS if kind.role is None}
-    assert set(re.findall(r'"task\.(\w+)":', words)) == set(BY_NAME)
+    assert set(re.findall(r'"task\.(\w+)":', words)) == {*BY_NAME, recorded.TASK}
     assert set(re.findall(r'"action\.(\w+_\w+)":', words)) == listed("REFRESHES", runs)
 
 

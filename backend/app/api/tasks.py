@@ -10,18 +10,20 @@ from uuid import UUID
 from fastapi import Query, Request, Response
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, Field, model_validator
 
+from backend.app import db
 from backend.app.access.api_keys import Role
 from backend.app.api import database
-from backend.app.api.paging import BIGINT_MAX
+from backend.app.api.paging import BIGINT_MAX, RowId
 from backend.app.api.problems import documented
 from backend.app.api.security import GUARDED, needs
 from backend.app.api.security import router as guarded_router
 from backend.app.api.values import Body, FilterText
+from backend.app.caches import diff
 from backend.app.errors import NotFound
 from backend.app.ledger import ledger
 from backend.app.tasks import rebuilds
 from backend.app.tasks.replay import ReplayRange, replay_events
-from backend.app.tasks.roster import REPLAY, TASKS, TaskKind
+from backend.app.tasks.roster import CITY, REPLAY, TASKS, TaskKind
 from backend.app.tasks.task import start
 
 router = guarded_router(prefix="/celery/tasks", tags=["tasks"], responses=documented(422, 503))
@@ -133,6 +135,8 @@ def _start(request: Request, response: Response, task: Any, **arguments: Any) ->
 def _post(kind: TaskKind, *refusals: int) -> Callable[..., Any]:
     role: Role = kind.role or "admin"
     path, responses = f"/{kind.name.replace('_', '-')}", {**GUARDED, **documented(*refusals)}
+    if kind.of:
+        path += f"/{{{kind.of}}}"
     return router.post(path, status_code=202, response_model=Started, dependencies=needs(role), responses=responses)
 
 
@@ -145,7 +149,7 @@ def _endpoint(kind: TaskKind) -> Callable[..., Any]:
 
 
 for _kind in TASKS:
-    if _kind.role and _kind is not REPLAY:
+    if _kind.role and _kind not in (CITY, REPLAY):
         _post(_kind)(_endpoint(_kind))
 
 
@@ -155,3 +159,14 @@ def start_replay_events(request: Request, response: Response, replay: ReplayRequ
     arguments = (replay or ReplayRequest()).model_dump(mode="json", exclude_none=True)
     ReplayRange.parse(**arguments)
     return _start(request, response, replay_events, **arguments)
+
+
+@_post(CITY, 404)
+def start_rebuild_city(request: Request, response: Response, city_id: RowId) -> Any:
+    """Rebuild what is cached in one city or should be; 404 where neither the catalog nor the counts have it."""
+    database.prepare()
+    with db.transaction() as connection:
+        ((_, is_in_catalog, counts),) = diff.counted(connection, [city_id])
+    if not is_in_catalog and counts is None:
+        raise NotFound(f"there is no city {city_id}")
+    return _start(request, response, rebuilds.rebuild_city, city_id=city_id)

@@ -63,12 +63,15 @@ class RowDifference:
     after: dict[str, Any] | None
 
 
-def compare(connection: Connection, what: str, after: int | None = None, until: int = BIGINT_MAX) -> Difference:
+def compare(
+    connection: Connection, what: str, after: int | None = None, until: int = BIGINT_MAX, city: int | None = None
+) -> Difference:
     """Compare one cache ('products', 'companies', 'counts', 'active') with the truth, for ids in (after, until].
 
-    `after` None: from the first id, which may be the least that there is.
+    `after` None: from the first id, which may be the least that there is. `city`: of the mappings only what is cached
+    there or should be; a row that is cached elsewhere counts as missing.
     """
-    row = _all(connection, what, after=after, until=until)[0]
+    row = _all(connection, what, after=after, until=until, city=city)[0]
     return Difference(TABLES[what], row[0], *(sorted(side or ()) for side in row[1:]))
 
 

@@ -1,5 +1,5 @@
 -- The one diff: truth beside cache, read only. Bounds limit it to ids above `after`, which are all where that is NULL, and
--- up to `until`.
+-- up to `until`; `city` limits it to what is cached in that city or should be.
 
 -- name: products
 SELECT count(*),
@@ -8,9 +8,11 @@ SELECT count(*),
        array_agg(product_id) FILTER (WHERE (wanted.city_id, wanted.company_id, wanted.kind)
                                            <> (cached.city_id, cached.company_id, cached.kind))
   FROM (SELECT product_id, city_id, company_id, kind FROM product_city_truth
-         WHERE (%(after)s IS NULL OR product_id > CAST(%(after)s AS bigint)) AND product_id <= %(until)s) AS wanted
+         WHERE (%(after)s IS NULL OR product_id > CAST(%(after)s AS bigint)) AND product_id <= %(until)s
+           AND (%(city)s IS NULL OR city_id = CAST(%(city)s AS bigint))) AS wanted
   FULL JOIN (SELECT product_id, city_id, company_id, kind FROM product_city_mapping
-              WHERE (%(after)s IS NULL OR product_id > CAST(%(after)s AS bigint)) AND product_id <= %(until)s) AS cached USING (product_id)
+              WHERE (%(after)s IS NULL OR product_id > CAST(%(after)s AS bigint)) AND product_id <= %(until)s
+                AND (%(city)s IS NULL OR city_id = CAST(%(city)s AS bigint))) AS cached USING (product_id)
 
 -- name: companies
 SELECT count(*),
@@ -18,9 +20,11 @@ SELECT count(*),
        array_agg(company_id) FILTER (WHERE wanted.company_id IS NULL),
        array_agg(company_id) FILTER (WHERE wanted.city_id <> cached.city_id)
   FROM (SELECT company_id, city_id FROM company_city_truth
-         WHERE (%(after)s IS NULL OR company_id > CAST(%(after)s AS bigint)) AND company_id <= %(until)s) AS wanted
+         WHERE (%(after)s IS NULL OR company_id > CAST(%(after)s AS bigint)) AND company_id <= %(until)s
+           AND (%(city)s IS NULL OR city_id = CAST(%(city)s AS bigint))) AS wanted
   FULL JOIN (SELECT company_id, city_id FROM company_city_mapping
-              WHERE (%(after)s IS NULL OR company_id > CAST(%(after)s AS bigint)) AND company_id <= %(until)s) AS cached USING (company_id)
+              WHERE (%(after)s IS NULL OR company_id > CAST(%(after)s AS bigint)) AND company_id <= %(until)s
+                AND (%(city)s IS NULL OR city_id = CAST(%(city)s AS bigint))) AS cached USING (company_id)
 
 -- name: counts
 -- Against the truth itself, not against the mappings: an error there shows here as well.

@@ -103,18 +103,18 @@ def land(connection: Connection, canaries: Iterable[int]) -> None:
     _all(connection, "land_canaries", ids=sorted(canaries))
 
 
-def recount(connection: Connection) -> Recounted:
-    """Count the mappings of every city and add what its counts lack.
+def recount(connection: Connection, cities: Sequence[int] | None = None) -> Recounted:
+    """Count the mappings of every city, or of these, and add what its counts lack.
 
     Cities that differ are looked at again in their lanes: until then they may come or go with their rows.
     """
     _lock_lanes(connection, {RECOUNT_LANE})
-    suspects = _all(connection, "miscounts", cities=None)
+    suspects = _all(connection, "miscounts", cities=None if cities is None else list(cities))
     if not suspects:
-        return Recounted(_count(connection), (), (), ())
-    cities = [row[0] for row in suspects]
-    lock(connection, Keys(cities=cities))
-    wrong = _all(connection, "miscounts", cities=cities)
+        return Recounted(_count(connection) if cities is None else len(cities), (), (), ())
+    miscounted = [row[0] for row in suspects]
+    lock(connection, Keys(cities=miscounted))
+    wrong = _all(connection, "miscounts", cities=miscounted)
     _move(connection, {row[0]: Moved(row[1], row[2], row[3]) for row in wrong})
     extra, missing = [row[0] for row in wrong if row[4]], [row[0] for row in wrong if row[5]]
     different = [row[0] for row in wrong if not row[4] and not row[5]]

@@ -58,6 +58,7 @@ class Rebuilt:
         True  # False: the pipeline did not come to the diff's moment in time, so drift is not told from delay
     )
     keys: list[int] = field(default_factory=list)  # the first ones that had drifted
+    moved: set[int] = field(default_factory=set)  # cities whose counts the patches moved
 
     def found(self, difference: diff.Difference) -> None:
         """Add up one window."""
@@ -73,10 +74,12 @@ def rebuild(
     settle: Settle = lambda instant: True,
     progress: Progress = lambda state: None,
     finish: bool = True,
+    city: int | None = None,
 ) -> Rebuilt:
     """Reconcile one mapping, the counts that it moved, and its active-cities row. Safe to kill at any point.
 
-    Without `finish` the counts and the active-cities row are left to the caller's `rebuild_counts`.
+    Without `finish` the counts and the active-cities row are left to the caller's `rebuild_counts`. `city`: only what
+    is mapped there or should be, in one window.
     """
     done = Rebuilt()
     after: int | None = None
@@ -84,8 +87,9 @@ def rebuild(
     while until != diff.BIGINT_MAX:
         with db.snapshot() as connection:
             db.may_take_long(connection)
-            until = diff.window_end(connection, after, WINDOW_ROWS) if what == "products" else diff.BIGINT_MAX
-            found = diff.compare(connection, what, after, until)
+            is_large = what == "products" and city is None
+            until = diff.window_end(connection, after, WINDOW_ROWS) if is_large else diff.BIGINT_MAX
+            found = diff.compare(connection, what, after, until, city)
             first = under_way.look(connection, what, found.keys)
         after = until
         done.found(found)
@@ -131,6 +135,7 @@ def _mend(
             done.patched += patched.rows
             done.drift += len(drifted)
             done.delayed += len(part) - len(drifted)
+            done.moved.update(patched.cities)
             done.keys += drifted[: FIRST_KEYS - len(done.keys)]
             progress({"checked": done.checked, "differing": len(keys), "patched": done.patched})
 
@@ -164,6 +169,17 @@ def _patch_chunks(
         size = max(1, min(most, 2 * size, int(size * CHUNK_SECONDS / (time.monotonic() - began))))
 
 
+def rebuild_city(
+    city: int, cause: Cause, settle: Settle = lambda instant: True, progress: Progress = lambda state: None
+) -> tuple[Rebuilt, Rebuilt, Counted]:
+    """Reconcile what is mapped in a city or should be: products, companies, then its counts, those of the cities that
+    rows came from or went to, and active cities. Safe to kill at any point."""
+    products = rebuild("products", cause, settle, progress, finish=False, city=city)
+    companies = rebuild("companies", cause, settle, progress, finish=False, city=city)
+    cities = sorted({city} | products.moved | companies.moved)
+    return products, companies, rebuild_counts(settle, active=True, cities=cities)
+
+
 @dataclass(frozen=True)
 class Counted:
     """What a recount found; numbers of cities. Numbers have no delay beside their mappings, but the row of a city that
@@ -181,9 +197,12 @@ class Counted:
     active_repaired: int = 0  # rows of active cities
 
 
-def rebuild_counts(settle: Settle = lambda instant: True, active: bool = False) -> Counted:
-    """Recount goods, services and companies of every city, and mend what differs; `active` looks at that as well."""
-    recounting = _recount(settle)
+def rebuild_counts(
+    settle: Settle = lambda instant: True, active: bool = False, cities: Sequence[int] | None = None
+) -> Counted:
+    """Recount goods, services and companies of every city, or of these, and mend what differs; `active` looks at that
+    as well."""
+    recounting = _recount(settle, cities)
     found, drifted = recounting.found, recounting.drifted
     repaired = 0
     if recounting.wrong or active:  # wrong counts may have let a city cross zero at the wrong moment
@@ -219,14 +238,15 @@ class _Recounting:
         return [city for city in self.wrong if city not in self.coming]
 
 
-def _recount(settle: Settle) -> _Recounting:
+def _recount(settle: Settle, cities: Sequence[int] | None = None) -> _Recounting:
     with db.snapshot() as connection:
         db.may_take_long(connection)
-        first = under_way.look(connection, "counts", [row.key for row in diff.uncounted(connection)])
+        uncounted = [row.key for row in diff.uncounted(connection) if cities is None or row.key in cities]
+        first = under_way.look(connection, "counts", uncounted)
     settled = not first.keys or settle(first.instant)
     with db.transaction() as connection:
         db.may_take_long(connection)
-        found = recount(connection)
+        found = recount(connection, cities)
         coming = under_way.may_come(connection, "counts", found.idle, first) if settled else set(found.idle)
     return _Recounting(found, coming, settled)
 

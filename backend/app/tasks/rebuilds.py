@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
+from typing import Annotated, Any
+
+from msgspec import Meta
 
 from backend.app.caches import rebuilds
 from backend.app.caches.keys import Cause
@@ -15,7 +17,9 @@ from backend.app.tasks.settle import settle
 from backend.app.tasks.single_flight import Skipped, flight
 from backend.app.tasks.task import LedgerTask
 from backend.app.telemetry import metrics
+from events.contract import LARGEST_BIGINT, LEAST_BIGINT
 
+CityId = Annotated[int, Meta(ge=LEAST_BIGINT, le=LARGEST_BIGINT)]
 SUMMED = ("checked", "missing", "extra", "different", "patched", "drift", "delayed")
 
 
@@ -47,6 +51,14 @@ def refresh_all_caches(self: LedgerTask) -> dict[str, Any]:
 
 
 @ledgered
+def rebuild_city(self: LedgerTask, city_id: CityId) -> dict[str, Any]:
+    """Reconcile what is cached in one city or should be, its counts, and active cities."""
+    products, companies, counts = rebuilds.rebuild_city(city_id, Cause(self.name, self.task_id), settle, self.report)
+    parts = {"products": _told(products), "companies": _told(companies), "counts": asdict(counts)}
+    return {"city_id": city_id, **_together(parts)}
+
+
+@ledgered
 def clear_all_caches(self: LedgerTask) -> dict[str, Any]:
     """Empty the caches."""
     return {"removed": rebuilds.empty()}
@@ -54,7 +66,7 @@ def clear_all_caches(self: LedgerTask) -> dict[str, Any]:
 
 def rebuild_mapping(task: LedgerTask, what: CacheType, finish: bool = True) -> dict[str, Any]:
     """One rebuild of a mapping, by whoever has its flight."""
-    return asdict(rebuilds.rebuild(what, Cause(task.name, task.task_id), settle, task.report, finish))
+    return _told(rebuilds.rebuild(what, Cause(task.name, task.task_id), settle, task.report, finish))
 
 
 def rebuild_counts(active: bool = False) -> dict[str, Any]:
@@ -77,4 +89,14 @@ def rebuild_everything(task: LedgerTask, patience: float) -> dict[str, Any]:
                 results[name] = rebuild()
         except Skipped as skipped:
             results[name] = {"skipped": str(skipped)}
-    return {column: sum(part.get(column, 0) for part in results.values()) for column in SUMMED} | {"parts": results}
+    return _together(results)
+
+
+def _told(done: rebuilds.Rebuilt) -> dict[str, Any]:
+    """Without the cities, which may be many."""
+    return {name: value for name, value in asdict(done).items() if name != "moved"}
+
+
+def _together(parts: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Sums of what each part found and did, beside the parts."""
+    return {column: sum(part.get(column, 0) for part in parts.values()) for column in SUMMED} | {"parts": parts}

@@ -22,6 +22,7 @@ class TaskKind:
     queue: str
     meaning: str
     flight: str | None = None  # runs of one flight follow each other, see `single_flight`; None: any number at a time
+    of: str | None = None  # its argument that names what it is about: each has a flight of its own
     patience: float = 0.0  # seconds to wait for the flight in any case
     role: Role | None = None  # that may start it; None: only events do
     every: int | None = None  # minutes, reckoned from the full hour; None: it has no schedule
@@ -33,6 +34,10 @@ APPLY_EVENTS: Final = TaskKind("apply_catalog_events", PATCHES, "Patch the keys 
 REPLAY: Final = TaskKind(
     "replay_events", MAINTENANCE, "Patch again what the log names from an offset or instant on.",
     flight="replay", role="operate", limit=24 * HOUR,
+)  # fmt: skip
+CITY: Final = TaskKind(
+    "rebuild_city", MAINTENANCE, "Rebuild the rows of one city in all caches.",
+    flight="city", of="city_id", role="operate", limit=HOUR,
 )  # fmt: skip
 TASKS: Final = (
     TaskKind(
@@ -51,6 +56,7 @@ TASKS: Final = (
         "refresh_all_caches", MAINTENANCE, "All three rebuilds, one after the other.",
         flight="all", role="operate", every=60, expires=48 * 60, limit=12 * HOUR,
     ),
+    CITY,
     TaskKind("clear_all_caches", MAINTENANCE, "Empty the caches.", flight="clear", role="admin", limit=HOUR),
     REPLAY,
     TaskKind(

@@ -20,7 +20,9 @@ FLIGHTS: Final = {  # second half of the keys of their locks: numbers that relea
     "clear": 4,
     "wide": 5,
     "replay": 6,
+    "city": 7,
 }
+IDS: Final = 2**31  # that the second half of a lock tells apart; cities so far from each other share a flight
 
 
 class Skipped(CitycacheError):
@@ -28,18 +30,21 @@ class Skipped(CitycacheError):
 
 
 @contextmanager
-def flight(name: str, patience: float = 0.0) -> Iterator[None]:
+def flight(name: str, patience: float = 0.0, of: int | None = None) -> Iterator[None]:
     """Only one run of a kind at a time, in all processes; raises Skipped when another holds it.
+
+    `of`: an id, where each has a flight of its own.
 
     A session lock on a connection of its own: it ends with the process, however that ends.
     """
     connection = db.direct(f"flight {name}")
     try:
         with db.translated(), connection.cursor() as cursor:
+            lock = (FLIGHT_CLASS, FLIGHTS[name]) if of is None else (FLIGHT_CLASS + FLIGHTS[name], of % IDS)
             cursor.execute("SET lock_timeout = %s", (f"{max(1, int(patience * 1000))}ms",))
             cursor.execute("SET statement_timeout = 0")
             try:
-                cursor.execute("SELECT pg_advisory_lock(%s, %s)", (FLIGHT_CLASS, FLIGHTS[name]))
+                cursor.execute("SELECT pg_advisory_lock(%s, %s)", lock)
             except LockNotAvailable:
                 raise Skipped from None
         yield

@@ -107,7 +107,10 @@ class LedgerTask(Task):  # type: ignore[type-arg]
             raise Ignore
         began = time.perf_counter()
         try:
-            with tracing.span(self.name, self._header("traceparent"), root=True, task_id=self.task_id), self._flight():
+            with (
+                tracing.span(self.name, self._header("traceparent"), root=True, task_id=self.task_id),
+                self._flight(kwargs),
+            ):
                 result = self.run(*args, **kwargs)
         except Skipped as skipped:
             self._finish("SKIPPED", began, result={"reason": str(skipped)})
@@ -142,9 +145,11 @@ class LedgerTask(Task):  # type: ignore[type-arg]
     def _header(self, name: str) -> Any:
         return (self.request.headers or {}).get(name) or self.request.get(name)
 
-    def _flight(self) -> AbstractContextManager[None]:
+    def _flight(self, arguments: Mapping[str, Any]) -> AbstractContextManager[None]:
         kind = roster.BY_NAME[self.name]
-        return flight(kind.flight, kind.patience + self.patience) if kind.flight else nullcontext()
+        if kind.flight is None:
+            return nullcontext()
+        return flight(kind.flight, kind.patience + self.patience, arguments[kind.of] if kind.of else None)
 
     @property
     def patience(self) -> float:

@@ -1,9 +1,11 @@
 // Cities, companies and products: lists with their filters in the address, and a page for each.
 import { get } from "./api.js";
+import { showWeek } from "./city.js";
 import { el, facts, table } from "./dom.js";
 import { explained, explanation } from "./explain.js";
 import { link, NOUNS, PAGES } from "./links.js";
 import { rove } from "./rove.js";
+import { start } from "./runs.js";
 import { clock, has, number, t } from "./text.js";
 
 const PAGE = 50;
@@ -71,7 +73,10 @@ export async function showOne(place, page, key) {
   const noun = NOUNS[page];
   const found = await explanation(noun, key);
   const cities = await citiesOf(noun, key, found);
-  place.replaceChildren(factsOf(noun, key, found, cities), ...listsOf(noun, key), el("div", { class: "explained" }, ...explained(found)));
+  const week = el("div", { class: "week" });
+  place.replaceChildren(factsOf(noun, key, found, cities), ...listsOf(noun, key), ...(noun === "city" && (found.source || found.cached) ? [rebuilder(key)] : []),
+    el("div", { class: "explained" }, ...explained(found)), week);
+  if (noun === "city") await showWeek(week, key, found.cached);
   return nameOf(noun, key, found.source?.name);
 }
 
@@ -93,6 +98,16 @@ function factsOf(noun, key, { source, cached }, cities) {
   if (source?.external_id) pairs.push(["list.external", source.external_id]);
   for (const name of ["created_at", "updated_at"]) if (source?.[name]) pairs.push([`list.${name}`, el("time", { datetime: source[name] }, clock(source[name]))]);
   return facts(pairs.map(([name, value]) => [t(name), value]));
+}
+
+/** Rebuilds the city, and leads to the run. */
+function rebuilder(key) {
+  const told = el("span", { role: "status" });
+  const button = el("button", { type: "button", "data-task": "rebuild_city", onclick: async () => {
+    const run = await start("rebuild_city", button, key);
+    if (run) told.replaceChildren(link("runs", run.task_id, t("run.title", { id: run.task_id })));
+  } }, t("city.rebuild"));
+  return el("p", { class: "ways" }, button, told);
 }
 
 /** Lists of what belongs to it. */

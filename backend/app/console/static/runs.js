@@ -2,6 +2,7 @@
 import { get, guarded } from "./api.js";
 import { askClear } from "./clear.js";
 import { $, el, facts, fill, icon, sync, toast } from "./dom.js";
+import { link } from "./links.js";
 import { askReplay, wouldChange } from "./replay.js";
 import { rove } from "./rove.js";
 import { ago, clock, has, language, number, seconds, since, t } from "./text.js";
@@ -45,11 +46,13 @@ export function drawActions() {
     el("div", { class: "group" }, replay, clear));
 }
 
-export async function start(task, button) {
+/** Start a run, of all or of one id; it, or nothing when it was refused. */
+export async function start(task, button, of = "") {
   button.disabled = true;
   try {
-    await guarded("POST", `celery/tasks/${task.replaceAll("_", "-")}`);
+    const started = await guarded("POST", `celery/tasks/${task.replaceAll("_", "-")}${of && `/${encodeURIComponent(of)}`}`);
     toast(t("run.queued", { task: taskName(task) }));
+    return started;
   } catch (problem) {
     toast(problem.message, true);
   } finally {
@@ -171,7 +174,7 @@ function shareDone(progress, run) {
 export function summary(result, task) {
   const say = (name, value) => t(`result.${name}`, { n: number(value) });
   const parts = [];
-  for (const name of ["checked", "events", "keys"]) if (Number.isInteger(result[name])) parts.push(say(name, result[name]));
+  for (const name of ["checked", "events", "keys", "lines"]) if (Number.isInteger(result[name])) parts.push(say(name, result[name]));
   if (result.would_change) parts.push(say("would", wouldChange(result)));
   else if (result.rows_changed !== undefined) parts.push(say("rows_changed", result.rows_changed));
   if (result.removed) parts.push(say("removed", sum(result.removed)));
@@ -187,13 +190,14 @@ export async function showRun(place, id) {
   const times = [["run.queued_at", run.queued_at], ["run.started_at", run.started_at], ["run.finished_at", run.finished_at]]
     .map(([name, at]) => [t(name), at ? el("time", { datetime: at }, clock(at)) : "–"]);
   const again = REFRESHES.includes(run.task) ? el("button", { type: "button", onclick: (event) => start(run.task, event.currentTarget) }, t("run.again")) : null;
+  if (run.result?.city_id !== undefined) times.unshift([t("noun.city"), link("cities", run.result.city_id)]);
   const told = run.result ?? run.progress;
   place.replaceChildren(el("div", { class: "run-list" }, itemOf(run)), facts(times),
     ...[again, told ? el("pre", { tabindex: "0" }, JSON.stringify(told, null, 2)) : null].filter(Boolean));
   if (ACTIVE.includes(run.state)) setTimeout(() => { if (place.isConnected) showRun(place, id).catch(() => {}); }, 1000);
 }
 
-const FILTERS = { task: [...REFRESHES, "clear_all_caches", "replay_events", "apply_wide_patches", "apply_catalog_events"], state: [...ACTIVE, ...Object.keys(ICONS).filter((name) => !ACTIVE.includes(name))] };
+const FILTERS = { task: [...REFRESHES, "rebuild_city", "clear_all_caches", "replay_events", "apply_wide_patches", "apply_catalog_events"], state: [...ACTIVE, ...Object.keys(ICONS).filter((name) => !ACTIVE.includes(name))] };
 
 /** All runs: #/runs?task=…&state=…, page by page. */
 export async function showRuns(place, query) {
