@@ -19,8 +19,10 @@ from click.testing import CliRunner, Result
 from backend.app import db
 from backend.app.catalog.feed.importing import BadLine, Imported, Interrupted, import_feed
 from backend.app.commands.importing import import_command
+from backend.app.ledger.lifeline import Lifeline
 from backend.embedded.postgres import Postgres
 from tests.plain import Plain
+from tests.waiting import until
 
 TECHCONF = Path(__file__).parents[1] / "data" / "techconf"
 CITY = {"op": "create", "kind": "city", "id": "berlin", "name": "Berlin", "latitude": 52.5, "longitude": 13.4}
@@ -249,6 +251,35 @@ def test_command_prints_what_it_did(plain: Plain, tmp_path: Path) -> None:
     assert (told.exit_code, counted.exit_code) == (0, 0)
     assert "3 lines applied" in told.stdout
     assert json.loads(counted.stdout)["unchanged"] == 3
+
+
+def test_an_import_is_a_run_that_says_how_it_went(plain: Plain, tmp_path: Path) -> None:
+    file = tmp_path / "feed.jsonl"
+    for lines in ([CITY, COMPANY], [PRODUCT, "nonsense of a person"]):
+        file.write_bytes(jsonl(*lines))
+        CliRunner().invoke(import_command, [str(file)])
+
+    well, bad = plain.all("SELECT state, trigger, result ->> 'lines', error FROM task_runs ORDER BY queued_at")
+
+    assert well == ("SUCCESS", "cli", "2", None)
+    assert bad == ("FAILURE", "cli", None, "line 2 is bad; go on from line 1")
+    assert plain.one("SELECT count(*) FROM task_runs WHERE task = 'import_feed' AND started_at <= finished_at") == 2
+
+
+def test_a_killed_import_has_no_session_by_which_its_run_would_seem_to_go_on(plain: Plain) -> None:
+    going = [sys.executable, "-m", "backend.app.cli", "import", "-", "--rate", "0.5"]
+    with subprocess.Popen(going, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        assert process.stdin is not None
+        process.stdin.write(jsonl(*cities(500)))
+        process.stdin.flush()
+        sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE '%%run %%'"
+        until(lambda: plain.one(sessions) == plain.one("SELECT count(*) FROM task_runs") == 1, 60, "it has begun")
+        process.kill()
+        process.communicate()
+    until(lambda: plain.one(sessions) == 0, 30, "its session has ended")
+    assert plain.column("SELECT state FROM task_runs WHERE task = 'import_feed'") == ["STARTED"]
+    assert [run.task for run in Lifeline(lambda runs: set(), lambda: None, grace=0.0).run_once()] == ["import_feed"]
+    assert plain.column("SELECT state FROM task_runs WHERE task = 'import_feed'") == ["FAILURE"]
 
 
 def test_command_reads_standard_input_from_a_line_on(plain: Plain) -> None:

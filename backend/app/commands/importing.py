@@ -27,6 +27,7 @@ from rich.progress import (
 from backend.app import db, garbage_collection
 from backend.app.catalog import definition
 from backend.app.catalog.feed import importing
+from backend.app.catalog.feed.recorded import recorded
 from backend.app.commands.exit_codes import NO, WRONG
 from backend.app.commands.terminal import Number
 from backend.app.errors import BadSetting, CitycacheError
@@ -48,9 +49,15 @@ def import_command(file: Path, from_line: int, rate: float | None, as_json: bool
     name = "<stdin>" if str(file) == "-" else str(file)
     garbage_collection.collect_seldom()  # else looking through what is loaded costs a fifth of the import
     try:
-        with _opened(file) as (stream, size), _bar(name, size) as bar:
-            db.engine("import", size=1)
-            done = importing.import_feed(stream, name, from_line, rate=rate, progress=bar)
+        db.engine("import", size=1)
+        with _opened(file) as (stream, size), recorded(from_line) as run, _bar(name, size) as bar:
+
+            def progress(read: int, lines: int) -> None:
+                bar(read, lines)
+                run.report(lines)
+
+            done = importing.import_feed(stream, name, from_line, rate=rate, progress=progress)
+            run.succeed(done)
     except importing.BadLine as bad:
         _fail(f"{bad}\n{_kept(bad.done, from_line)}", WRONG, as_json, bad.done)
     except importing.Interrupted as away:

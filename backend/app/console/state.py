@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from backend.app import db, observing
+from backend.app.catalog.feed import recorded
 from backend.app.console.schedule import schedule
 from backend.app.console.stations import Look, Station, culprit, way
 from backend.app.console.verdict import Judged
@@ -23,7 +24,7 @@ SQL: Final = statements(Path(__file__).with_suffix(".sql"))
 OBSERVING: Final = statements(Path(observing.__file__).with_name("observing.sql"))
 LISTED: Final = 20  # runs and findings
 SECTIONS: Final = ("runs", "consistency", "schedule", "dead_letters", "findings", "findings_total", "incidents")
-SINGLE: Final = [kind.name for kind in TASKS if kind.flight]  # of which one run at a time is under way
+SHOWN: Final = [*(kind.name for kind in TASKS if kind.flight), recorded.TASK]  # all but batches of events
 POINTS: Final = 240  # of a plot
 SPANNED: Final = 200  # incidents, and runs, beside a plot
 SPANNED_OF_A_TASK: Final = 2_000  # runs that are looked at
@@ -43,9 +44,9 @@ class Sections:
 
 
 def runs() -> dict[str, Any]:
-    """Active runs, and the newest of those of which there is one at a time. Raises DatabaseAway."""
+    """Active runs, and the newest of those that no event caused. Raises DatabaseAway."""
     with db.transaction() as connection:
-        found = connection.exec_driver_sql(SQL["recent_runs"], {"tasks": SINGLE, "limit": LISTED})
+        found = connection.exec_driver_sql(SQL["recent_runs"], {"tasks": SHOWN, "limit": LISTED})
         recent = [ledger.Run(*row).as_dict() for row in found]
     return {"active": [run.as_dict() for run in ledger.active(LISTED)], "recent": recent}
 
@@ -72,7 +73,7 @@ def history(begin: datetime, end: datetime) -> list[dict[str, Any]]:
 def spans(begin: datetime, end: datetime) -> dict[str, Any]:
     """Incidents and runs of this time without event batches, the longest ones; whether these are all of them. Raises
     DatabaseAway."""
-    parameters = {"begin": begin, "end": end, "tasks": SINGLE, "each": SPANNED_OF_A_TASK, "limit": SPANNED + 1}
+    parameters = {"begin": begin, "end": end, "tasks": SHOWN, "each": SPANNED_OF_A_TASK, "limit": SPANNED + 1}
     with db.transaction() as connection:
         runs_ = [ledger.Run(*row).as_dict() for row in connection.exec_driver_sql(SQL["spanning_runs"], parameters)]
     troubles = [one.as_dict() for one in incidents.between(begin, end, SPANNED + 1)]

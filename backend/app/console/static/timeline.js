@@ -10,7 +10,8 @@ const POINTS = 240;
 const LEAST_SECONDS = 60; // of a range
 const MOST_SECONDS = 7 * 86400;
 const LANE = 14; // pixels
-const LANES = ["incidents", "replays", "runs"];
+const LANES = ["incidents", "imports", "replays", "runs"];
+const LANE_OF = { replay_events: "replays", import_feed: "imports" }; // of tasks; of others: runs
 const tick = (value) => t(value >= 1000 ? "s" : "ms", { n: value < 1 ? number(value, 1) : number(value >= 1000 ? value / 1000 : value) });
 let targetMs = null; // that freshness should stay below; null: unknown
 
@@ -134,7 +135,7 @@ export class Timeline {
 function spansOf({ incidents, runs }) {
   const troubles = incidents.map((one) => ({ lane: "incidents", weight: one.severity, address: "#/incidents", began: Date.parse(one.began_at), ended: one.ended_at && Date.parse(one.ended_at),
     words: () => effectOf(one, ((one.ended_at ? Date.parse(one.ended_at) : Date.now()) - Date.parse(one.began_at)) / 1000) }));
-  const tasks = runs.map((run) => ({ lane: run.task === "replay_events" ? "replays" : "runs", weight: run.state === "SUCCESS" ? "well" : run.state.toLowerCase(), address: `#/runs/${run.task_id}`,
+  const tasks = runs.map((run) => ({ lane: LANE_OF[run.task] ?? "runs", weight: run.state === "SUCCESS" ? "well" : run.state.toLowerCase(), address: `#/runs/${run.task_id}`,
     began: Date.parse(run.started_at ?? run.queued_at), ended: run.finished_at && Date.parse(run.finished_at),
     words: () => `${taskName(run.task)}: ${t(`run.${run.state}`)}` }));
   return [...troubles, ...tasks].sort((one, other) => one.began - other.began);
