@@ -21,6 +21,9 @@ MORE = f"""
     INSERT INTO task_runs (task_id, task, trigger, state, queued_at, started_at, finished_at, error)
         VALUES (gen_random_uuid(), 'replay_events', 'cli', 'FAILURE', '2026-01-05T10:10:00Z', '2026-01-05T10:10:00Z',
                 '2026-01-05T10:20:00Z', 'the log is gone');
+    INSERT INTO task_runs (task_id, task, trigger, state, queued_at, started_at, finished_at)
+        VALUES (gen_random_uuid(), 'import_feed', 'cli', 'SUCCESS', '2026-01-05T10:32:00Z', '2026-01-05T10:32:00Z',
+                '2026-01-05T10:40:00Z');
     INSERT INTO incidents (kind, began_at, ended_at) VALUES
         ('relay_absent', '2026-01-05T10:00:00Z', '2026-01-05T10:30:00Z'),
         ('worker_absent', '2026-01-05T14:00:00Z', '2026-01-05T14:30:00Z');
@@ -71,6 +74,39 @@ def test_a_product_leads_to_its_company_and_its_city_and_back(visit: Visit) -> N
     expect(title).to_have_text("z")
     page.go_back()
     expect(title).to_have_text("p101")
+
+
+def test_a_city_is_rebuilt_from_its_page_which_leads_to_the_run(console: Stage, visit: Visit) -> None:
+    console.plain.run(
+        "UPDATE product_city_mapping SET city_id = 2 WHERE product_id = 102"
+    )  # whose company is in city 1
+    page = go(visit, "#/cities/1")
+    page.get_by_role("button", name="Rebuild this city").click()
+    page.locator("#detail [role=status]").get_by_role("link").click()
+    expect(page.locator("#detail .run[data-state=SUCCESS]")).to_be_visible(timeout=60_000)
+    expect(page.locator("#detail .run")).to_contain_text("Rebuild a city")
+    page.locator("#detail .facts").get_by_role("link", name="1", exact=True).click()
+    expect(page.locator("#detail-title")).to_have_text("Berlin")
+    assert console.plain.one("SELECT city_id FROM product_city_mapping WHERE product_id = 102") == 1
+
+
+def test_a_city_shows_its_week(console: Stage, visit: Visit) -> None:
+    console.plain.run("""
+        DELETE FROM city_hours; DELETE FROM count_looks;
+        INSERT INTO count_looks SELECT now() - n * interval '1 hour' FROM generate_series(1, 48) AS n
+         WHERE n NOT BETWEEN 10 AND 19;
+        INSERT INTO city_hours VALUES (2, now() - '49 h'::interval, 7, 2, 1), (2, now() - '5 h'::interval, 9, 2, 1);
+        INSERT INTO audit_findings (cache, key, side, wanted, repaired_at)
+            VALUES ('companies', '20', 'missing', '{"company_id": 20, "city_id": 2}', now());""")
+    page = go(visit, "#/cities/2")
+    plot = page.locator("#detail .plot .frame")
+    expect(plot).to_have_attribute("aria-label", re.compile("Counts over a week.*Goods: now 14, highest 14"))
+    assert (page.locator("#detail .series.products").last.get_attribute("d") or "").count(
+        "M"
+    ) == 2  # nobody looked amid
+    expect(page.locator("#detail .week tr[data-open=false] th").first).to_have_text("20")
+    page.goto(f"{visit.home}/?lang=en#/cities/1")
+    expect(page.locator("#detail .week")).to_contain_text("found no row of this city wrong")
 
 
 def test_lists_have_their_filters_in_the_address_and_go_on(console: Stage, visit: Visit) -> None:
@@ -142,8 +178,10 @@ def test_runs_are_filtered_in_the_address(visit: Visit) -> None:
 def test_history_shows_what_went_on_in_its_range_and_nothing_else(visit: Visit) -> None:
     page = go(visit, RANGE)
     rows = page.locator("#detail tbody tr")
-    expect(rows).to_have_count(2)
-    expect(rows.first).to_contain_text("Replay events: failed")
+    expect(rows).to_have_count(3)
+    expect(rows.first).to_contain_text("Import of a feed: done")
+    expect(rows.nth(1)).to_contain_text("Replay events: failed")
+    expect(page.locator("#detail .span.imports.well")).to_have_count(1)
     expect(rows.last).to_contain_text("No relay has led for 30")
     incident = page.locator("#detail .span.incidents")
     run = page.locator("#detail .span.replays.failure")

@@ -28,6 +28,8 @@ ROW = {  # by kind: a row of this age in seconds
     "audit_findings": "INSERT INTO audit_findings (found_at, cache, key, side, repaired_at)"
     " SELECT {at}, 'x', '1', 'y', now()",
     "watched_changes": "INSERT INTO watched_changes (table_name, changed_at) SELECT 'x', {at}",
+    "count_looks": "INSERT INTO count_looks (at) SELECT {at}",
+    "city_hours": "INSERT INTO city_hours (city_id, at, products_count) SELECT 1, {at}, n",
     "incidents": "INSERT INTO incidents (kind, began_at, ended_at) SELECT 'x', {at}, {at}",
 }
 TABLES = {"event_runs": "task_runs", "runs": "task_runs"}
@@ -72,6 +74,18 @@ def test_a_removal_goes_with_its_patch(plain: Plain) -> None:
     assert retention.prune("worker", rows=3)["removed_keys"] == 10
 
     assert plain.column("SELECT noun FROM removed_keys") == ["company"]
+
+
+def test_counts_that_a_plot_of_a_week_begins_with_stay(plain: Plain) -> None:
+    plain.run("""
+        INSERT INTO city_hours (city_id, at, products_count)
+        SELECT city, now() - days * interval '1 day', CASE WHEN city < 3 THEN 1 END
+          FROM (VALUES (1, 30), (1, 20), (1, 2), (2, 9), (2, 7.5), (3, 9)) AS look (city, days)""")
+
+    assert retention.prune("observer")["city_hours"] == 3  # city 1 was as 20 days ago until the day before yesterday
+
+    kept = "SELECT city_id, extract(day FROM now() - at)::int FROM city_hours ORDER BY 1, 2"
+    assert plain.all(kept) == [(1, 2), (1, 20), (2, 7)]
 
 
 def test_what_is_not_over_is_kept(plain: Plain) -> None:

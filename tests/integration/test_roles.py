@@ -127,7 +127,7 @@ def test_each_process_works_with_its_own_role(url: str, users: str, tmp_path: Pa
         call(api, "PATCH", f"/products/{product}", {"name": "q"})
         call(api, "POST", "/events/dead-letters/requeue", {"all": True})
         for task in ("update-product-city-cache", "update-company-city-cache", "update-cities-product-count",
-                     "clear-all-caches", "refresh-all-caches", "replay-events"):  # fmt: skip
+                     "clear-all-caches", "refresh-all-caches", f"rebuild-city/{city}", "replay-events"):  # fmt: skip
             assert ended(api, task) == "SUCCESS", task
         call(api, "DELETE", f"/companies/{company}")
         with Plain(url) as plain:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field
 from backend.app.api import database
 from backend.app.api.fresh.asking import CACHED
 from backend.app.api.incidents import IncidentOut
+from backend.app.api.paging import RowId
 from backend.app.api.problems import documented, problem
 from backend.app.api.security import GUARDED, caller_of, needs
 from backend.app.api.security import router as guarded_router
@@ -117,6 +118,25 @@ class Cities(BaseModel):
     rows: list[list[Any]]
 
 
+class CountsThen(BaseModel):
+    """Counts of a city at one look; nulls where they are unknown, or the city was not there."""
+
+    at: datetime
+    products: int | None
+    services: int | None
+    companies: int | None
+
+
+class CityPast(BaseModel):
+    """A city over the last seven days."""
+
+    counts: list[CountsThen] = Field(description="Once an hour while somebody observes, oldest first.")
+    findings: list[dict[str, Any]] = Field(description="Its rows that the auditor found wrong, newest first.")
+    incidents: list[IncidentOut] = Field(
+        description="What kept events of all cities waiting, and wrong rows while one was of this city; newest first."
+    )
+
+
 class Reason(BaseModel):
     """Open dead letters of one kind and reason."""
 
@@ -162,6 +182,13 @@ def get_cities(request: Request) -> Response:
     if request.headers.get("if-none-match") == headers["ETag"]:
         return Response(status_code=304, headers=headers)
     return compressed(request, body, "application/json", headers)
+
+
+@console.get("/cities/{city_id}", response_model=CityPast, responses=documented(422))
+def get_city_past(city_id: RowId) -> Any:
+    """Counts of a city over a week, hour by hour, and what was wrong with it."""
+    database.prepare()
+    return cities.past(city_id)
 
 
 @console.get("/stream", include_in_schema=False)  # it never ends, which no tool that reads the schema expects

@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from backend.app import db
+from backend.app.health import incidents
+from backend.app.observing import city_hours
 from events.sql_files import statements
 
 SQL: Final = statements(Path(__file__).with_suffix(".sql"))
 COLUMNS: Final = ("id", "name", "latitude", "longitude", "products", "services", "companies")
 OVERLAP: Final = timedelta(seconds=5)  # a change is dated by its transaction's begin, and seen at its commit
 WHOLE_SECONDS: Final = 30.0  # names and places, and what outlasted the overlap
+MOST: Final = 50  # findings, and incidents, of one city
 Row = tuple[Any, ...]  # in the order of COLUMNS
 
 
@@ -30,6 +33,14 @@ def everything() -> list[Row]:
     """All cities that readers see, by id. Raises DatabaseAway."""
     with db.transaction() as connection:
         return [tuple(row) for row in connection.exec_driver_sql(SQL["cities"])]
+
+
+def past(city: int) -> dict[str, Any]:
+    """A city over a week: its counts, its rows that were wrong, and incidents that touched it. Raises DatabaseAway."""
+    with db.transaction() as connection:
+        found = city_hours.findings(connection, city, MOST)
+        troubles = [one.as_dict() for one in incidents.of_a_city(connection, found, MOST)]
+        return {"counts": city_hours.week(connection, city), "findings": found, "incidents": troubles}
 
 
 class CityDeltas:

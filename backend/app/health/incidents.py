@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
+
+from sqlalchemy import Connection
 
 from backend.app import db
 from backend.app.errors import DatabaseAway
@@ -20,6 +23,7 @@ from events.sql_files import statements
 SQL: Final = statements(Path(__file__).with_suffix(".sql"))
 log = logging.getLogger(__name__)
 WATCH_SECONDS: Final = 3.0  # between two looks
+OF_ALL: Final = [kind.name for kind in KINDS.values() if kind.serves]  # events of no city are applied then
 AWAY: Final = ("database_away", "")
 Name = tuple[str, str]  # kind and subject
 
@@ -136,6 +140,14 @@ def listed(
     parameters = {"limit": limit, "kind": kind, "open": is_open, "since": since, "before": before}
     with db.transaction() as connection:
         return [Incident(*row) for row in connection.exec_driver_sql(SQL["listed"], parameters)]
+
+
+def of_a_city(connection: Connection, wrong: Sequence[Mapping[str, Any]], limit: int) -> list[Incident]:
+    """Of the last week, newest first: what concerned all cities, and what was open while a row of this one was wrong;
+    `wrong`: its findings."""
+    spans = [{name: one[name] for name in ("found_at", "mended_at")} for one in wrong]
+    parameters = {"of_all": OF_ALL, "wrong": json.dumps(spans, default=datetime.isoformat), "limit": limit}
+    return [Incident(*row) for row in connection.exec_driver_sql(SQL["of_a_city"], parameters)]
 
 
 def between(begin: datetime, end: datetime, limit: int) -> list[Incident]:

@@ -43,6 +43,19 @@ SELECT id, kind, subject, began_at, ended_at, values
  ORDER BY id DESC
  LIMIT %(limit)s
 
+-- name: of_a_city
+-- What kept changes of every city from the caches in the last seven days, and what was open while a row of this city was
+-- wrong; newest first.
+SELECT id, kind, subject, began_at, ended_at, values
+  FROM incidents
+ WHERE coalesce(ended_at, 'infinity') >= now() - interval '7 days'
+   AND (kind = ANY (%(of_all)s::text[])
+        OR kind = 'rows_wrong' AND EXISTS (
+               SELECT FROM jsonb_to_recordset(%(wrong)s::jsonb) AS wrong (found_at timestamptz, mended_at timestamptz)
+                WHERE coalesce(mended_at, 'infinity') >= began_at
+                  AND found_at <= coalesce(ended_at, 'infinity')))
+ ORDER BY id DESC LIMIT %(limit)s
+
 -- name: between
 -- What was wrong in this time, the longest first.
 SELECT id, kind, subject, began_at, ended_at, values

@@ -26,4 +26,6 @@ class IncidentRow(Base):
     subject: Mapped[str] = mapped_column(Text, server_default=text("''"))  # which one, of several of a kind
     began_at: Mapped[datetime] = mapped_column(Instant)
     ended_at: Mapped[datetime | None] = mapped_column(Instant)
+    begin_told_at: Mapped[datetime | None] = mapped_column(Instant)  # when the webhook's other side took it
+    end_told_at: Mapped[datetime | None] = mapped_column(Instant)
     values: Mapped[Any] = mapped_column(JSONB, server_default=text("'{}'"))

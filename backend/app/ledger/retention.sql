@@ -59,6 +59,20 @@ DELETE FROM audit_findings WHERE id IN (
     SELECT id FROM audit_findings WHERE found_at < now() - %(seconds)s * interval '1 second'
      AND repaired_at IS NOT NULL LIMIT %(rows)s)
 
+-- name: count_looks
+DELETE FROM count_looks WHERE at IN (
+    SELECT at FROM count_looks WHERE at < now() - %(seconds)s * interval '1 second' LIMIT %(rows)s)
+
+-- name: city_hours
+-- What holds still at the beginning of a week's plot stays.
+DELETE FROM city_hours WHERE (city_id, at) IN (
+    SELECT city_id, at FROM city_hours AS old
+     WHERE at < now() - %(seconds)s * interval '1 second'
+       AND (products_count IS NULL
+            OR EXISTS (SELECT FROM city_hours AS newer
+                        WHERE newer.city_id = old.city_id AND newer.at > old.at AND newer.at < now() - interval '7 days'))
+     ORDER BY at LIMIT %(rows)s)
+
 -- name: incidents
 -- Those that are over; by their index on their beginning, which lies before their end.
 DELETE FROM incidents WHERE id IN (

@@ -64,6 +64,27 @@ class AuditMinute(Base):
     round_rows: Mapped[int | None] = mapped_column(BigInteger)  # compared in the last of them
 
 
+class CountLook(Base):
+    """An instant at which the counts of all cities were looked at."""
+
+    __tablename__ = "count_looks"
+
+    at: Mapped[datetime] = mapped_column(Instant, primary_key=True, server_default=func.clock_timestamp())
+
+
+class CityHour(Base):
+    """Counts of a city at the first look at which they were so; NULL: the city has left."""
+
+    __tablename__ = "city_hours"
+    __table_args__ = (Index("city_hours_at_idx", "at"),)
+
+    city_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    at: Mapped[datetime] = mapped_column(Instant, primary_key=True)
+    products_count: Mapped[int | None] = mapped_column(BigInteger)
+    services_count: Mapped[int | None] = mapped_column(BigInteger)
+    companies_count: Mapped[int | None] = mapped_column(BigInteger)
+
+
 class AuditFinding(Base):
     """A cached row that was wrong, not merely late."""
 

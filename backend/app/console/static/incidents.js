@@ -32,7 +32,8 @@ export async function showIncidents(place) {
 
 const markOf = (items) => JSON.stringify([items.map((one) => [one.id, one.ended_at, one.values, one.ended_at ? 0 : Math.floor(since(one.began_at) / 10)]), t("incidents.title")]);
 
-function table(items) {
+/** A table of incidents. */
+export function table(items) {
   const head = ["what", "began", "ended", "lasted"].map((name) => el("th", { scope: "col" }, t(`incidents.${name}`)));
   return framed(head, items.map(rowOf), t("incidents.title"), "incidents");
 }

@@ -4,10 +4,12 @@ import { el, svg } from "./dom.js";
 import { clock, formatter } from "./text.js";
 
 const DRAGGED = 8; // pixels that are meant
+const DAY = 86400000;
+const DATE = { day: "numeric", month: "short" };
 export const MARGIN = { top: 10, right: 12, bottom: 24, left: 66 };
 
 export class Plot {
-  /** `series`: [{name, key, style}]; `options`: {log, format, words(), target(), told(), onCursor(index), onRange(from, to)}. */
+  /** `series`: [{name, key, style}]; `options`: {log, format, words(), gap, target(), told(), onCursor(index), onRange(from, to)}. */
   constructor(place, series, options) {
     this.place = place;
     this.series = series;
@@ -89,7 +91,8 @@ export class Plot {
     for (let at = Math.ceil((this.from - offset) / step) * step + offset; at <= this.to; at += step) {
       const x = this.x(at);
       if (x > this.width - 24 || x < MARGIN.left + 8) continue;
-      const text = formatter(Intl.DateTimeFormat, style).format(at);
+      const isDay = this.to - this.from > 2 * DAY && (at - offset) % DAY === 0;
+      const text = formatter(Intl.DateTimeFormat, isDay ? DATE : style).format(at);
       group.append(svg("line", { class: "tick", x1: x, x2: x, y1: this.height - MARGIN.bottom, y2: this.height - MARGIN.bottom + 4 }));
       group.append(svg("text", { x, y: this.height - 6, "text-anchor": "middle" }, text));
     }
@@ -107,12 +110,13 @@ export class Plot {
 
   #line({ key, style }) {
     const step = this.points.length > 1 ? this.points[1].at - this.points[0].at : 0;
+    const gap = this.options.gap ?? 3 * step;
     let path = "";
     let last = null;
     for (const point of this.points) {
       const value = point[key];
       if (value === null || value === undefined) { last = null; continue; }
-      const joined = last !== null && point.at - last < 3 * step;
+      const joined = last !== null && point.at - last < gap;
       path += `${joined ? "L" : "M"}${this.x(point.at).toFixed(1)},${this.y(value).toFixed(1)}${joined ? "" : "h.01"}`;
       last = point.at;
     }
@@ -237,5 +241,5 @@ function timeStep(span, most) {
   const minute = 60000;
   const steps = [1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720, 1440, 2880].map((minutes) => minutes * minute);
   const step = steps.find((one) => span / one <= most) ?? steps.at(-1);
-  return { step, style: step >= 1440 * minute ? { day: "numeric", month: "short" } : { hour: "2-digit", minute: "2-digit", hourCycle: "h23" } };
+  return { step, style: step >= DAY ? DATE : { hour: "2-digit", minute: "2-digit", hourCycle: "h23" } };
 }

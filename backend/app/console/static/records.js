@@ -1,6 +1,6 @@
 // Schedule, dead letters, and what the auditor found.
 import { get, guarded, key, onKey } from "./api.js";
-import { $, el, fill, icon, open, toast } from "./dom.js";
+import { $, el, fill, icon, open, table as framed, toast } from "./dom.js";
 import { ofSubject, ofTable } from "./links.js";
 import { row } from "./replay.js";
 import { taskName } from "./runs.js";
@@ -157,13 +157,16 @@ async function requeue(which) {
 export function drawFindings({ findings, findings_total: total, unknown_since: at }) {
   if (!findings || at) return unknown($("findings-body"), at);
   if (!findings.length) return fill($("findings-body"), [el("p", { class: "good" }, icon("ok"), t("findings.none"))], t("findings.none"));
-  const names = ["when", "cache", "key", "side", "cached", "wanted", "mended"];
-  const head = names.map((name) => el("th", { scope: "col" }, t(`findings.${name}`)));
-  const table = el("table", { class: "diff" }, el("thead", {}, el("tr", {}, ...head)), el("tbody", {}, ...findings.map(findingRow)));
   const all = t("findings.total", { shown: number(findings.length), all: number(total.total), open: number(total.open) });
   fill($("findings-body"), [el("p", { class: total.open ? "warn" : "muted" }, total.open ? icon("slow") : null, all),
-    el("div", { class: "scroll", tabindex: "0", role: "group", "aria-labelledby": "h-findings" }, table)],
+    findingsTable(findings)],
     JSON.stringify([findings.map((one) => [one.id, one.mended_at]), total, t("findings.title")]));
+}
+
+/** A table of rows that were wrong. */
+export function findingsTable(findings) {
+  const head = ["when", "cache", "key", "side", "cached", "wanted", "mended"].map((name) => el("th", { scope: "col" }, t(`findings.${name}`)));
+  return framed(head, findings.map(findingRow), t("findings.title"), "diff");
 }
 
 function findingRow(one) {
