@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from backend.app.access import addresses
-from backend.app.access.api_keys import Key, all_of, check, find, parse
+from backend.app.access.api_keys import SHORTEST, Key, all_of, check, find, parse
 from backend.app.database import address
 from backend.app.errors import BadSetting
 from events import tls
@@ -76,6 +76,8 @@ class Settings(BaseSettings):
     audit_core_share: Annotated[float, Field(ge=0, le=1)] = 0.005  # of one core for the auditor; 0: no auditor
     audit_grace_seconds: Annotated[float, Field(ge=0, le=600)] = 3.0  # the M of "N nines within M seconds"
     worker_concurrency: Annotated[int, Field(ge=1, le=512)] = 8
+    incident_webhook_url: str = ""  # is told of incidents as they begin and end; empty: nobody is
+    incident_webhook_key: str = ""  # signs what it is told
     otel_exporter_otlp_endpoint: str = ""  # where traces go; OpenTelemetry's other variables count as well
     metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 0  # where relay or worker shows its metrics; 0: nowhere
     metrics_host: str = "127.0.0.1"  # 0.0.0.0 in a container, whose network says who may ask
@@ -107,9 +109,9 @@ class Settings(BaseSettings):
             raise ValueError("must be a URL such as rpc://, or empty")
         return url
 
-    @field_validator("otel_exporter_otlp_endpoint")
+    @field_validator("otel_exporter_otlp_endpoint", "incident_webhook_url")
     @classmethod
-    def _collector(cls, url: str) -> str:
+    def _http(cls, url: str) -> str:
         if url and not url.startswith(("http://", "https://")):
             raise ValueError("must start with http:// or https://")
         if url:
@@ -151,6 +153,10 @@ class Settings(BaseSettings):
     def _agree(self) -> Settings:
         if self.relay_poll_ms_min > self.relay_poll_ms_max:
             raise ValueError("RELAY_POLL_MS_MIN is larger than RELAY_POLL_MS_MAX")
+        if self.incident_webhook_url and len(self.incident_webhook_key) < SHORTEST:
+            raise ValueError(
+                f"INCIDENT_WEBHOOK_URL needs an INCIDENT_WEBHOOK_KEY of at least {SHORTEST} characters, which signs"
+            )
         if self.event_log == "stream" and self.in_process:
             raise ValueError("EVENT_LOG=stream needs RabbitMQ, and CELERY_BROKER_URL names none: set EVENT_LOG=auto")
         if self.api_key and find(self.api_key.encode(), parse(self.api_keys)):

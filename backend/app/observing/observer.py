@@ -13,10 +13,10 @@ import psycopg2
 from backend.app import db
 from backend.app.adopting import attaching
 from backend.app.errors import Away
-from backend.app.health import incidents, pulse, signs
+from backend.app.health import incidents, pulse, signs, webhook
 from backend.app.health.judge import Judge
 from backend.app.ledger import retention
-from backend.app.observing import canary, history
+from backend.app.observing import canary, city_hours, history
 from backend.app.observing.auditor import Auditor
 from backend.app.settings import settings
 from backend.app.tasks.settle import passed
@@ -43,6 +43,8 @@ class Observer:
         """Begin in the background."""
         self._run("observer", self._lead)
         self._run("health", self._watch)
+        if settings().incident_webhook_url:
+            self._run("webhook", self._tell)
 
     def stop(self) -> None:
         """End; waits at most two seconds."""
@@ -90,7 +92,7 @@ class Observer:
 
     def _rounds(self, cursor: psycopg2.extensions.cursor) -> None:
         past, parts = history.History(), attaching.Attaching()
-        observe_at = prune_at = attach_at = 0.0
+        observe_at = prune_at = attach_at = hours_at = 0.0
         while not self._stop.is_set():
             cursor.execute("SELECT 1")  # the lock lives as long as this connection
             pulse.touch()
@@ -102,6 +104,9 @@ class Observer:
             if now >= attach_at:
                 parts.run_once()
                 attach_at = now + attaching.EVERY_SECONDS
+            if now >= hours_at:
+                city_hours.run_once()
+                hours_at = now + city_hours.EVERY_SECONDS
             if now >= prune_at:
                 retention.prune("observer")
                 prune_at = now + PRUNE_SECONDS
@@ -131,6 +136,18 @@ class Observer:
                 book.take(judge.judge(looker.look()))
             except Exception:
                 log.exception("health could not be judged; it is looked at again")
+
+    def _tell(self) -> None:
+        """Tell of incidents, apart from the rest: the other side may be slow or away."""
+        teller = webhook.Teller()
+        while not self._stop.wait(teller.pause):
+            try:
+                if self._leads:
+                    teller.run_once()
+            except Away as failure:
+                log.warning("the webhook waits: %s", failure)
+            except Exception:
+                log.exception("incidents could not be told")
 
     def _canaries(self, stopped: threading.Event) -> None:
         """Apart from the rest, because a canary that does not arrive takes its time."""

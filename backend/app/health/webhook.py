@@ -1,0 +1,174 @@
+"""Tells another service of incidents, as they begin and as they end: signed, at least once, bounded in time and size.
+
+What is told is marked in the incidents' own table, so nothing is lost when a process ends or the other side is away,
+and nothing waits for it: who judges health knows nothing of this. The format is that of https://www.standardwebhooks.com:
+the signature covers id, time and body.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import logging
+import ssl
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from pathlib import Path
+from threading import Timer
+from typing import Final, Literal
+from urllib.parse import SplitResult, urlsplit
+
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
+
+from backend.app import db
+from backend.app.errors import CitycacheError, sentence
+from backend.app.health.incidents import Incident
+from backend.app.settings import settings
+from events.sql_files import statements
+
+log = logging.getLogger(__name__)
+SQL: Final = statements(Path(__file__).with_suffix(".sql"))
+LOOK_SECONDS: Final = 3.0  # between two looks for what is untold
+LONGEST_PAUSE: Final = 300.0  # seconds between two looks while the other side is away
+ATTEMPT_SECONDS: Final = 10.0  # for the whole of one request, whatever the other side does
+ATTEMPTS: Final = 3  # of one look
+MOST_BYTES: Final = 65_536  # of a body
+EACH: Final = 20  # incidents of one look
+Moment = Literal["begin", "end"]
+
+
+class Untold(CitycacheError):
+    """The other side did not take it."""
+
+
+@dataclass(frozen=True)
+class Telling:
+    """One thing to be told."""
+
+    incident: Incident
+    moment: Moment
+
+    @property
+    def id(self) -> str:
+        """The same however often it is told."""
+        return f"incident-{self.incident.id}-{self.moment}"
+
+    def body(self) -> bytes:
+        """JSON; values that would make it too large are left out."""
+        told = {"type": f"incident.{self.moment}", "incident": self.incident.as_dict()}
+        whole = json.dumps(told).encode()
+        if len(whole) <= MOST_BYTES:
+            return whole
+        short = self.incident.as_dict() | {"values": {}, "effect": "", "values_left_out": True}
+        return json.dumps(told | {"incident": short}).encode()
+
+
+class Teller:
+    """Tells what is untold, with growing pauses while the other side is away."""
+
+    def __init__(self) -> None:
+        self.pause = LOOK_SECONDS
+
+    def run_once(self) -> int:
+        """One look; how many were told. Never raises for what the other side does. Raises DatabaseAway."""
+        told = 0
+        try:
+            for telling in untold():
+                _send_again_and_again(telling)
+                _mark(telling)
+                told += 1
+        except Untold as failure:
+            self.pause = min(LONGEST_PAUSE, 2 * self.pause)
+            log.warning("an incident is not told yet: %s", failure)
+        else:
+            self.pause = LOOK_SECONDS
+        return told
+
+
+def untold() -> list[Telling]:
+    """What nobody has been told of, each beginning before its end. Raises DatabaseAway."""
+    with db.transaction() as connection:
+        rows = connection.exec_driver_sql(SQL["untold"], {"limit": EACH}).fetchall()
+    due: list[Telling] = []
+    for *incident, begins, ends in rows:
+        due += [Telling(Incident(*incident), "begin")] if begins else []
+        due += [Telling(Incident(*incident), "end")] if ends else []
+    return due
+
+
+def _mark(telling: Telling) -> None:
+    with db.transaction() as connection:
+        connection.exec_driver_sql(SQL[f"{telling.moment}_told"], {"id": telling.incident.id})
+
+
+def _send_again_and_again(telling: Telling) -> None:
+    for attempt in Retrying(
+        retry=retry_if_exception_type(Untold),
+        stop=stop_after_attempt(ATTEMPTS),
+        wait=wait_exponential_jitter(multiplier=0.5, max=5),
+        reraise=True,
+    ):
+        with attempt:
+            send(telling)
+
+
+def send(telling: Telling) -> None:
+    """One request; raises Untold unless the answer is a 2xx. A redirect is none, and no body is read."""
+    url, body = urlsplit(settings().incident_webhook_url), telling.body()
+    try:
+        with _within(ATTEMPT_SECONDS, url) as connection:
+            connection.request(
+                "POST", f"{url.path or '/'}{'?' if url.query else ''}{url.query}", body, _headers(telling, body)
+            )
+            status = connection.getresponse().status
+    except (OSError, HTTPException, ValueError) as failure:
+        said = sentence(failure) if isinstance(failure, OSError) else type(failure).__name__  # others quote the address
+        raise Untold(said) from None
+    if not 200 <= status < 300:
+        raise Untold(f"the answer is {status}")
+
+
+@contextmanager
+def _within(seconds: float, url: SplitResult) -> Iterator[HTTPConnection]:
+    """A connection that is cut after so long: a timeout of a socket begins anew with each byte."""
+    if url.scheme == "https":
+        connection: HTTPConnection = HTTPSConnection(
+            url.hostname or "", url.port, timeout=seconds, context=ssl.create_default_context()
+        )
+    else:
+        connection = HTTPConnection(url.hostname or "", url.port, timeout=seconds)
+    cut = Timer(seconds, _cut, [connection])
+    cut.daemon = True
+    cut.start()
+    try:
+        yield connection
+    finally:
+        cut.cancel()
+        connection.close()
+
+
+def _cut(connection: HTTPConnection) -> None:
+    if connection.sock:
+        connection.sock.shutdown(2)
+
+
+def _headers(telling: Telling, body: bytes) -> dict[str, str]:
+    at = str(int(time.time()))
+    return {
+        "Content-Type": "application/json",
+        "User-Agent": "citycache",
+        "Webhook-Id": telling.id,
+        "Webhook-Timestamp": at,
+        "Webhook-Signature": signature(settings().incident_webhook_key, telling.id, at, body),
+    }
+
+
+def signature(key: str, message_id: str, at: str, body: bytes) -> str:
+    """HMAC-SHA256 over `id.timestamp.body`, in base64 behind the version."""
+    signed = f"{message_id}.{at}.".encode() + body
+    return "v1," + base64.b64encode(hmac.new(key.encode(), signed, hashlib.sha256).digest()).decode()

@@ -1,0 +1,178 @@
+"""The webhook tells of each incident's beginning and end, at least once, and nothing waits for who is told."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import logging
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backend.app.errors import BadSetting
+from backend.app.health import webhook
+from backend.app.settings import Settings, settings
+from tests.plain import Plain
+from tests.receiver import Receiver, receiving
+from tests.system import System
+from tests.waiting import until
+
+KEY = "a key that signs what is told"
+SECONDS = 1.0  # of one attempt
+LONG = 10 * SECONDS  # far more than what bounds one attempt
+
+
+@pytest.fixture
+def receiver(tmp_path: Path) -> Iterator[Receiver]:
+    with receiving(tmp_path / "receiver") as receiver:
+        yield receiver
+
+
+@pytest.fixture
+def plain(
+    configured_database: None, database: str, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Plain]:
+    """An incident that is over, and one that is open."""
+    monkeypatch.setenv("INCIDENT_WEBHOOK_URL", receiver.url)
+    monkeypatch.setenv("INCIDENT_WEBHOOK_KEY", KEY)
+    monkeypatch.setattr(webhook, "ATTEMPT_SECONDS", SECONDS)
+    settings.cache_clear()
+    with Plain(database) as plain:
+        plain.run("""
+            INSERT INTO incidents (kind, began_at, ended_at, values) VALUES
+                ('rows_wrong', now() - interval '2 hours', now() - interval '1 hour', '{"rows": 3}'),
+                ('relay_absent', now() - interval '5 minutes', NULL, '{}'),
+                ('worker_absent', now() - interval '3 days', now() - interval '2 days', '{}')""")
+        yield plain
+    settings.cache_clear()
+
+
+ALL = ["incident-1-begin", "incident-1-end", "incident-2-begin"]
+
+
+def is_signed(taken: dict[str, Any]) -> bool:
+    """As https://www.standardwebhooks.com says."""
+    headers = taken["headers"]
+    content = f"{headers['Webhook-Id']}.{headers['Webhook-Timestamp']}.{taken['body']}"
+    wanted = base64.b64encode(hmac.new(KEY.encode(), content.encode(), hashlib.sha256).digest()).decode()
+    return bool(headers["Webhook-Signature"] == f"v1,{wanted}")
+
+
+def test_tells_each_beginning_and_each_end_once_signed_and_in_order(plain: Plain, receiver: Receiver) -> None:
+    assert [webhook.Teller().run_once(), webhook.Teller().run_once()] == [3, 0]
+    plain.run("UPDATE incidents SET ended_at = now() WHERE ended_at IS NULL")
+    assert webhook.Teller().run_once() == 1
+
+    assert receiver.ids() == [*ALL, "incident-2-end"]  # and nothing of what was over two days ago
+    assert all(is_signed(taken) for taken in receiver.taken())
+    first = json.loads(receiver.taken()[0]["body"])
+    assert first["type"] == "incident.begin"
+    assert first["incident"]["effect"] == "3 cached rows are wrong and not mended yet."
+    assert abs(time.time() - int(receiver.taken()[0]["headers"]["Webhook-Timestamp"])) < 600
+
+
+@pytest.mark.parametrize("mode", ["broken", "elsewhere", "silent", "dripping"])
+def test_what_was_not_taken_is_told_again_by_the_next_process(plain: Plain, receiver: Receiver, mode: str) -> None:
+    receiver.behave(mode)
+    began, teller = time.monotonic(), webhook.Teller()
+
+    assert teller.run_once() == 0
+    assert time.monotonic() - began < webhook.ATTEMPTS * LONG
+    assert teller.pause > webhook.LOOK_SECONDS
+    assert {taken["path"] for taken in receiver.taken(mode)} == {"/hook?token=of-the-address"}
+    assert {taken["headers"]["Webhook-Id"] for taken in receiver.taken(mode)} == {ALL[0]}
+
+    receiver.behave("well")
+    assert webhook.Teller().run_once() == 3
+    assert receiver.ids() == ALL
+
+
+def test_nobody_there_loses_nothing(
+    plain: Plain, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("INCIDENT_WEBHOOK_URL", "http://127.0.0.1:9/hook?token=of-the-address")
+    settings.cache_clear()
+    with caplog.at_level(logging.DEBUG):
+        assert webhook.Teller().run_once() == 0
+    assert "refused" in caplog.text
+    assert not any(secret in caplog.text for secret in (KEY, "of-the-address"))
+
+    monkeypatch.setenv("INCIDENT_WEBHOOK_URL", receiver.url)
+    settings.cache_clear()
+    assert webhook.Teller().run_once() == 3
+    assert receiver.ids() == ALL
+
+
+def test_an_answer_without_an_end_is_not_read(plain: Plain, receiver: Receiver) -> None:
+    receiver.behave("endless")
+    began = time.monotonic()
+
+    assert webhook.Teller().run_once() == 3
+
+    assert time.monotonic() - began < LONG
+
+
+def test_a_body_is_bounded(plain: Plain, receiver: Receiver) -> None:
+    plain.run("UPDATE incidents SET values = jsonb_build_object('rows', repeat('9', 200000)) WHERE id = 1")
+
+    assert webhook.Teller().run_once() == 3
+
+    told = json.loads(receiver.taken()[0]["body"])
+    assert (told["incident"]["kind"], told["incident"]["values"]) == ("rows_wrong", {})
+    assert all(len(taken["body"]) <= webhook.MOST_BYTES for taken in receiver.taken())
+
+
+def test_the_observer_waits_for_nobody_and_a_killed_one_loses_nothing(
+    database: str, broker: str, receiver: Receiver, tmp_path: Path
+) -> None:
+    receiver.behave("silent")
+    told = {"INCIDENT_WEBHOOK_URL": receiver.url, "INCIDENT_WEBHOOK_KEY": KEY}
+    with System(database, broker, tmp_path / "system", OBSERVER="true", STALL_SECONDS="1", **told) as system:
+        with Plain(database) as plain:
+            system.start(["api"])
+            absent = "SELECT count(ended_at), count(*) FROM incidents WHERE kind IN ('relay_absent', 'worker_absent')"
+            until(lambda: plain.all(absent) == [(0, 2)], 60, "nobody carries and nobody applies events")
+            until(lambda: bool(receiver.taken("silent")), 60, "it is told")
+            seen = plain.one("SELECT count(*) FROM observations")
+            system.start(["relay", "worker"])
+            until(lambda: plain.all(absent) == [(2, 2)], 60, "incidents end while the other side keeps silent")
+            until(lambda: plain.one("SELECT count(*) FROM observations") > seen, 30, "and so do observations go on")
+            system.kill("api")
+            receiver.behave("well")
+            system.start(["api"])
+            ended = plain.column("SELECT id FROM incidents WHERE ended_at IS NOT NULL")
+            wanted = {f"incident-{id_}-{moment}" for id_ in ended for moment in ("begin", "end")}
+            until(lambda: wanted <= set(receiver.ids()), 60, "it is told of all that was wrong meanwhile")
+        assert wanted
+        assert not any(secret in system.log(part) for part in ("api",) for secret in (KEY, "of-the-address"))
+
+
+@pytest.mark.parametrize(
+    ("url", "key", "says"),
+    [
+        ("ftp://example.org/x", KEY, "INCIDENT_WEBHOOK_URL: must start with http:// or https://"),
+        ("https://example.org/x", "short", "INCIDENT_WEBHOOK_KEY of at least 16 characters"),
+        ("http://", KEY, "INCIDENT_WEBHOOK_URL: names no host"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch, url: str, key: str, says: str
+) -> None:
+    monkeypatch.setenv("INCIDENT_WEBHOOK_URL", url)
+    monkeypatch.setenv("INCIDENT_WEBHOOK_KEY", key)
+    settings.cache_clear()
+    with pytest.raises(BadSetting) as refused:
+        settings()
+    settings.cache_clear()
+    assert says in str(refused.value)
+    assert url not in str(refused.value)
+    assert key not in str(refused.value)
+
+
+def test_is_off_by_default() -> None:
+    assert Settings.model_fields["incident_webhook_url"].default == ""
