@@ -15,11 +15,12 @@ import logging
 import ssl
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
-from threading import Timer
+from socket import SHUT_RDWR
+from threading import Event, Thread
 from typing import Final, Literal
 from urllib.parse import SplitResult, urlsplit
 
@@ -36,6 +37,7 @@ SQL: Final = statements(Path(__file__).with_suffix(".sql"))
 LOOK_SECONDS: Final = 3.0  # between two looks for what is untold
 LONGEST_PAUSE: Final = 300.0  # seconds between two looks while the other side is away
 ATTEMPT_SECONDS: Final = 10.0  # for the whole of one request, whatever the other side does
+CUT_SECONDS: Final = 0.1  # between two cuts of a connection that is overdue
 ATTEMPTS: Final = 3  # of one look
 MOST_BYTES: Final = 65_536  # of a body
 EACH: Final = 20  # incidents of one look
@@ -142,19 +144,22 @@ def _within(seconds: float, url: SplitResult) -> Iterator[HTTPConnection]:
         )
     else:
         connection = HTTPConnection(url.hostname or "", url.port, timeout=seconds)
-    cut = Timer(seconds, _cut, [connection])
-    cut.daemon = True
-    cut.start()
+    is_over = Event()
+    Thread(target=_cut, args=(connection, is_over, seconds), name="webhook's cut", daemon=True).start()
     try:
         yield connection
     finally:
-        cut.cancel()
+        is_over.set()
         connection.close()
 
 
-def _cut(connection: HTTPConnection) -> None:
-    if connection.sock:
-        connection.sock.shutdown(2)
+def _cut(connection: HTTPConnection, is_over: Event, seconds: float) -> None:
+    """Again and again: it may be connected only afterwards."""
+    is_over.wait(seconds)
+    while not is_over.wait(CUT_SECONDS):
+        if sock := connection.sock:
+            with suppress(OSError):
+                sock.shutdown(SHUT_RDWR)
 
 
 def _headers(telling: Telling, body: bytes) -> dict[str, str]:

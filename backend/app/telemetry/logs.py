@@ -135,7 +135,7 @@ def _secrets(own: Settings) -> set[str]:
     urls = own.celery_broker_url.split(";")
     databases = (own.database_url, own.database_read_url)
     keys = [part.strip().split(":", 2)[-1] for part in own.api_keys.split(",")]
-    found = {own.api_key, *keys, *map(_password, urls), *map(address.password, databases)}
+    found = {own.api_key, own.incident_webhook_key, *keys, *map(_password, urls), *map(address.password, databases)}
     both = found | {quote(secret, safe="") for secret in found} | {unquote(secret) for secret in found}
     return {secret for secret in both if len(secret) >= SHORTEST_SECRET and secret not in ("citycache",)}
 
