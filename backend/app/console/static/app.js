@@ -1,7 +1,7 @@
 // The console: the stream's facts into the page's parts, and the page's language, theme and key.
 import { askKey, key, onKey } from "./api.js";
 import { drawAuditLog, startAuditLog } from "./auditlog.js";
-import { changeCities, drawCities, knowCities, loadCities, recolour, startCities, totals } from "./cities.js";
+import { changeCities, drawCities, drawFeed, knowCities, loadCities, recolour, startCities, totals } from "./cities.js";
 import { askClear, startClear } from "./clear.js";
 import { $, fill } from "./dom.js";
 import { startExplain, translateExplain } from "./explain.js";
@@ -12,7 +12,7 @@ import { drawConsistency, drawFreshness, drawPipeline } from "./overview.js";
 import { drawFindings, drawLetters, drawSchedule, requeueAll, startRecords, takeLetters } from "./records.js";
 import { askReplay, startReplay } from "./replay.js";
 import { drawPage, startRoutes } from "./route.js";
-import { drawActions, REFRESHES, start, startRuns, takeRuns, taskName } from "./runs.js";
+import { drawActions, drawRuns, REFRESHES, start, startRuns, takeRuns, taskName } from "./runs.js";
 import { startSearch } from "./search.js";
 import { listen } from "./stream.js";
 import { LANGUAGES, language, seconds, t, translate } from "./text.js";
@@ -23,6 +23,8 @@ import { drawWay, remember } from "./way.js";
 const THEMES = ["auto", "light", "dark"];
 let state = null;
 let isLost = false; // whether the API does not answer
+let ticked = 0; // when what counts seconds was drawn last
+const TICK_MS = 1200; // without news of the stream
 let linked = ""; // what the page shows of the link
 const awaited = new Set(["state", "cities"]); // before the page is shown, but not for long
 const SHOWN_MS = 2500;
@@ -51,7 +53,15 @@ function take(sections) {
   if (!state.pipeline) return;
   if (sections.stations) remember(sections.stations);
   draw(changed);
+  tick();
   came("state");
+}
+
+/** What tells how long ago something was: with what the stream brings each second, so that one frame shows all of it. */
+function tick() {
+  ticked = performance.now();
+  drawFeed();
+  drawRuns();
 }
 
 function came(what) {
@@ -64,6 +74,7 @@ function draw(changed = null) {
 }
 
 function link(isLive, silent) {
+  if (performance.now() - ticked > TICK_MS) tick();
   const long = !isLive && silent > 4;
   const fresh = [isLive, long && Math.round(silent), language()].join();
   if (fresh === linked) return;

@@ -25,7 +25,6 @@ export function startCities() {
   $("city-search").addEventListener("input", () => { shown = STEP; drawTable(); });
   $("city-more").addEventListener("click", () => { shown += STEP; drawTable(); });
   $("city-details").addEventListener("toggle", drawTable);
-  setInterval(drawFeed, 1000);
 }
 
 /** Read all cities; deltas that come meanwhile are applied afterwards. */
@@ -124,7 +123,8 @@ function drawUnplaced(all) {
 
 const pick = (city) => el("a", { class: "link", href: `#/cities/${city.id}` }, city.name);
 
-function drawFeed() {
+/** What changed lately, with how long ago. */
+export function drawFeed() {
   if (!feed.length) {
     fill($("feed"), [el("li", { class: "muted" }, t(isKnown() ? "changed.none" : "unknown"))]);
     return;

@@ -1,5 +1,8 @@
 // A list is one stop of the tab key; arrow keys go through it.
 
+/** Texts come and go each second; only elements can be items. */
+const movesElements = ({ addedNodes, removedNodes }) => [...addedNodes, ...removedNodes].some((node) => node.nodeType === Node.ELEMENT_NODE);
+
 /** Items are what `selector` finds in the container, now and later. */
 export function rove(container, selector) {
   const items = () => [...container.querySelectorAll(selector)].filter((item) => item.checkVisibility?.() ?? true);
@@ -22,6 +25,6 @@ export function rove(container, selector) {
     event.preventDefault();
     all[to].focus();
   });
-  new MutationObserver(tidy).observe(container, { childList: true, subtree: true });
+  new MutationObserver((changes) => { if (changes.some(movesElements)) tidy(); }).observe(container, { childList: true, subtree: true });
   tidy();
 }

@@ -24,7 +24,6 @@ export function startRuns() {
   $("runs-again").addEventListener("click", filter);
   $("runs-more").addEventListener("click", () => { most = Infinity; drawRuns(); });
   rove($("run-list"), "summary, a");
-  setInterval(drawRuns, 1000);
   drawActions();
 }
 
@@ -80,7 +79,8 @@ async function filter() {
   drawRuns();
 }
 
-function drawRuns() {
+/** The newest runs, with how long ago. */
+export function drawRuns() {
   const runs = filtered ?? latest();
   $("runs-more").hidden = !runs || runs.length <= most;
   if (!runs?.length) return fill($("run-list"), [el("p", { class: "muted" }, t(runs ? "runs.none" : "unknown"))]);
