@@ -136,9 +136,9 @@ class Settings(BaseSettings):
         addresses.networks(text)
         return text
 
-    @field_validator("api_key")
+    @field_validator("api_key", "incident_webhook_key")
     @classmethod
-    def _api_key(cls, key: str) -> str:
+    def _key(cls, key: str) -> str:
         if key:
             check(key)
         return key

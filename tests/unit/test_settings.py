@@ -25,6 +25,8 @@ NONSENSE: Final[dict[str, tuple[str, ...]]] = {
     ),
     "CELERY_RESULT_BACKEND": ("rpc", ":", "//", *TEXTS),
     "API_KEY": (" ", " a", "a ", "schlüssel", "x" * 10_000, "\t", "a\nb", "\udcff"),
+    "INCIDENT_WEBHOOK_URL": ("h/x", "ftp://h/x", "http://", "https://h:99999", *TEXTS),
+    "INCIDENT_WEBHOOK_KEY": (" ", " a", "a ", "schlüssel", "x" * 10_000, "\t", "a\nb", "\udcff"),
     "API_KEYS": (
         ",", ",,", " ", ":", "::", f"a:read:{KEY},", f",a:read:{KEY}", f"a:read:{KEY},a:read:{OTHER}", f"a:root:{KEY}",
         f"a:read:{KEY},b:admin:{KEY}", "a:read:short", f"default:read:{KEY}", f"a b:read:{KEY}", *TEXTS,
@@ -42,6 +44,7 @@ ELSEWHERE: Final = {"CATALOG_FILE", "EVENT_LOG", "DATABASE_READ_URL", "CITYCACHE
 TOGETHER: Final = (
     {"API_KEY": KEY, "API_KEYS": f"a:read:{KEY}"},
     {"RELAY_POLL_MS_MIN": "50", "RELAY_POLL_MS_MAX": "5"},
+    {"INCIDENT_WEBHOOK_URL": "https://h/x", "INCIDENT_WEBHOOK_KEY": "short"},
 )
 
 
