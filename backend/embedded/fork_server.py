@@ -206,8 +206,18 @@ def preload() -> None:
         return
     for module in PRELOADED:
         importlib.import_module(module)
+    _use_once()
     gc.collect()
     gc.freeze()
+
+
+def _use_once() -> None:
+    """What libraries load at their first use only: SQLAlchemy its dialect, libpq its cryptography."""
+    from psycopg2.extensions import encrypt_password
+    from sqlalchemy import create_engine
+
+    create_engine("postgresql+psycopg2://")
+    encrypt_password("word", "user", algorithm="md5")
 
 
 def call(request: Request, module: str, function: str) -> NoReturn:

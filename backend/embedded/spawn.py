@@ -14,6 +14,8 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
+from weakref import WeakSet
 
 from backend.embedded.errors import EmbeddedError
 from backend.embedded.fork_server import ANSWER, RUNS, Request
@@ -42,16 +44,17 @@ class Process:
 
     def __init__(self, line: int, pid: int, code: int) -> None:
         """`line` is an open file that will tell its end, and is closed with this; `code` is RUNS, or its exit code."""
-        self._line, self._lock = line, threading.Lock()
+        self.line, self._lock = line, threading.Lock()
         self.pid = pid
         self.returncode = None if code == RUNS else code  # negative: the signal that ended it
+        _begun.add(self)
 
     def poll(self) -> int | None:
         """Its exit code, None while it runs."""
         with self._lock:
             if self.returncode is None and self._has_news(0):
                 try:
-                    _, self.returncode = answered(os.read(self._line, ANSWER.size))
+                    _, self.returncode = answered(os.read(self.line, ANSWER.size))
                 except (OSError, EOFError):  # nobody is left to read the code; the process has its death signal
                     self.returncode = None if is_running(self.pid) else UNKNOWN_END
             return self.returncode
@@ -82,11 +85,24 @@ class Process:
 
     def _has_news(self, seconds: float | None) -> bool:
         news = select.poll()
-        news.register(self._line, select.POLLIN)
+        news.register(self.line, select.POLLIN)
         return bool(news.poll(None if seconds is None else 1000 * seconds))
 
     def __del__(self) -> None:
-        os.close(self._line)
+        os.close(self.line)
+
+
+_begun: Final = WeakSet[Process]()
+
+
+def await_an_end(seconds: float) -> None:
+    """Return when a process that we have begun ends, after `seconds` at the latest."""
+    news = select.poll()
+    for process in list(_begun):
+        if process.returncode is None:
+            news.register(process.line, select.POLLIN)
+    if news.poll(1000 * seconds):
+        time.sleep(LOOK_EVERY)  # whoever outlives the fork server has news all the time
 
 
 def spawn(

@@ -23,7 +23,7 @@ FIRST_PAUSE = 0.5  # seconds between a death and the next start; doubles with ea
 LONGEST_PAUSE = 30.0
 STEADY = 60.0  # whoever ran this long starts again with the first pause
 PATIENCE = 10.0  # for all children together, from SIGTERM to SIGKILL
-TICK = 0.1
+TICK = 0.5  # between two looks at marks and logs
 LATE = 5.0  # seconds between two looks that say that we were suspended ourselves
 LONG_LOG = 50 * 2**20
 WORTH_SHOWING = re.compile(r"\b(WARNING|ERROR|CRITICAL)\b|\"level\": ?\"(warning|error|critical)\"")
@@ -148,7 +148,11 @@ class Supervisor:
         """Look after all parts until StopRequested comes."""
         while True:
             self.run_once()
-            time.sleep(TICK)
+            spawn.await_an_end(self._seconds_until_due())
+
+    def _seconds_until_due(self) -> float:
+        now = time.monotonic()
+        return min([TICK, *(max(0.0, watch.due - now) for watch in self._watches if watch.due is not None)])
 
     def run_once(self) -> None:
         """Start what is due, note what died, show what is worth it."""

@@ -121,6 +121,15 @@ class TestAProgram:
         process.kill()
         assert process.wait(10) == -9
 
+    @pytest.mark.timeout(60)
+    def test_that_ends_is_noticed_by_who_waits_for_any_end(self, log: Path):
+        process = waiting(log)
+        spawn.await_an_end(0.05)
+        assert process.poll() is None
+        process.kill()
+        spawn.await_an_end(3600)
+        assert process.wait(10) == -9
+
 
 class TestTheServer:
     def test_takes_along_what_it_began_when_it_is_killed_and_is_followed_by_another(self, log: Path):
