@@ -150,6 +150,20 @@ def test_rows_found_wrong_and_not_mended_are_said(plant: Plant, sql: Plain):
     turns(plant, "caches", "well", "ok")
 
 
+def test_writes_past_capture_are_said_with_their_table_although_the_row_was_captured_before(plant: Plant, sql: Plain):
+    sql.run(ADD)
+    newest = "(SELECT max(id) FROM companies)"
+    until(lambda: sql.one(f"SELECT count(*) FROM company_city_mapping WHERE company_id = {newest}"), TURN, "it follows")
+    sql.run("SET session_replication_role = replica")
+    sql.run(f"UPDATE companies SET city_id = NULL WHERE id = {newest}")
+    until(lambda: part(ready(plant), "capture")["state"] == "bad", 60, "within a minute it is said")
+    assert "Writes into companies come past capture" in part(ready(plant), "capture")["effect"]
+    until(lambda: 'citycache_incident_open{kind="table_passed"} 1.0' in metrics(plant), TURN, "metrics show it")
+    until(lambda: plant.violations() == [], TURN, "the row is mended")
+    sql.run("UPDATE audit_findings SET found_at = now() - interval '11 minutes'")
+    turns(plant, "capture", "well", "ok")
+
+
 def test_a_database_that_is_away_leaves_an_incident_and_nothing_is_called_well_meanwhile(
     plant: Plant, sql: Plain, proxies: tuple[Proxy, Proxy]
 ):

@@ -123,7 +123,7 @@ GRANT SELECT, INSERT, UPDATE ON canaries TO citycache_observer;
 GRANT SELECT ON canary_cache TO citycache_observer;
 GRANT SELECT ON wide_patch_of_everything, wide_requests TO citycache_observer;
 GRANT SELECT ON task_runs, wide_patches, wide_watches, dead_letters, event_log_source TO citycache_observer;
-GRANT SELECT (position, published_at, occurred_at) ON event_log TO citycache_observer;
 GRANT SELECT ON SEQUENCE event_outbox_id_seq TO citycache_observer;
+GRANT SELECT ON event_log, watched_changes TO citycache_observer;
 GRANT SELECT, INSERT, UPDATE, DELETE ON observations, audit_minutes, audit_findings, incidents, count_looks, city_hours
     TO citycache_observer

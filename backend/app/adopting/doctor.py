@@ -15,9 +15,11 @@ from backend.app.adopting import triggers
 from backend.app.adopting.applied import applied, is_there, resolved
 from backend.app.adopting.plan import checks
 from backend.app.catalog import capture, definition, sources
-from backend.app.catalog.completeness import gaps
+from backend.app.catalog.completeness import gaps, passed_tables
 from backend.app.catalog.definition import Definition
 from backend.app.catalog.resolved import Catalog
+from backend.app.database.schema import found as schema_found
+from backend.app.database.schema import needed
 from backend.app.errors import BadDefinition, BrokerAway, DatabaseAway, Refused
 from backend.app.settings import settings
 from events.connection import LOST, connect
@@ -65,6 +67,7 @@ def _adopted(connection: Connection, chosen: Definition) -> Iterator[Finding]:
         return
     yield _definition(connection, chosen)
     yield from _gaps(connection)
+    yield from _passed(connection)
     try:
         catalog = resolved(chosen)
     except BadDefinition as failure:
@@ -97,6 +100,15 @@ def _gaps(connection: Connection) -> Iterator[Finding]:
         yield Finding("trigger", False, f"{silent.table} {state}: its writes make no events", AGAIN)
     if not (found.missing_tables or found.columns or found.tables):
         yield Finding("capture", True, "all columns are there and all triggers are on")
+
+
+def _passed(connection: Connection) -> Iterator[Finding]:
+    if needed().is_older(schema_found(connection).revision):
+        return
+    found = passed_tables(connection)
+    told = ", ".join(f"{table.table} ({table.rows} cached rows went wrong)" for table in found)
+    advice = "look for sessions with session_replication_role = replica, or triggers that were off for a while"
+    yield _said("past capture", not found, "no writes in the last minutes", f"writes into {told}", advice)
 
 
 def _catalog(connection: Connection, catalog: Catalog) -> Iterator[Finding]:
@@ -135,6 +147,7 @@ def _built_in(connection: Connection) -> Iterator[Finding]:
         yield Finding("trigger", False, f"{name} on {table} lacks or is switched off", "ALTER TABLE … ENABLE TRIGGER …")
     if not off:
         yield Finding("capture", True, "all triggers are on")
+    yield from _passed(connection)
 
 
 def _broker() -> Iterator[Finding]:

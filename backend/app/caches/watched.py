@@ -48,7 +48,7 @@ def moved(connection: Connection, changes: Sequence[int], most: int) -> MaybeMov
         for change, found in _ids(connection, number, asked, each):
             ids[noun].update(found[:each])
             wide += [(change, number)] if len(found) > each else []
-    companies, crowded = _companies_of(connection, sorted(ids["city"]), each)
+    companies, crowded = companies_of(connection, sorted(ids["city"]), each)
     ids["company"] |= companies
     is_unknown = any(row.number is None for row in watches)
     keys = Keys(*(sorted(ids[noun]) for noun in ("product", "company", "city")))
@@ -157,7 +157,7 @@ def _both(number: int) -> str:
     return f"SELECT id FROM watch_{number}_ids(change.before) UNION SELECT id FROM watch_{number}_ids(change.after)"
 
 
-def _companies_of(connection: Connection, cities: list[int], most: int) -> tuple[set[int], set[int]]:
+def companies_of(connection: Connection, cities: list[int], most: int) -> tuple[set[int], set[int]]:
     """Companies of these cities, and the cities that have too many of them."""
     if not cities:
         return set(), set()

@@ -43,6 +43,19 @@ class Gaps:
         return bool(self.missing_tables or self.columns or self.tables or self.is_other_definition)
 
 
+@dataclass(frozen=True)
+class PassedTable:
+    """A table or partition into which somebody wrote past capture, a short time ago."""
+
+    table: str
+    rows: int  # cached rows that went wrong by it; the auditor mends them
+
+
+def passed_tables(connection: Connection) -> tuple[PassedTable, ...]:
+    """Those of the last minutes, as the auditor found them."""
+    return tuple(PassedTable(*row) for row in connection.exec_driver_sql(SQL["passed_tables"]))
+
+
 def parts(connection: Connection) -> dict[int, str]:
     """Names, by oid, of all tables, partitions and children of an adopted catalog."""
     if not definition.current().is_adopted or not connection.exec_driver_sql(SQL["knows_tables"]).scalar_one():

@@ -43,6 +43,10 @@ SELECT wanted.oid::regclass::text, bool_or(tgname IS NOT NULL)
  WHERE tgname IS NULL OR tgenabled NOT IN (wanted.enabled::"char", 'A')
  GROUP BY 1 ORDER BY 1
 
+-- name: passed_tables
+SELECT key, sum((wanted ->> 'rows')::bigint)::bigint FROM audit_findings
+ WHERE cache = 'capture' AND found_at > now() - interval '10 minutes' GROUP BY key ORDER BY key
+
 -- name: parts
 WITH RECURSIVE part AS (
     SELECT to_regclass(table_name)::oid AS oid FROM captured_tables()

@@ -191,6 +191,8 @@ def _capture(stored: StoredSigns) -> Iterator[Wrong]:
     for silent in stored.gaps.tables:
         state = "are switched off" if silent.is_off else "lack"
         yield Wrong("table_silent", silent.table, {"table": silent.table, "state": state})
+    for passed in stored.passed:
+        yield Wrong("table_passed", passed.table, vars(passed))
     if stored.gaps.is_other_definition:
         yield Wrong("definition_differs")
 

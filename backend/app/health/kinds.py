@@ -103,6 +103,11 @@ KINDS: Final = {
             "Run 'citycache adopt FILE --apply', which makes what lacks and compares everything.",
         ),
         Kind(
+            "table_passed", "capture",
+            "Writes into {table} come past capture: lately {rows} cached rows went wrong without an event.",
+            "Look for sessions with session_replication_role = replica or triggers that were off. The rows are mended.",
+        ),
+        Kind(
             "definition_differs", "capture",
             "This process follows another definition of the catalog than the database does.",
             "Run 'citycache adopt FILE --apply', or start the process with the definition that was applied.",

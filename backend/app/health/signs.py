@@ -11,7 +11,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from backend.app import db
 from backend.app.beat.schedule import ENTRIES
-from backend.app.catalog.completeness import Gaps, gaps
+from backend.app.catalog.completeness import Gaps, PassedTable, gaps, passed_tables
 from backend.app.database import replica, schema
 from backend.app.errors import Away, CitycacheError
 from backend.app.health import inspector, reach
@@ -67,6 +67,7 @@ class StoredSigns:
     p99_ms: float | None = None  # of the last minute
     scheduled: tuple[Scheduled, ...] = ()
     gaps: Gaps = NO_GAPS  # in what capture sees of adopted tables
+    passed: tuple[PassedTable, ...] = ()  # written past capture
 
 
 @dataclass(frozen=True)
@@ -134,8 +135,9 @@ def stored() -> StoredSigns:
         counts = latency.total(found[0] for found in connection.exec_driver_sql(SQL["latency"]))
         tasks = [entry.task for entry in ENTRIES]
         runs = tuple(Scheduled(*run) for run in connection.exec_driver_sql(SQL["scheduled"], {"tasks": tasks}))
-        found = gaps(connection)
-    return StoredSigns(version=version, p99_ms=latency.percentile(counts, 0.99), scheduled=runs, gaps=found, **row)
+        found, passed = gaps(connection), passed_tables(connection)
+    p99_ms = latency.percentile(counts, 0.99)
+    return StoredSigns(version=version, p99_ms=p99_ms, scheduled=runs, gaps=found, passed=passed, **row)
 
 
 def carried() -> inspector.Waiting:

@@ -1,9 +1,10 @@
 """The auditor: compares caches and truth all the time, a little at a time, and never alarms on what is under way.
 
 It sweeps both mappings in windows of ids, so missing and extra rows are found as surely as wrong ones, and looks sooner
-at keys that events touched. Each comparison is the one diff. Its pace is a share of one core, half of it for sweeps and
-half for counts and active cities: a step that took d seconds is paid for by a pause of 2 d / share. How long its rounds
-take is written down: that is the time within which a single wrong row is found, wherever it is.
+at keys that events touched, and at rows that were written whether events say so or not (`witness`). Each comparison is
+the one diff. Its pace is a share of one core, half of it for sweeps and half for counts and active cities: a step that
+took d seconds is paid for by a pause of 2 d / share. How long its rounds take is written down: that is the time within
+which a single wrong row is found, wherever it is.
 
 A row that differs becomes a suspect. It is wrong if it still differs after the grace and nothing under way would mend
 it, see `caches.under_way`. Numbers of counts and active cities move in one transaction with the mappings, so they are
@@ -17,6 +18,7 @@ from __future__ import annotations
 import logging
 import time
 from array import array
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -30,7 +32,7 @@ from backend.app.caches import diff, under_way
 from backend.app.caches.keys import Keys
 from backend.app.caches.patch import CacheType
 from backend.app.errors import Away, TooLong
-from backend.app.observing import findings
+from backend.app.observing import findings, past_capture, witness
 from backend.app.observing.findings import WrongRow
 from backend.app.settings import settings
 from events.sql_files import statements
@@ -81,6 +83,8 @@ class Auditor:
         default_factory=lambda: [Sweep("products", ids=WINDOW_IDS), Sweep("companies", ids=WINDOW_IDS)]
     )
     _compared: dict[str, int] = field(default_factory=dict)  # rows, not yet counted
+    _witness: witness.Witness = field(default_factory=witness.Witness)
+    _next_written: float = 0.0
     _next_whole: float = 0.0
     _whole_began: float | None = None
     _next_step: float = 0.0
@@ -90,7 +94,10 @@ class Auditor:
         """One small step; seconds to pause. Raises Away."""
         began = time.monotonic()
         self._attempt(self._look_again)
-        if began >= self._next_step:
+        if began >= self._next_written:
+            self._attempt(self._written)
+            self._next_written = time.monotonic() + witness.pause(time.monotonic() - began)
+        if (began := time.monotonic()) >= self._next_step:
             for sweep in self._sweeps:
                 self._attempt(lambda sweep=sweep: self._sweep(sweep), lambda sweep=sweep: _narrow(sweep))  # type: ignore[misc]
             self._attempt(self._changed)
@@ -151,6 +158,13 @@ class Auditor:
             self._take(connection, "companies", len(companies), differing.companies)
         self._since = now
 
+    def _written(self) -> None:
+        """Rows that were written since the last look, whether capture saw it or not."""
+        tables = self._witness.tables()
+        with findings.snapshot() as connection:
+            for cache, keys in self._witness.differing(connection, tables):
+                self._take(connection, cache, 0, keys)
+
     def _whole(self) -> None:
         """Counts and active cities; where counts are wrong, the next look tells of the active ones."""
         began = time.monotonic()
@@ -206,8 +220,11 @@ class Auditor:
             else:
                 del self.suspects[cache, suspect.key]
         if passed:
-            wrong = [row for key, row in rows.items() if key not in coming]
-            findings.confirm(cache, [WrongRow(cache, str(row.key), row.before, row.after) for row in wrong])
+            wrong = [WrongRow(cache, str(key), row.before, row.after) for key, row in rows.items() if key not in coming]
+            tables = past_capture.tables_of(self._witness, cache, wrong)
+            findings.confirm(cache, wrong)
+            if tables:
+                findings.tell_past_capture(Counter(tables.values()))
 
 
 def _first_look(suspects: Sequence[SuspectRow]) -> under_way.Differing:

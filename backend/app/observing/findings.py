@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +57,13 @@ def confirm(cache: str, wrong: Sequence[WrongRow]) -> None:
         count(connection, cache, wrong=fresh)
     _mend(cache, [one.key for one in wrong])
     revisit(cache, [one.key for one in wrong])
+
+
+def tell_past_capture(tables: Mapping[str, int]) -> None:
+    """Write down into which tables somebody wrote past capture, and how many cached rows went wrong by each."""
+    with transaction() as connection:
+        for table, rows in tables.items():
+            connection.exec_driver_sql(SQL["past_capture"], {"table": table, "rows": rows})
 
 
 def count(

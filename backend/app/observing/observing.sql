@@ -55,6 +55,11 @@ SELECT %(cache)s, %(key)s, %(side)s, %(cached)s::jsonb, %(wanted)s::jsonb,
  WHERE NOT EXISTS (SELECT FROM audit_findings WHERE repaired_at IS NULL AND cache = %(cache)s AND key = %(key)s)
 RETURNING id
 
+-- name: past_capture
+-- Events are what is missing; the rows that went wrong by it are mended.
+INSERT INTO audit_findings (cache, key, side, wanted, repaired_at)
+VALUES ('capture', %(table)s, 'missing', jsonb_build_object('rows', %(rows)s), clock_timestamp())
+
 -- name: mended
 UPDATE audit_findings SET repaired_at = clock_timestamp()
  WHERE repaired_at IS NULL AND cache = %(cache)s AND key = ANY(%(keys)s::text[])

@@ -86,7 +86,7 @@ class CityHour(Base):
 
 
 class AuditFinding(Base):
-    """A cached row that was wrong, not merely late."""
+    """A cached row that was wrong, not merely late; or, as cache `capture`, a table that was written past it."""
 
     __tablename__ = "audit_findings"
     __table_args__ = (

@@ -94,6 +94,7 @@ export const WORDS = {
   "cache.companies": ["companies", "компании"],
   "cache.counts": ["counts", "счётчики"],
   "cache.active": ["active cities", "активные"],
+  "cache.capture": ["capture", "захват"],
   "nines.cache": ["{cache}: {n} nines, {rows} rows, {wrong} wrong", "{cache}: девяток {n}, строк {rows}, неверных {wrong}"],
 
   // way
@@ -649,6 +650,14 @@ export const WORDS = {
   "advice.table_silent": [
     "Run “citycache adopt FILE --apply”, which makes what is missing and compares everything.",
     "Выполните «citycache adopt FILE --apply»: команда создаст недостающее и сверит все строки.",
+  ],
+  "kind.table_passed": [
+    "Writes into {table} come past capture: lately {rows} cached rows went wrong without an event.",
+    "Запись в {table} идёт мимо триггеров: за последние минуты без события разошлось строк кэша: {rows}.",
+  ],
+  "advice.table_passed": [
+    "Look for sessions with session_replication_role = replica or triggers that were off. The rows are mended.",
+    "Найдите сеанс с session_replication_role = replica или временно отключённые триггеры. Строки исправлены.",
   ],
   "kind.definition_differs": [
     "This process follows another definition of the catalog than the database does.",
