@@ -1,24 +1,28 @@
-"""Adopting and letting go, killed before any statement: run again they come to the same end, and leave nothing."""
+"""Adopting and letting go, killed or cut off before any statement: run again they come to the same end."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from threading import Timer
 from typing import Final
 
 import pytest
 
+from backend.app.adopting import adopt
 from backend.app.adopting.release import release
 from backend.app.catalog import definition
 from backend.app.errors import Refused
-from tests.adopt.dying import dies
+from tests.adopt.dying import dies, is_cut_off
 from tests.adopt.following import adopt_here, beside
 from tests.adopt.marketplace import Marketplace
 from tests.adopt.shop import shop_at, violations
 from tests.plain import Plain
 
 EVERY: Final = int(os.environ.get("KILL_EVERY", "61"))  # statement; 1 takes half an hour
+End = Callable[[Callable[[], None], int], bool]
+WAYS: Final = pytest.mark.parametrize("end", [dies, is_cut_off])
 
 
 @pytest.fixture
@@ -32,19 +36,20 @@ def _release() -> None:
     release(definition.current(), lambda sentence: None)
 
 
-def _killed(work: Callable[[], None], every: int) -> Iterator[int]:
-    """Have work killed before one statement after the other; which it was. It must be more than the first."""
+def _ended(end: End, work: Callable[[], None], every: int) -> Iterator[int]:
+    """Have work ended before one statement after the other; which it was. It must be more than the first."""
     statement = 1
-    while dies(work, statement):
+    while end(work, statement):
         yield statement
         statement += every
     assert statement > 1 + every
 
 
+@WAYS
 @pytest.mark.timeout(580)
-def test_adopting_that_was_killed_goes_on_when_it_is_run_again(shop: Marketplace) -> None:
+def test_adopting_that_was_killed_goes_on_when_it_is_run_again(shop: Marketplace, end: End) -> None:
     before = shop.dump()
-    for statement in _killed(adopt_here, EVERY):
+    for statement in _ended(end, adopt_here, EVERY):
         adopt_here()
         with Plain(shop.url) as plain:
             assert violations(plain) == [], statement
@@ -52,20 +57,43 @@ def test_adopting_that_was_killed_goes_on_when_it_is_run_again(shop: Marketplace
         assert shop.dump() == before, statement
 
 
+@WAYS
 @pytest.mark.timeout(580)
-def test_whatever_a_killed_adopting_has_left_can_be_released(shop: Marketplace) -> None:
+def test_whatever_a_killed_adopting_has_left_can_be_released(shop: Marketplace, end: End) -> None:
     before = shop.dump()
-    for statement in _killed(adopt_here, EVERY):
+    for statement in _ended(end, adopt_here, EVERY):
         with suppress(Refused):  # it had not begun
             _release()
         assert shop.dump() == before, statement
 
 
+@WAYS
 @pytest.mark.timeout(580)
-def test_letting_go_that_was_killed_goes_on_when_it_is_run_again(shop: Marketplace) -> None:
+def test_letting_go_that_was_killed_goes_on_when_it_is_run_again(shop: Marketplace, end: End) -> None:
     before = shop.dump()
     adopt_here()
-    for statement in _killed(_release, max(EVERY // 5, 1)):
+    for statement in _ended(end, _release, max(EVERY // 5, 1)):
         _release()
         assert shop.dump() == before, statement
         adopt_here()
+
+
+def test_who_follows_a_killed_one_at_once_waits_until_its_lock_is_free(shop: Marketplace) -> None:
+    with Plain(shop.url) as killed:
+        killed.run("SELECT pg_advisory_lock(%s)", (adopt.LOCK,))
+        freed = Timer(1.5, killed.run, ("SELECT pg_advisory_unlock_all()",))
+        freed.start()
+        adopt_here()
+        freed.join()
+    with Plain(shop.url) as plain:
+        assert violations(plain) == []
+
+
+def test_two_do_not_get_into_each_others_way(shop: Marketplace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adopt, "LOCK_SECONDS", 0.5)
+    before = shop.dump()
+    with Plain(shop.url) as other:
+        other.run("SELECT pg_advisory_lock(%s)", (adopt.LOCK,))
+        with pytest.raises(Refused, match="another adopt or release is under way"):
+            adopt_here()
+    assert shop.dump() == before

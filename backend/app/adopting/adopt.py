@@ -8,12 +8,14 @@ comparison sees.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import psycopg2.errors
+import psycopg2.extensions
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
@@ -35,6 +37,8 @@ log = logging.getLogger(__name__)
 SQL: Final = statements(Path(__file__).with_name("adopting.sql"))
 CAUSE: Final = Cause("adopt")
 LOCK: Final = 0x61646F70  # 'adop'
+LOCK_SECONDS: Final = 5.0  # for the server to see that one who held it was killed
+LOCK_PAUSE: Final = 0.1
 SHOWN_EVERY: Final = 50_000  # rows between two lines of progress
 
 
@@ -60,12 +64,19 @@ def one_at_a_time() -> Iterator[None]:
     connection = db.direct("adopt")
     try:
         with db.translated(), connection.cursor() as cursor:
-            cursor.execute("SELECT pg_try_advisory_lock(%s)", (LOCK,))
-            if not (cursor.fetchone() or [False])[0]:
-                raise Refused("another adopt or release is under way")
+            deadline = time.monotonic() + LOCK_SECONDS
+            while not _is_locked(cursor):
+                if time.monotonic() > deadline:
+                    raise Refused("another adopt or release is under way")
+                time.sleep(LOCK_PAUSE)
         yield
     finally:
         connection.close()
+
+
+def _is_locked(cursor: psycopg2.extensions.cursor) -> bool:
+    cursor.execute("SELECT pg_try_advisory_lock(%s)", (LOCK,))
+    return bool((cursor.fetchone() or [False])[0])
 
 
 def _begin(definition: Definition) -> None:

@@ -17,6 +17,7 @@ from psycopg2.errors import InsufficientPrivilege
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from backend.app import db
 from backend.app.catalog.definition import COLUMNS, EVERY_COLUMN, KEY, Definition, Level, Noun, Source, Watch
 from backend.app.catalog.node_tree import Foundation, foundation
 from backend.app.errors import BadDefinition, Refused
@@ -348,6 +349,8 @@ class _Resolver:
             with self._connection.begin_nested():
                 yield
         except DBAPIError as failure:
+            if db.is_away(failure):
+                raise
             said = str(failure.orig).strip().splitlines()[0]
             if isinstance(failure.orig, InsufficientPrivilege):
                 raise Refused(f"{key} cannot be tried: {said}. The role that adopts needs that right") from failure
