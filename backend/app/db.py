@@ -7,12 +7,14 @@ transaction left open; and it is asked for every setting on which a result could
 from __future__ import annotations
 
 import os
+import select
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any, Final, cast
 
 import psycopg2
 import psycopg2.errors
+import psycopg2.extensions
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError, OperationalError
@@ -68,14 +70,53 @@ def connect(name: str, statement_ms: int = STATEMENT_MS, to: str = "") -> psycop
     return _marked(name, statement_ms, to)[0]
 
 
-def _marked(name: str, statement_ms: int, to: str = "") -> tuple[psycopg2.extensions.connection, str]:
-    wishes: dict[str, Any] = {
-        **address.parameters(to or url(), address.READS if to else address.WRITES),
+def polled(name: str, statement_ms: int, first: str) -> psycopg2.extensions.connection:
+    """A connection for an event loop, on which `first` has been run: `execute` only sends a statement, and its rows are
+    there when `poll()` says so. Raises the driver's errors, and DatabaseUnfit."""
+    with closing(connect(name, statement_ms)) as found:  # libpq leaves a host that is silent only where it waits itself
+        place = {"host": found.info.host, "port": found.info.port}
+    wishes = _wishes(name, url(), address.WRITES)
+    wishes |= {"async_": True} if "hostaddr" in wishes else {"async_": True, **place}
+    connection = cast("psycopg2.extensions.connection", psycopg2.connect(**wishes))
+    try:
+        _wait(connection)
+        connection.cursor_factory = _Waiting
+        session.begin(connection, statement_ms, search_path())
+        connection.cursor().execute(first)
+        connection.cursor_factory = psycopg2.extensions.cursor
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+class _Waiting(psycopg2.extensions.cursor):
+    def execute(self, *statement: Any) -> None:
+        super().execute(*statement)
+        _wait(self.connection)
+
+
+def _wait(connection: psycopg2.extensions.connection) -> None:
+    wanted = {psycopg2.extensions.POLL_READ: select.POLLIN, psycopg2.extensions.POLL_WRITE: select.POLLOUT}
+    while (state := connection.poll()) != psycopg2.extensions.POLL_OK:
+        watcher = select.poll()
+        watcher.register(connection.fileno(), wanted[state])
+        if not watcher.poll(CONNECT_SECONDS * 1000):
+            raise psycopg2.OperationalError("timeout expired")
+
+
+def _wishes(name: str, to: str, attributes: str) -> dict[str, Any]:
+    return {
+        **address.parameters(to, attributes),
         "connect_timeout": CONNECT_SECONDS,
         "application_name": f"citycache {name}",
         "client_encoding": "UTF8",  # psycopg2 looks at it while it connects
         **DEAD_PEER,
     }
+
+
+def _marked(name: str, statement_ms: int, to: str = "") -> tuple[psycopg2.extensions.connection, str]:
+    wishes = _wishes(name, to or url(), address.READS if to else address.WRITES)
     connection = cast("psycopg2.extensions.connection", psycopg2.connect(**wishes))
     try:
         connection.autocommit = True

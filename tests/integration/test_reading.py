@@ -223,14 +223,14 @@ def test_a_fault_of_the_short_way_is_logged_and_the_long_one_answers(
 ) -> None:
     api.read("/cities/1")
     app: Any = api.app
-    right, faults = app.state.answers.now, [RuntimeError("a fault")]
+    right, faults = app.state.answers.kept, [RuntimeError("a fault")]
 
     async def faulty_once(*asked: Any) -> Any:
         if faults:
             raise faults.pop()
         return await right(*asked)
 
-    monkeypatch.setattr(app.state.answers, "now", faulty_once)
+    monkeypatch.setattr(app.state.answers, "kept", faulty_once)
     assert api.get(f"{V1}/cities/1").status_code == 200
     assert ("goes the long one" in caplog.text, "a fault" in caplog.text, faults) == (True, True, [])
 

@@ -147,10 +147,10 @@ async def get_tree(
     """Cities by region, district or country, as the catalog's definition has them, with sums of the cached counts."""
     levels = [level.name for level in definition.current().levels]
 
-    def told(rows: list[Row]) -> Document:
-        return Document(encode(tree.tree(rows, levels, count, everything)))
+    def told(rows: list[tuple[Any, ...]]) -> Document:
+        return Document(encode(tree.tree(rows, levels, everything)))
 
-    return await request.app.state.answers.of(request, Lookup(tree.read(len(levels)), told))
+    return await request.app.state.answers.of(request, Lookup(tree.read(len(levels), count), told, is_wide=True))
 
 
 @router.get("/{city_id}", response_model=CityOut, responses={**Validated, **documented(404)}, dependencies=[CACHED])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from backend.app.caches.reads import Read
 from events.sql_files import statements
@@ -16,7 +16,7 @@ Counted = Literal["products", "services", "companies"]
 Key = tuple[int, int]  # number of the level, 0 for cities, and id
 
 
-@dataclass
+@dataclass(slots=True)
 class CountedPlace:
     """One place."""
 
@@ -27,44 +27,50 @@ class CountedPlace:
     children: list[CountedPlace] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """A row of a level, or a city."""
 
-    key: Key
+    level: int  # 0: a city
+    id: int
     name: str | None
     parents: Sequence[int | None]  # by level, from the nearest to the widest; None: the row names none
+    counted: int | None
+
+    @property
+    def key(self) -> Key:
+        """What it is known by."""
+        return self.level, self.id
 
 
-def read(levels: int) -> Read:
-    """Cities, and the rows of so many levels above them."""
+def read(levels: int, counted: Counted) -> Read:
+    """Cities with one of their counts, and the rows of so many levels above them."""
     wider = (
-        f"UNION ALL SELECT {number}, id, label, parents, NULL, NULL, NULL FROM level_{number}_rows()"
+        f"UNION ALL SELECT {number}, id, label, parents, NULL FROM level_{number}_rows()"
         for number in range(1, levels + 1)
     )
-    return Read("\n".join((SQL["cities_below_levels" if levels else "cities"], *wider)), {})
+    statement = "\n".join((SQL["cities_below_levels" if levels else "cities"], *wider))
+    return Read(statement, {"counted": counted})
 
 
-def tree(
-    rows: Iterable[Mapping[str, Any]], levels: Sequence[str], counted: Counted, everything: bool
-) -> list[CountedPlace]:
+def tree(rows: Iterable[Sequence[Any]], levels: Sequence[str], everything: bool) -> list[CountedPlace]:
     """The widest places with what is below them, by name; branches of zero only with `everything`."""
-    cities, above = [], {}
-    for row in rows:
-        place = Place((row["level"], row["id"]), row["label"], row["parents"])
-        if row["level"]:
-            above[place.key] = place
-        elif (count := row[f"{counted}_count"] or 0) or everything:
-            cities.append((place, count))
     if not levels:
-        return sorted((CountedPlace(place.key[1], place.name, CITY, count) for place, count in cities), key=_by_name)
+        return _flat(rows, everything)
+    places = [Place(*row) for row in rows]
+    above = {place.key: place for place in places if place.level}
     growing = _Growing((CITY, *levels), above)
-    for place, count in cities:
-        growing.add(place, count)
+    for place in places:
+        if not place.level and (place.counted or everything):
+            growing.add(place, place.counted or 0)
     if everything:
         for place in above.values():
             growing.add(place, 0)
     return growing.roots()
+
+
+def _flat(rows: Iterable[Sequence[Any]], everything: bool) -> list[CountedPlace]:
+    found = [CountedPlace(row[1], row[2], CITY, row[4] or 0, []) for row in rows if row[4] or everything]
+    return sorted(found, key=_by_name)
 
 
 class _Growing:
@@ -86,7 +92,7 @@ class _Growing:
             self._roots.append(below)
 
     def _node(self, place: Place) -> CountedPlace:
-        return self._nodes.setdefault(place.key, CountedPlace(place.key[1], place.name, self._names[place.key[0]]))
+        return self._nodes.setdefault(place.key, CountedPlace(place.id, place.name, self._names[place.level]))
 
     def roots(self) -> list[CountedPlace]:
         """The widest places, each level by name."""
@@ -98,7 +104,7 @@ class _Growing:
         """From the place upwards. What is wider is asked of the row below it; a level that it does not name, or
         that is not there, is left out."""
         yield place
-        for number in range(place.key[0] + 1, len(self._names)):
+        for number in range(place.level + 1, len(self._names)):
             key = place.parents[number - 1]
             if key is not None and (wider := self._above.get((number, key))):
                 place = wider

@@ -19,16 +19,15 @@ from backend.app.api.conditional import Document
 from backend.app.api.deadline import SECONDS
 from backend.app.api.edge.turns import Turns
 from backend.app.api.fresh.asking import names_fresh
+from backend.app.api.reading.look import Look, seen
 from backend.app.api.reading.lookup import Lookup
 from backend.app.api.reading.memory import Memory
 from backend.app.api.reading.rounds import Rounds
 from backend.app.api.reading.sessions import Session, Sessions
 from backend.app.api.security import caller_of
-from backend.app.settings import settings
 
 SESSIONS: Final = 6
 AT_ONCE: Final = SESSIONS // 2  # statements that one caller has begun
-SNAPSHOT: Final = "SELECT pg_current_snapshot()::text, pg_postmaster_start_time()"  # of this server, since its start
 MOST_SECONDS: Final = 2.0  # that an answer is kept: dates are told to the second, and grow more exact with time
 MOST_ANSWERS: Final = 5_000
 MOST_BYTES: Final = 2**25
@@ -60,8 +59,9 @@ class Known:
     kept: KeptAnswer | None = None
     moves: bool = False  # the last answer was no longer the one before: it is asked for without a look
 
-    def now(self, snapshot: str | None, session: Session) -> KeptAnswer:
-        """What is kept, while it holds, else what the database says; `snapshot` is from before that."""
+    def now(self, session: Session) -> KeptAnswer:
+        """What is kept, while it holds, else what the database says."""
+        snapshot = seen(session)
         if self.kept and self.kept.holds(snapshot):
             return self.kept
         return KeptAnswer(snapshot, self.lookup.put(session), time.monotonic() + MOST_SECONDS)
@@ -73,8 +73,7 @@ class Answers:
     def __init__(self, most: int = MOST_ANSWERS, most_bytes: int = MOST_BYTES, seconds: float = SECONDS) -> None:
         """`seconds`: after which nobody waits for an answer any more."""
         self._memory: Memory[Known] = Memory(most, most_bytes)
-        self._look = Rounds(self._looked)
-        self._sessions, self._looking = Sessions(SESSIONS), Sessions(1)  # a look is never behind a slow statement
+        self._look, self._sessions = Look(), Sessions(SESSIONS)
         self._turns = Turns(AT_ONCE, seconds)
 
     def known(self, scope: Scope) -> Known | None:
@@ -91,27 +90,29 @@ class Answers:
             if not names_fresh(scope["query_string"]):  # such a one is not asked for again
                 self._memory.keep(target, known, _length(target))
         known.lookup = lookup  # the definition may have changed
-        return await self.now(known, caller_of(scope).share)
+        return await self.kept(known) or await self.read(known, caller_of(scope).share)
 
-    async def now(self, known: Known, share: str) -> Document:
-        """An answer not older than this moment."""
-        if known.kept and not known.moves and known.kept.holds(await self._look()):
-            return known.kept.answer
+    async def kept(self, known: Known) -> Document | None:
+        """The answer that is remembered, if it shows all that has been committed by now."""
+        kept = known.kept
+        if kept and not known.moves and kept.holds(await self._look()):
+            return kept.answer
+        return None
+
+    async def read(self, known: Known, share: str) -> Document:
+        """An answer not older than this moment, with all who ask for it at once."""
         known.share = known.share or share
         return await known.rounds()
 
     def stop(self) -> None:
         """Close all sessions."""
         self._sessions.stop()
-        self._looking.stop()
-
-    async def _looked(self) -> str | None:
-        return await self._looking.run(_snapshot)
+        self._look.stop()
 
     async def _asked(self, known: Known) -> Document:
         share, known.share, before = known.share, "", known.kept
         async with self._turns.of(share):
-            known.kept = await self._sessions.run(lambda session: known.now(_snapshot(session), session))
+            known.kept = await self._sessions.run(known.now)
         known.moves = known.kept is not before
         self._memory.weigh(known.target, known, _length(known.target) + len(known.kept.answer.body))
         return known.kept.answer
@@ -124,10 +125,3 @@ def _target(scope: Scope) -> Target:
 def _length(target: Target) -> int:
     """Callers choose it, so it counts."""
     return sum(map(len, target))
-
-
-def _snapshot(session: Session) -> str | None:
-    """Which transactions a statement sees now; None for a replica, whose snapshots do not tell of every commit."""
-    if settings().database_read_url:
-        return None
-    return str(session.rows(SNAPSHOT, {}))

@@ -10,7 +10,7 @@ import msgspec
 
 from backend.app.api.conditional import Document
 from backend.app.api.reading.sessions import Session
-from backend.app.caches.reads import Read, Row
+from backend.app.caches.reads import Read
 
 encode: Final[Callable[[Any], bytes]] = msgspec.json.Encoder(decimal_format="number").encode
 
@@ -20,8 +20,10 @@ class Lookup:
     """A statement, and the answer that its rows make."""
 
     read: Read
-    told: Callable[[list[Row]], Document]  # may raise NotFound
+    told: Callable[[list[Any]], Document]  # of dictionaries; may raise NotFound
+    is_wide: bool = False  # rows are tuples: there are so many that their names would cost more than all the rest
 
     def put(self, session: Session) -> Document:
         """Ask the database."""
-        return self.told(session.rows(self.read.statement, self.read.parameters))
+        rows = session.tuples if self.is_wide else session.rows
+        return self.told(rows(self.read.statement, self.read.parameters))

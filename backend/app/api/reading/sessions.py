@@ -36,14 +36,23 @@ class Session:
     def rows(self, statement: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
         """All rows of a statement with named parameters in the driver's style."""
         with self._connection.cursor() as cursor:
-            if statement not in self._prepared and len(self._prepared) < MOST_PREPARED:
-                self._prepare(cursor, statement)
-            if prepared := self._prepared.get(statement):
-                cursor.execute(prepared[0], [parameters[name] for name in prepared[1]])
-            else:
-                cursor.execute(statement, dict(parameters))
+            self._run(cursor, statement, parameters)
             names = [column.name for column in cursor.description or ()]
             return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+    def tuples(self, statement: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        """The same where there are many: without names, in the order of the columns."""
+        with self._connection.cursor() as cursor:
+            self._run(cursor, statement, parameters)
+            return cursor.fetchall()
+
+    def _run(self, cursor: Any, statement: str, parameters: Mapping[str, Any]) -> None:
+        if statement not in self._prepared and len(self._prepared) < MOST_PREPARED:
+            self._prepare(cursor, statement)
+        if prepared := self._prepared.get(statement):
+            cursor.execute(prepared[0], [parameters[name] for name in prepared[1]])
+        else:
+            cursor.execute(statement, dict(parameters))
 
     def close(self) -> None:
         """Give it up."""
@@ -68,11 +77,18 @@ class Session:
 
 @dataclass(frozen=True)
 class _Put:
-    work: Callable[[Session], Any]
+    work: Callable[..., Any]
     loop: asyncio.AbstractEventLoop
     answer: asyncio.Future[Any]
 
-    def settle(self, value: Any, failure: BaseException | None) -> None:
+    def do(self, run: Callable[[Callable[..., Any]], Any]) -> None:
+        """Have the work done, and hand over what came of it."""
+        try:
+            self._settle(run(self.work), None)
+        except BaseException as failure:
+            self._settle(None, failure)
+
+    def _settle(self, value: Any, failure: BaseException | None) -> None:
         """Hand over what came of it, unless nobody waits any more."""
         with suppress(RuntimeError):  # the loop is gone
             self.loop.call_soon_threadsafe(self._set, value, failure)
@@ -84,6 +100,15 @@ class _Put:
             self.answer.set_exception(failure)
         else:
             self.answer.set_result(value)
+
+
+async def on_a_thread(work: Callable[[], Value]) -> Value:
+    """What `work` returns, on a thread of its own, which ends with the process whatever it waits for."""
+    loop = asyncio.get_running_loop()
+    asked = _Put(work, loop, loop.create_future())
+    threading.Thread(target=asked.do, args=(lambda work: work(),), name="reads, once", daemon=True).start()
+    value: Value = await asked.answer
+    return value
 
 
 class Sessions:
@@ -132,10 +157,7 @@ class _Thread(threading.Thread):
     def run(self) -> None:
         """Do it all."""
         while (asked := self._asked.get()) is not None:
-            try:
-                asked.settle(self._do(asked.work), None)
-            except BaseException as failure:
-                asked.settle(None, failure)
+            asked.do(self._do)
         self._leave()
 
     def _do(self, work: Callable[[Session], Any]) -> Any:

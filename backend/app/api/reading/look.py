@@ -1,0 +1,133 @@
+"""The question which transactions a statement sees now, asked once for all who came before it was put.
+
+It is put on a connection that the event loop itself waits for: a thread would cost more than the answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Final
+
+import psycopg2
+from psycopg2.extensions import POLL_OK
+from psycopg2.extensions import connection as Connection
+
+from backend.app import db
+from backend.app.api.database import STATEMENT_MS
+from backend.app.api.reading.rounds import Rounds
+from backend.app.api.reading.sessions import Session, on_a_thread
+from backend.app.settings import settings
+
+SEEN: Final = (  # by this server, since its start
+    "SELECT concat_ws(' ', pg_current_snapshot(), pg_postmaster_start_time()) AS seen"
+)
+PREPARE: Final = f"PREPARE look AS {SEEN}"
+LOOK: Final = "EXECUTE look"
+Waiting = list[asyncio.Future[str]]
+
+
+def seen(session: Session) -> str | None:
+    """Which transactions the next statement of a session sees at least; None for a replica, whose snapshots do not tell
+    of every commit."""
+    return None if settings().database_read_url else str(session.rows(SEEN, {})[0]["seen"])
+
+
+class Line:
+    """One connection, for the event loop that is running; it ends with its first fault, and tells all who wait."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._connection, self._cursor = connection, connection.cursor()
+        self._waiting: Waiting = []  # for the look that comes next
+        self._looking: Waiting = []  # for the one that has been put
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop.add_reader(connection.fileno(), self._came)
+
+    def serves(self) -> bool:
+        """Whether it can be asked here and now."""
+        return not self._connection.closed and self._loop is asyncio.get_running_loop()
+
+    def ask(self) -> asyncio.Future[str]:
+        """What is seen by a statement that is put now or later. The future raises psycopg2.Error."""
+        asked: asyncio.Future[str] = self._loop.create_future()
+        self._waiting.append(asked)
+        if len(self._waiting) == 1 and not self._looking:
+            self._loop.call_soon(self._put)  # together with those who came in the same turn of the loop
+        return asked
+
+    def close(self, failure: psycopg2.Error | None = None) -> None:
+        """Give it up."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if not self._loop.is_closed() and not self._connection.closed:
+            self._loop.remove_reader(self._connection.fileno())
+        with suppress(psycopg2.Error):
+            self._connection.close()
+        waiting, self._looking, self._waiting = [*self._looking, *self._waiting], [], []
+        for one in waiting:
+            if not one.done():
+                one.set_exception(failure or psycopg2.InterfaceError("the connection was closed"))
+
+    def _put(self) -> None:
+        if self._connection.closed:
+            return
+        self._looking, self._waiting = self._waiting, []
+        self._timer = self._loop.call_later(STATEMENT_MS / 1000, self._late)
+        try:
+            self._cursor.execute(LOOK)
+        except psycopg2.Error as failure:
+            self.close(failure)
+
+    def _late(self) -> None:
+        self.close(psycopg2.OperationalError(f"no answer within {STATEMENT_MS} ms"))
+
+    def _came(self) -> None:
+        """Something has come, or the connection has ended."""
+        try:
+            if self._connection.poll() == POLL_OK and self._looking:
+                self._settle(self._cursor.fetchone()[0])  # type: ignore[index]
+        except psycopg2.Error as failure:
+            self.close(failure)
+
+    def _settle(self, seen: str) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        answered, self._looking = self._looking, []
+        for one in answered:
+            if not one.done():
+                one.set_result(seen)
+        if self._waiting:
+            self._put()
+
+
+class Look:
+    """Of one application."""
+
+    def __init__(self) -> None:
+        self._line: Line | None = None
+        self._opening = Rounds(self._opened)
+
+    async def __call__(self) -> str | None:
+        """What a statement sees that is put now or later, as `seen` says it. Raises DatabaseAway and TooLong."""
+        if settings().database_read_url:
+            return None
+        try:
+            if self._line is not None and self._line.serves():
+                with suppress(psycopg2.Error):  # it may have ended long ago
+                    return await self._line.ask()
+            return await (await self._opening()).ask()
+        except psycopg2.Error:
+            with db.translated():
+                raise
+
+    def stop(self) -> None:
+        """Close the line."""
+        if self._line is not None:
+            self._line.close()
+
+    async def _opened(self) -> Line:
+        if self._line is None or not self._line.serves():
+            self.stop()
+            self._line = Line(await on_a_thread(lambda: db.polled("api", STATEMENT_MS, PREPARE)))
+        return self._line
