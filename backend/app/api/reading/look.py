@@ -6,6 +6,7 @@ It is put on a connection that the event loop itself waits for: a thread would c
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from contextlib import suppress
 from typing import Final
 
@@ -15,13 +16,14 @@ from psycopg2.extensions import connection as Connection
 
 from backend.app import db
 from backend.app.api.database import STATEMENT_MS
-from backend.app.api.reading.rounds import Rounds
 from backend.app.api.reading.sessions import Session, on_a_thread
+from backend.app.errors import CitycacheError
 from backend.app.settings import settings
 
 SEEN: Final = (  # by this server, since its start
     "SELECT concat_ws(' ', pg_current_snapshot(), pg_postmaster_start_time()) AS seen"
 )
+SECONDS: Final = 0.3  # for an answer, or a line; after that it is quicker to read
 PREPARE: Final = f"PREPARE look AS {SEEN}"
 LOOK: Final = "EXECUTE look"
 Waiting = list[asyncio.Future[str]]
@@ -73,14 +75,14 @@ class Line:
         if self._connection.closed:
             return
         self._looking, self._waiting = self._waiting, []
-        self._timer = self._loop.call_later(STATEMENT_MS / 1000, self._late)
+        self._timer = self._loop.call_later(SECONDS, self._late)
         try:
             self._cursor.execute(LOOK)
         except psycopg2.Error as failure:
             self.close(failure)
 
     def _late(self) -> None:
-        self.close(psycopg2.OperationalError(f"no answer within {STATEMENT_MS} ms"))
+        self.close(psycopg2.OperationalError(f"no answer within {SECONDS:g} s"))
 
     def _came(self) -> None:
         """Something has come, or the connection has ended."""
@@ -106,28 +108,34 @@ class Look:
 
     def __init__(self) -> None:
         self._line: Line | None = None
-        self._opening = Rounds(self._opened)
+        self._opening: asyncio.Task[None] | None = None
 
     async def __call__(self) -> str | None:
-        """What a statement sees that is put now or later, as `seen` says it. Raises DatabaseAway and TooLong."""
+        """What a statement sees that is put now or later, as `seen` says it; None where nobody can tell: of a replica,
+        and while there is no line."""
         if settings().database_read_url:
             return None
+        if self._line is None or not self._line.serves():
+            await asyncio.wait({self._begun()}, timeout=SECONDS)
+        if self._line is None or not self._line.serves():
+            return None
         try:
-            if self._line is not None and self._line.serves():
-                with suppress(psycopg2.Error):  # it may have ended long ago
-                    return await self._line.ask()
-            return await (await self._opening()).ask()
-        except psycopg2.Error:
-            with db.translated():
-                raise
+            return await self._line.ask()
+        except psycopg2.Error:  # whoever reads instead finds out why
+            return None
 
     def stop(self) -> None:
         """Close the line."""
         if self._line is not None:
             self._line.close()
 
-    async def _opened(self) -> Line:
-        if self._line is None or not self._line.serves():
-            self.stop()
+    def _begun(self) -> asyncio.Task[None]:
+        loop = asyncio.get_running_loop()
+        if self._opening is None or self._opening.done() or self._opening.get_loop() is not loop:
+            self._opening = loop.create_task(self._open(), context=contextvars.Context())
+        return self._opening
+
+    async def _open(self) -> None:
+        self.stop()
+        with suppress(psycopg2.Error, CitycacheError):
             self._line = Line(await on_a_thread(lambda: db.polled("api", STATEMENT_MS, PREPARE)))
-        return self._line

@@ -1,0 +1,129 @@
+"""The look: nobody is told what was seen before they asked, whatever becomes of its connection."""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import socket
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from backend.app import db
+from backend.app.api.reading.look import PREPARE, Line, Look
+from tests.conftest import configured_as
+from tests.plain import Plain
+from tests.servers import frozen
+
+WROTE = "SELECT pg_current_xact_id()::text"  # and so takes a number, and commits
+HAS = "SELECT pg_visible_in_snapshot(%s::text::xid8, split_part(%s, ' ', 1)::pg_snapshot)"
+LOOKING = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND query = 'EXECUTE look'"
+
+
+@pytest.fixture(autouse=True)
+def _configured(configured_database: None) -> None:
+    """Looks are at the test's database."""
+
+
+async def line() -> Line:
+    return Line(db.polled("test", 5_000, PREPARE))
+
+
+def test_who_comes_while_a_look_is_under_way_is_told_what_a_younger_one_saw(plain: Plain) -> None:
+    async def scene() -> None:
+        open_line = await line()
+        earlier = open_line.ask()
+        await asyncio.sleep(0)
+        assert select.select([open_line._connection], [], [], 5)[0], "its answer has come, and nobody has seen it"
+        wrote = plain.one(WROTE)
+        later = open_line.ask()
+        assert not plain.one(HAS, (wrote, await earlier))
+        assert plain.one(HAS, (wrote, await later))
+        open_line.close()
+
+    asyncio.run(scene())
+
+
+def test_who_stops_waiting_takes_nothing_from_the_others(plain: Plain) -> None:
+    async def scene() -> None:
+        open_line = await line()
+        first, second = open_line.ask(), open_line.ask()
+        await asyncio.sleep(0)
+        first.cancel()
+        assert await second
+        assert plain.one(HAS, (plain.one(WROTE), await open_line.ask()))
+        open_line.close()
+
+    asyncio.run(scene())
+
+
+def test_a_session_that_ended_is_followed_by_another(plain: Plain) -> None:
+    async def scene() -> None:
+        eyes = Look()
+        for _ in range(3):
+            assert plain.one(HAS, (plain.one(WROTE), await eyes()))
+            plain.run(f"SELECT pg_terminate_backend(pid) FROM ({LOOKING}) AS looking")
+            await asyncio.sleep(0.05)
+        eyes.stop()
+
+    asyncio.run(scene())
+
+
+def test_a_session_that_hangs_holds_up_nobody_and_is_followed_by_another(plain: Plain) -> None:
+    async def scene() -> None:
+        eyes = Look()
+        assert await eyes()
+        with frozen(plain.one(LOOKING)):
+            async with asyncio.timeout(5):
+                assert await eyes() is None, "whoever asks reads instead"
+            async with asyncio.timeout(5):
+                while await eyes() is None:
+                    pass
+        eyes.stop()
+
+    asyncio.run(scene())
+
+
+def test_another_loop_has_a_line_of_its_own(plain: Plain) -> None:
+    eyes = Look()
+
+    async def scene() -> None:
+        assert plain.one(HAS, (plain.one(WROTE), await eyes()))
+
+    asyncio.run(scene())
+    asyncio.run(scene())
+    eyes.stop()
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """A host that takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as server:
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_a_silent_host_of_several_is_passed_by(database: str, silent: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with configured_as(monkeypatch, DATABASE_URL=database.replace("@", f"@{silent},")):
+
+        async def scene() -> str | None:
+            eyes = Look()
+            try:
+                async with asyncio.timeout(20):
+                    while (seen := await eyes()) is None:
+                        pass
+            finally:
+                eyes.stop()
+            return seen
+
+        assert asyncio.run(scene())
+
+
+def test_its_session_is_asked_for_what_every_session_is_asked_for() -> None:
+    shown = "SELECT current_setting('statement_timeout') || current_setting('TimeZone') || current_setting('jit')"
+    with closing(db.polled("test", 1_234, f"PREPARE look AS {shown}")) as connection:
+
+        async def scene() -> str:
+            return await Line(connection).ask()
+
+        assert asyncio.run(scene()) == "1234msUTCoff"
