@@ -44,11 +44,12 @@ class Line:
         self._waiting: Waiting = []  # for the look that comes next
         self._looking: Waiting = []  # for the one that has been put
         self._timer: asyncio.TimerHandle | None = None
-        self._loop.add_reader(connection.fileno(), self._came)
+        self._file, self._is_open = connection.fileno(), True
+        self._loop.add_reader(self._file, self._came)
 
     def serves(self) -> bool:
         """Whether it can be asked here and now."""
-        return not self._connection.closed and self._loop is asyncio.get_running_loop()
+        return self._is_open and self._loop is asyncio.get_running_loop()
 
     def ask(self) -> asyncio.Future[str]:
         """What is seen by a statement that is put now or later. The future raises psycopg2.Error."""
@@ -60,19 +61,24 @@ class Line:
 
     def close(self, failure: psycopg2.Error | None = None) -> None:
         """Give it up."""
-        if self._timer is not None:
-            self._timer.cancel()
-        if not self._loop.is_closed() and not self._connection.closed:
-            self._loop.remove_reader(self._connection.fileno())
+        if not self._is_open:
+            return
+        self._is_open = False
+        if not self._loop.is_closed():
+            self._forget(failure or psycopg2.InterfaceError("the connection was closed"))
         with suppress(psycopg2.Error):
             self._connection.close()
-        waiting, self._looking, self._waiting = [*self._looking, *self._waiting], [], []
-        for one in waiting:
+
+    def _forget(self, failure: psycopg2.Error) -> None:
+        self._loop.remove_reader(self._file)
+        if self._timer is not None:
+            self._timer.cancel()
+        for one in (*self._looking, *self._waiting):
             if not one.done():
-                one.set_exception(failure or psycopg2.InterfaceError("the connection was closed"))
+                one.set_exception(failure)
 
     def _put(self) -> None:
-        if self._connection.closed:
+        if not self._is_open:
             return
         self._looking, self._waiting = self._waiting, []
         self._timer = self._loop.call_later(SECONDS, self._late)
