@@ -153,19 +153,41 @@ def test_an_answer_that_is_remembered_is_the_same_in_everything(api: Client, cac
     assert (head.status_code, head.content, head.headers["etag"]) == (200, b"", first.headers["etag"])
 
 
-@pytest.mark.parametrize("path", READS)
-def test_what_is_remembered_asks_no_table(
-    api: Client, cached: Plain, path: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[Any] = []
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The statements of reads that were put to the database."""
+    found: list[str] = []
     put = answers.Lookup.put
-    monkeypatch.setattr(answers.Lookup, "put", lambda lookup, session: (asked.append(1), put(lookup, session))[1])
+
+    def noted(lookup: answers.Lookup, session: Any) -> Any:
+        found.append(lookup.read.statement)
+        return put(lookup, session)
+
+    monkeypatch.setattr(answers.Lookup, "put", noted)
+    return found
+
+
+@pytest.mark.parametrize("path", READS)
+def test_what_is_remembered_asks_no_table(api: Client, cached: Plain, path: str, asked: list[str]) -> None:
     cached.run("VACUUM")  # so that nothing of it begins now
     api.get(V1 + path)
     asked.clear()
     for _ in range(20):
         assert api.get(V1 + path).status_code == 200
     assert len(asked) <= 2, "every two seconds, and when anything was written at all"
+
+
+def test_soon_after_the_last_write_no_table_is_asked_any_more(api: Client, cached: Plain, asked: list[str]) -> None:
+    cached.run("VACUUM")
+    for value in range(100, 120):
+        cached.run(SET, {"value": value})
+        assert api.read("/cities/1")["products_count"] == value
+    for _ in range(40):
+        api.read("/cities/1")
+    asked.clear()
+    for _ in range(20):
+        assert api.read("/cities/1")["products_count"] == 119
+    assert len(asked) <= 2
 
 
 def test_a_city_that_went_away_is_not_remembered(api: Client, cached: Plain) -> None:

@@ -29,6 +29,7 @@ from backend.app.api.security import caller_of
 SESSIONS: Final = 6
 AT_ONCE: Final = SESSIONS // 2  # statements that one caller has begun
 MOST_SECONDS: Final = 2.0  # that an answer is kept: dates are told to the second, and grow more exact with time
+MOST_UNSEEN: Final = 15  # beside writes; so many are read for nothing when these end
 MOST_ANSWERS: Final = 5_000
 MOST_BYTES: Final = 2**25
 Target = tuple[str, bytes]  # path and query as they were sent
@@ -57,13 +58,22 @@ class Known:
     rounds: Rounds[Document] = field(init=False)
     share: str = ""  # of whoever asked first, for the next round
     kept: KeptAnswer | None = None
-    moves: bool = False  # the last answer was no longer the one before: it is asked for without a look
+    snapshot: str | None = None  # that was seen last
+    unseen: int = 0  # answers to read without a look, which would only say again that what is kept does not hold
+    step: int = 0  # how many that were the last time; 0: what is kept may hold
 
     def now(self, session: Session) -> KeptAnswer:
         """What is kept, while it holds, else what the database says."""
-        snapshot = seen(session)
-        if self.kept and self.kept.holds(snapshot):
+        if self.unseen:
+            self.unseen -= 1
+            return self._read(None, session)
+        before, self.snapshot = self.snapshot, seen(session)
+        self.unseen = self.step = min(2 * self.step + 1, MOST_UNSEEN) if before not in (None, self.snapshot) else 0
+        if self.kept and self.kept.holds(self.snapshot):
             return self.kept
+        return self._read(self.snapshot, session)
+
+    def _read(self, snapshot: str | None, session: Session) -> KeptAnswer:
         return KeptAnswer(snapshot, self.lookup.put(session), time.monotonic() + MOST_SECONDS)
 
 
@@ -95,7 +105,7 @@ class Answers:
     async def kept(self, known: Known) -> Document | None:
         """The answer that is remembered, if it shows all that has been committed by now."""
         kept = known.kept
-        if kept and not known.moves and kept.holds(await self._look()):
+        if kept and not known.step and kept.holds(await self._look()):
             return kept.answer
         return None
 
@@ -110,10 +120,9 @@ class Answers:
         self._look.stop()
 
     async def _asked(self, known: Known) -> Document:
-        share, known.share, before = known.share, "", known.kept
+        share, known.share = known.share, ""
         async with self._turns.of(share):
             known.kept = await self._sessions.run(known.now)
-        known.moves = known.kept is not before
         self._memory.weigh(known.target, known, _length(known.target) + len(known.kept.answer.body))
         return known.kept.answer
 
