@@ -1,9 +1,11 @@
-"""Reads over HTTP with 8 connections, beside an empty FastAPI route, a live JOIN, and that JOIN kept for a minute, all
-under the same uvicorn; at rest and beside 500 writes a second. How old an answer is, and what CPU it takes."""
+"""Reads over HTTP with 8 connections, beside an empty FastAPI route, a live JOIN, and that JOIN kept for a minute (in
+the process, and in Redis where there is one), all under the same uvicorn; at rest and beside 500 writes a second. How
+old an answer is, and what CPU it takes."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,11 +23,13 @@ from benchmarks.catalog import Size, connect, run
 from benchmarks.figure import Bench, main
 from benchmarks.http_load import Load
 from benchmarks.measure import Row, Table, Wanted, alternate, quantiles
+from benchmarks.peer_reads import REDIS_PORT
 from benchmarks.pipeline import ALL, Pipeline, pipeline
 
 RATE: Final = 500  # writes a second
 V1: Final = "/api/v1"
-EMPTY, JOIN, KEPT = "empty route", "live JOIN", "JOIN kept 60 s"
+EMPTY, JOIN, KEPT, REDIS = "empty route", "live JOIN", "JOIN kept 60 s", "JOIN in Redis 60 s"
+PEERS: Final = {EMPTY: ["/empty"], JOIN: ["/join"], KEPT: ["/kept"], REDIS: ["/redis"]}
 SORTED, EACH = "cities by products", "each city"
 OURS: Final[
     dict[str, tuple[str, float | None, float | None]]
@@ -37,6 +41,7 @@ OURS: Final[
     "products of a city": (f"{V1}/cities/1/products?limit=50", 0.4, None),
 }
 EACH_CITY: Final = [f"{V1}/cities/{number}" for number in range(1, 401)]
+REDIS_SERVER: Final = "redis-server"
 BESIDE: Final = ", beside writes"
 MANY_CITIES: Final = 5_000
 MANY_PRODUCTS: Final = 1_000_000
@@ -61,9 +66,9 @@ class Stage:
     def rate(self, what: str, beside: str = "") -> float:
         """Answers a second for one of the paths; `beside` is what its name in the table has more."""
         name = what + beside
-        paths = {EMPTY: ["/empty"], JOIN: ["/join"], KEPT: ["/kept"], EACH: EACH_CITY}.get(what)
-        port = self.peers if what in (EMPTY, JOIN, KEPT) else self.started.api_port
-        if what == KEPT:
+        paths = (PEERS | {EACH: EACH_CITY}).get(what)
+        port = self.peers if what in PEERS else self.started.api_port
+        if what in (KEPT, REDIS):
             http_load.read(port, paths or [], 0, connections=1)  # so that it is kept
         before = cpu.seconds(self.started.pids()["api"])
         found = http_load.read(port, paths or [OURS[what][0]], self.seconds)
@@ -81,7 +86,9 @@ def figure(bench: Bench) -> Table:
     notes = (
         "8 connections, each asking as soon as it has its answer, one uvicorn process; all on the same two CPUs.",
         "Every answer shows all that was committed before it was asked; the kept JOIN's are up to a minute old.",
-        "Redis is not measured: no client of it is among what this project installs.",
+        "Redis is asked in its own protocol, by a connection for each request under way."
+        if shutil.which(REDIS_SERVER)
+        else f"Redis is left out: there is no {REDIS_SERVER} on this machine.",
     )
     return Table("reads", "reads over HTTP", rows, notes)
 
@@ -98,7 +105,7 @@ def _of_size(bench: Bench, size: Size, is_main: bool) -> Iterator[Row]:
         if not is_main:
             yield from _beside_join(stage, rounds, size)
             return
-        samples = alternate(rounds, {name: partial(stage.rate, name) for name in (EMPTY, *OURS, EACH, KEPT)})
+        samples = alternate(rounds, {name: partial(stage.rate, name) for name in (EMPTY, *OURS, EACH, *_kept())})
         run(connection, load.SQL["prepare"])
         with load.going_on(dsn, size, bench.servers.place, RATE):
             busy = {name + BESIDE: partial(stage.rate, name, BESIDE) for name in (EMPTY, *OURS, EACH)}
@@ -118,11 +125,17 @@ def _rows(stage: Stage, samples: dict[str, list[float]]) -> Iterator[Row]:
         bound = busy if beside else at_rest
         last = stage.loads[name][-1]
         more = {"p50 ms": last.p50, "p99 ms": last.p99}
-        if what not in (EMPTY, KEPT):
+        if what not in PEERS:
             more["CPU µs"] = sorted(stage.cpu[name])[len(found) // 2]
         against = "" if what == EMPTY else EMPTY + beside
         yield Row(name, found, "answers/s", against, Wanted(bound) if bound else None, more)
-    yield Row(f"{SORTED} : {KEPT}", samples[SORTED], "answers/s", KEPT, Wanted(0.9))
+    for kept in _kept():
+        yield Row(f"{SORTED} : {kept}", samples[SORTED], "answers/s", kept, Wanted(0.9))
+
+
+def _kept() -> tuple[str, ...]:
+    """Where a JOIN can be kept on this machine."""
+    return (KEPT, REDIS) if shutil.which(REDIS_SERVER) else (KEPT,)
 
 
 def _beside_join(stage: Stage, rounds: int, size: Size) -> Iterator[Row]:
@@ -168,17 +181,23 @@ def _many_cities(started: Pipeline, connection: psycopg2.extensions.connection) 
 
 @contextmanager
 def _peers(bench: Bench, dsn: str) -> Iterator[int]:
-    port = spawn.free_port()
-    command = [program("uvicorn"), "benchmarks.peer_reads:app", "--port", str(port), "--no-access-log"]
-    child = Child("peers", command, bench.servers.place / "peers.log", {**os.environ, "DATABASE_URL": dsn})
-    child.begin()
+    port, redis_port = spawn.free_port(), spawn.free_port()
+    environment = {**os.environ, "DATABASE_URL": dsn, REDIS_PORT: str(redis_port)}
+    served = [program("uvicorn"), "benchmarks.peer_reads:app", "--port", str(port), "--no-access-log"]
+    children = [(Child("peers", served, bench.servers.place / "peers.log", environment), port)]
+    if found := shutil.which(REDIS_SERVER):
+        command = [found, "--port", str(redis_port), "--bind", "127.0.0.1", "--save", ""]
+        children.append((Child("redis", command, bench.servers.place / "redis.log", environment), redis_port))
     try:
-        deadline = time.monotonic() + 30
-        while spawn.is_free(port) and time.monotonic() < deadline:
-            time.sleep(0.05)
+        for child, taken in children:
+            child.begin()
+            deadline = time.monotonic() + 30
+            while spawn.is_free(taken) and time.monotonic() < deadline:
+                time.sleep(0.05)
         yield port
     finally:
-        child.kill()
+        for child, _ in children:
+            child.kill()
 
 
 if __name__ == "__main__":
