@@ -80,7 +80,7 @@ def polled(name: str, statement_ms: int, first: str) -> psycopg2.extensions.conn
     connection = cast("psycopg2.extensions.connection", psycopg2.connect(**wishes))
     try:
         _wait(connection)
-        connection.cursor_factory = _Waiting
+        connection.cursor_factory = _Blocking
         session.begin(connection, statement_ms, search_path())
         connection.cursor().execute(first)
         connection.cursor_factory = psycopg2.extensions.cursor
@@ -90,7 +90,7 @@ def polled(name: str, statement_ms: int, first: str) -> psycopg2.extensions.conn
     return connection
 
 
-class _Waiting(psycopg2.extensions.cursor):
+class _Blocking(psycopg2.extensions.cursor):
     def execute(self, *statement: Any) -> None:
         super().execute(*statement)
         _wait(self.connection)

@@ -11,7 +11,7 @@ from contextlib import closing
 import pytest
 
 from backend.app import db
-from backend.app.api.reading.look import PREPARE, Line, Look
+from backend.app.api.reading.look import PREPARE, CommonLook, Line
 from tests.conftest import configured_as
 from tests.plain import Plain
 from tests.servers import frozen
@@ -51,7 +51,8 @@ def test_who_stops_waiting_takes_nothing_from_the_others(plain: Plain) -> None:
         first, second = open_line.ask(), open_line.ask()
         await asyncio.sleep(0)
         first.cancel()
-        assert await second
+        async with asyncio.timeout(5):
+            assert await second
         assert plain.one(HAS, (plain.one(WROTE), await open_line.ask()))
         open_line.close()
 
@@ -60,7 +61,7 @@ def test_who_stops_waiting_takes_nothing_from_the_others(plain: Plain) -> None:
 
 def test_a_session_that_ended_is_followed_by_another(plain: Plain) -> None:
     async def scene() -> None:
-        eyes = Look()
+        eyes = CommonLook()
         for _ in range(3):
             assert plain.one(HAS, (plain.one(WROTE), await eyes()))
             plain.run(f"SELECT pg_terminate_backend(pid) FROM ({LOOKING}) AS looking")
@@ -72,7 +73,7 @@ def test_a_session_that_ended_is_followed_by_another(plain: Plain) -> None:
 
 def test_a_session_that_hangs_holds_up_nobody_and_is_followed_by_another(plain: Plain) -> None:
     async def scene() -> None:
-        eyes = Look()
+        eyes = CommonLook()
         assert await eyes()
         with frozen(plain.one(LOOKING)):
             async with asyncio.timeout(5):
@@ -86,7 +87,7 @@ def test_a_session_that_hangs_holds_up_nobody_and_is_followed_by_another(plain: 
 
 
 def test_another_loop_has_a_line_of_its_own(plain: Plain) -> None:
-    eyes = Look()
+    eyes = CommonLook()
 
     async def scene() -> None:
         assert plain.one(HAS, (plain.one(WROTE), await eyes()))
@@ -107,7 +108,7 @@ def test_a_silent_host_of_several_is_passed_by(database: str, silent: str, monke
     with configured_as(monkeypatch, DATABASE_URL=database.replace("@", f"@{silent},")):
 
         async def scene() -> str | None:
-            eyes = Look()
+            eyes = CommonLook()
             try:
                 async with asyncio.timeout(20):
                     while (seen := await eyes()) is None:

@@ -19,7 +19,7 @@ from backend.app.api.conditional import Document
 from backend.app.api.deadline import SECONDS
 from backend.app.api.edge.turns import Turns
 from backend.app.api.fresh.asking import names_fresh
-from backend.app.api.reading.look import Look, seen
+from backend.app.api.reading.look import CommonLook, seen
 from backend.app.api.reading.lookup import Lookup
 from backend.app.api.reading.memory import Memory
 from backend.app.api.reading.rounds import Rounds
@@ -83,7 +83,7 @@ class Answers:
     def __init__(self, most: int = MOST_ANSWERS, most_bytes: int = MOST_BYTES, seconds: float = SECONDS) -> None:
         """`seconds`: after which nobody waits for an answer any more."""
         self._memory: Memory[Known] = Memory(most, most_bytes)
-        self._look, self._sessions = Look(), Sessions(SESSIONS)
+        self._look, self._sessions = CommonLook(), Sessions(SESSIONS)
         self._turns = Turns(AT_ONCE, seconds)
 
     def known(self, scope: Scope) -> Known | None:

@@ -109,7 +109,7 @@ class Line:
             self._put()
 
 
-class Look:
+class CommonLook:
     """Of one application."""
 
     def __init__(self) -> None:
