@@ -16,15 +16,18 @@ from tests.integration.api import V1, Client
 from tests.plain import Plain
 from tests.waiting import until
 
-MANY: Final = 20_000
+SOME: Final = 20_000
+MANY: Final = 100_000
+of_many = pytest.mark.parametrize("large", [MANY], indirect=True)
 
 
 @pytest.fixture
-def large(plain: Plain) -> Plain:
+def large(plain: Plain, request: pytest.FixtureRequest) -> Plain:
     """A city with many companies, one of them with many products; deleting either takes longer than a request may."""
+    many = (getattr(request, "param", SOME),)
     plain.run("INSERT INTO cities (id, name) VALUES (1, 'c'), (2, 'd')")
-    plain.run("INSERT INTO companies (id, name, city_id) SELECT n, 'c', 1 FROM generate_series(1, %s) AS n", (MANY,))
-    plain.run("INSERT INTO products (id, company_id, name) SELECT n, 1, 'p' FROM generate_series(1, %s) AS n", (MANY,))
+    plain.run("INSERT INTO companies (id, name, city_id) SELECT n, 'c', 1 FROM generate_series(1, %s) AS n", many)
+    plain.run("INSERT INTO products (id, company_id, name) SELECT n, 1, 'p' FROM generate_series(1, %s) AS n", many)
     plain.run("""
         CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(5); RETURN NULL; END $$;
         CREATE TRIGGER slow AFTER DELETE ON products FOR EACH STATEMENT EXECUTE FUNCTION slow();
@@ -49,6 +52,7 @@ def ended(api: Client, answer: Any, seconds: float = 30) -> dict[str, Any]:
     return run
 
 
+@of_many
 @pytest.mark.parametrize(("path", "left"), [("/companies/1", (MANY - 1, 0)), ("/cities/1", (MANY, MANY))])
 def test_a_large_deletion_goes_on_as_a_run_and_is_seen_as_a_whole(
     api: Client, large: Plain, path: str, left: tuple[int, int]
@@ -88,7 +92,7 @@ def test_a_deletion_whose_process_ends_deletes_nothing_and_its_run_says_so(api: 
 
     assert failed["state"] == "FAILURE"
     assert failed["error"].startswith("nothing was deleted")
-    assert large.one("SELECT count(*) FROM products") == MANY
+    assert large.one("SELECT count(*) FROM products") == SOME
 
 
 def test_the_lifeline_leaves_a_deletion_alone_and_ends_one_without_a_process(api: Client, large: Plain) -> None:
@@ -118,6 +122,7 @@ def test_more_large_deletions_than_fit_are_asked_to_come_again(
     ended(api, second)
 
 
+@of_many
 def test_a_large_company_moves_and_is_switched_off_at_once(api: Client, large: Plain) -> None:
     for change in ({"city_id": 2}, {"is_active": False}):
         large.run("DROP TRIGGER IF EXISTS slow ON companies")
