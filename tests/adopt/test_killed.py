@@ -11,6 +11,7 @@ from typing import Final
 import pytest
 
 from backend.app.adopting import adopt
+from backend.app.adopting.applied import resolved
 from backend.app.adopting.release import release
 from backend.app.catalog import definition
 from backend.app.errors import Refused
@@ -76,6 +77,11 @@ def test_letting_go_that_was_killed_goes_on_when_it_is_run_again(shop: Marketpla
         _release()
         assert shop.dump() == before, statement
         adopt_here()
+
+
+def test_a_server_that_is_lost_is_no_mistake_in_the_file(shop: Marketplace) -> None:
+    for statement in range(2, 60, 7):
+        assert is_cut_off(lambda: resolved(definition.current()), statement), statement
 
 
 def test_who_follows_a_killed_one_at_once_waits_until_its_lock_is_free(shop: Marketplace) -> None:
