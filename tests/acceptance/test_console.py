@@ -150,9 +150,9 @@ def test_a_replay_that_cannot_be_is_refused_in_words(visit: Visit) -> None:
 
 def test_clearing_asks_twice(console: Stage, visit: Visit) -> None:
     settled(console.plain)
-    mapped = console.plain.one("SELECT count(*) FROM product_city_mapping")
+    counted = console.plain.one("SELECT sum(products_count + services_count) FROM city_counts")  # which page tells
     visit.page.click("#clear-open")
-    gone = f"{mapped} goods and services and 3 companies in 3 cities would be gone"
+    gone = f"{counted} goods and services and 3 companies in 3 cities would be gone"
     expect(visit.page.locator("#clear-preview")).to_contain_text(gone)
     expect(visit.page.locator("#clear-go")).to_be_hidden()
     visit.page.click("#clear-next")
