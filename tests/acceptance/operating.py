@@ -125,10 +125,9 @@ def right(plain: Plain, seconds: float = 60) -> float:
 
 
 def rebuilds(plain: Plain) -> int:
-    """How many runs of anything but events the ledger knows."""
-    return int(
-        plain.one("SELECT count(*) FROM task_runs WHERE task NOT IN ('apply_catalog_events', 'apply_wide_patches')")
-    )
+    """How many runs of anything but events and imports the ledger knows."""
+    others = "('apply_catalog_events', 'apply_wide_patches', 'import_feed')"
+    return int(plain.one(f"SELECT count(*) FROM task_runs WHERE task NOT IN {others}"))
 
 
 def expected_counts() -> set[tuple[str, int, int, int]]:
