@@ -132,26 +132,33 @@ class TestAProgram:
 
 
 class TestTheServer:
-    def test_takes_along_what_it_began_when_it_is_killed_and_is_followed_by_another(self, log: Path):
-        process, killed = waiting(log), forks.forks.pid
+    @pytest.fixture
+    def own(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[forks.Forks]:
+        """One that nothing else was begun by: what a fork server began ends with it."""
+        own = forks.Forks()
+        monkeypatch.setattr(spawn, "forks", own)
+        yield own
+        own.end()
+
+    def test_takes_along_what_it_began_when_it_is_killed_and_is_followed_by_another(self, own: forks.Forks, log: Path):
+        process, killed = waiting(log), own.pid
         assert killed is not None
         os.kill(killed, signal.SIGKILL)
         assert process.wait(10) == spawn.UNKNOWN_END
         assert not spawn.is_running(process.pid)
         assert run("raise SystemExit(7)", log=log) == 7
-        assert forks.forks.pid not in (None, killed)
+        assert own.pid not in (None, killed)
 
-    def test_is_replaced_when_it_stands_still(self, log: Path, monkeypatch: pytest.MonkeyPatch):
+    def test_is_replaced_when_it_stands_still(self, own: forks.Forks, log: Path, monkeypatch: pytest.MonkeyPatch):
+        process, still = waiting(log), own.pid
         monkeypatch.setattr(forks, "PATIENCE", 0.5)
-        process, still = waiting(log), forks.forks.pid
         assert still is not None
         os.kill(still, signal.SIGSTOP)
         assert run("raise SystemExit(7)", log=log) == 7
         assert process.wait(10) == spawn.UNKNOWN_END
         assert not spawn.is_running(still)
 
-    def test_that_cannot_begin_is_told(self, log: Path, monkeypatch: pytest.MonkeyPatch):
-        forks.forks.end()
+    def test_that_cannot_begin_is_told(self, own: forks.Forks, log: Path, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(forks, "MODULE", "backend.nonsuch")
         with pytest.raises(EmbeddedError, match="3 fork servers ended or stood still when asked for true"):
             spawn.spawn(["true"], log=log)
