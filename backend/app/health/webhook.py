@@ -105,7 +105,8 @@ def untold() -> list[Telling]:
 
 def _mark(telling: Telling) -> None:
     with db.transaction() as connection:
-        connection.exec_driver_sql(SQL[f"{telling.moment}_told"], {"id": telling.incident.id})
+        told = SQL["begin_told"] if telling.moment == "begin" else SQL["end_told"]
+        connection.exec_driver_sql(told, {"id": telling.incident.id})
 
 
 def _send_again_and_again(telling: Telling) -> None:
