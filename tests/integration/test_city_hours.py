@@ -85,3 +85,12 @@ def test_tells_findings_and_incidents_that_touched_the_city_and_no_others(plain:
     shown = [[told["kind"] for told in city["incidents"]] for city in (one, two, twelve)]
     assert shown == [["rows_wrong", "relay_stands"], ["rows_wrong", "relay_stands"], ["rows_wrong", "relay_stands"]]
     assert {told["id"] for told in one["incidents"]} != {told["id"] for told in twelve["incidents"]}
+
+
+@pytest.mark.parametrize("city", [-5, -(2**63), 2**63 - 1])
+def test_tells_the_week_of_any_id(plain: Plain, api: Client, city: int) -> None:
+    plain.run("INSERT INTO cities (id, name) VALUES (%s, 'a')", [city])
+    plain.run(COUNTS, [city, 7])
+    city_hours.run_once()
+    told = api.read(f"/console/cities/{city}")
+    assert ([look["products"] for look in told["counts"]], told["findings"]) == ([7], [])

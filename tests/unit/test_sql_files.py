@@ -57,5 +57,14 @@ def test_no_percent_sign_stands_alone(path: Path) -> None:
     assert re.sub(r"%\(\w+\)s|%%", "", text).count("%") == 0
 
 
+SPELLED = {path: path.read_text(encoding="utf-8") for path in FILES} | CODE
+
+
+@pytest.mark.parametrize("path", [path for path in SPELLED if "alembic" not in path.parts], ids=shown)
+def test_no_number_is_cast_behind_its_sign(path: Path) -> None:
+    """-5::text is -(5::text), and the least bigint behind its sign is none: CAST takes both together."""
+    assert re.findall(r"%\(\w+\)s::(?:text|bigint|integer|int|smallint|numeric)\b(?!\[)", SPELLED[path]) == []
+
+
 def test_finds_the_files() -> None:
     assert {path.name for path in NAMED} >= {"patch.sql", "diff.sql", "apply.sql", "relay.sql", "ledger.sql"}

@@ -7,7 +7,7 @@ SELECT at, name, role, address, method, path, status, detail
 -- name: listed
 SELECT id, at, name, role, address, method, path, status, detail
   FROM audit_log
- WHERE (%(before)s::bigint IS NULL OR id < %(before)s)
-   AND (%(name)s::text IS NULL OR name = %(name)s)
+ WHERE (CAST(%(before)s AS bigint) IS NULL OR id < %(before)s)
+   AND (CAST(%(name)s AS text) IS NULL OR name = %(name)s)
  ORDER BY id DESC
  LIMIT %(limit)s

@@ -100,7 +100,7 @@ SELECT company_id, cached.company_id IS NULL, wanted.company_id IS NULL
 -- comes to next is looked at first: that differs as long as anything does, and spares looking at all of them.
 SELECT CASE
        WHEN (SELECT wanted.city_id IS DISTINCT FROM cached.city_id
-               FROM (SELECT %(company)s::bigint AS company_id) AS key
+               FROM (SELECT CAST(%(company)s AS bigint) AS company_id) AS key
                LEFT JOIN company_city_mapping AS cached USING (company_id)
                LEFT JOIN company_city_truth AS wanted USING (company_id)) THEN true
        WHEN EXISTS (SELECT

@@ -26,7 +26,7 @@ SELECT patch_id FROM company_city_mapping WHERE company_id = %(id)s
 WITH RECURSIVE removed (id) AS (
     SELECT unnest(patch_id || earlier_ids) FROM removed_keys WHERE noun = %(noun)s AND id = %(id)s
 ), way (id, step) AS (
-    SELECT coalesce(%(newest)s::bigint, (SELECT max(id) FROM removed)), 1
+    SELECT coalesce(CAST(%(newest)s AS bigint), (SELECT max(id) FROM removed)), 1
     UNION ALL
     SELECT coalesce(previous_ids[array_position(subjects, %(subject)s)],
                     (SELECT max(removed.id) FROM removed WHERE removed.id < way.id)), step + 1

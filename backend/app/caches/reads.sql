@@ -12,18 +12,18 @@ SELECT counted.updated_at, listed.*
                    FROM unnest(ARRAY['product', 'service']) AS wanted (kind)
                   CROSS JOIN LATERAL (
                          SELECT * FROM product_city_mapping AS mapping
-                          WHERE mapping.city_id = %(city_id)s::bigint AND mapping.kind = wanted.kind
-                            AND mapping.product_id >= coalesce(%(after)s::bigint, -9223372036854775808)
-                            AND mapping.product_id IS DISTINCT FROM %(after)s::bigint
+                          WHERE mapping.city_id = CAST(%(city_id)s AS bigint) AND mapping.kind = wanted.kind
+                            AND mapping.product_id >= coalesce(CAST(%(after)s AS bigint), -9223372036854775808)
+                            AND mapping.product_id IS DISTINCT FROM CAST(%(after)s AS bigint)
                           ORDER BY mapping.product_id
-                          LIMIT %(limit)s::bigint) AS of_a_kind
-                  WHERE %(kind)s::text IS NULL OR wanted.kind = %(kind)s::text
+                          LIMIT CAST(%(limit)s AS bigint)) AS of_a_kind
+                  WHERE CAST(%(kind)s AS text) IS NULL OR wanted.kind = CAST(%(kind)s AS text)
                   ORDER BY product_id
-                  LIMIT %(limit)s::bigint) AS mapping
+                  LIMIT CAST(%(limit)s AS bigint)) AS mapping
            LEFT JOIN catalog_products AS product ON product.id = mapping.product_id
            LEFT JOIN catalog_companies AS company ON company.id = mapping.company_id
           ORDER BY mapping.product_id) AS listed ON true
- WHERE city.id = %(city_id)s::bigint
+ WHERE city.id = CAST(%(city_id)s AS bigint)
  ORDER BY listed.product_id
 
 -- name: city_companies
@@ -34,12 +34,12 @@ SELECT counted.updated_at, listed.*
          SELECT mapping.company_id, company.external_id, company.name, mapping.created_at AS mapped_at
            FROM company_city_mapping AS mapping
            LEFT JOIN catalog_companies AS company ON company.id = mapping.company_id
-          WHERE mapping.city_id = %(city_id)s::bigint
-            AND mapping.company_id >= coalesce(%(after)s::bigint, -9223372036854775808)
-            AND mapping.company_id IS DISTINCT FROM %(after)s::bigint
+          WHERE mapping.city_id = CAST(%(city_id)s AS bigint)
+            AND mapping.company_id >= coalesce(CAST(%(after)s AS bigint), -9223372036854775808)
+            AND mapping.company_id IS DISTINCT FROM CAST(%(after)s AS bigint)
           ORDER BY mapping.company_id
-          LIMIT %(limit)s::bigint) AS listed ON true
- WHERE city.id = %(city_id)s::bigint
+          LIMIT CAST(%(limit)s AS bigint)) AS listed ON true
+ WHERE city.id = CAST(%(city_id)s AS bigint)
  ORDER BY listed.company_id
 
 -- name: active_cities
@@ -49,4 +49,4 @@ SELECT cache_type, active_city_ids, total_cities, total_companies, total_product
        CASE WHEN xmax::text = '0' OR age(xmax) > age((pg_snapshot_xmin(pg_current_snapshot())::text::bigint & 4294967295)::text::xid)
             THEN statement_timestamp() END AS unwritten_at
   FROM active_cities_cache
- WHERE cache_type = %(cache_type)s::text
+ WHERE cache_type = CAST(%(cache_type)s AS text)

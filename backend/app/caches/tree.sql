@@ -3,13 +3,13 @@
 
 -- name: cities
 SELECT 0 AS level, city.id::bigint, city.name AS label, NULL::bigint[] AS parents,
-       CASE %(counted)s::text WHEN 'products' THEN counted.products_count WHEN 'services' THEN counted.services_count
+       CASE CAST(%(counted)s AS text) WHEN 'products' THEN counted.products_count WHEN 'services' THEN counted.services_count
             ELSE counted.companies_count END AS count
   FROM catalog_cities AS city LEFT JOIN city_counts AS counted ON counted.city_id = city.id
 
 -- name: cities_below_levels
 SELECT 0 AS level, city.id::bigint, city.name AS label, place.parents,
-       CASE %(counted)s::text WHEN 'products' THEN counted.products_count WHEN 'services' THEN counted.services_count
+       CASE CAST(%(counted)s AS text) WHEN 'products' THEN counted.products_count WHEN 'services' THEN counted.services_count
             ELSE counted.companies_count END AS count
   FROM catalog_cities AS city
   JOIN level_0_rows() AS place ON place.id = city.id

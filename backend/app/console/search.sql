@@ -2,11 +2,11 @@
 -- its owner decides whether there is an index. {view} is one of catalog_cities, catalog_companies, catalog_products.
 
 -- name: limit
-SELECT set_config('statement_timeout', %(ms)s::text, true)
+SELECT set_config('statement_timeout', CAST(%(ms)s AS text), true)
 
 -- name: by_id
 -- The row with this id or external id.
-SELECT id::text, name, external_id FROM {view} WHERE id = %(id)s::bigint
+SELECT id::text, name, external_id FROM {view} WHERE id = CAST(%(id)s AS bigint)
 UNION
 SELECT id::text, name, external_id FROM {view} WHERE external_id = %(text)s
  LIMIT %(limit)s

@@ -20,10 +20,10 @@ SELECT id, kind, left(reason, 500) AS reason, subject, event_id, event_type, con
        payload_encoding, attempts, task_id, buried_at, requeued_at, closed_at, closed_because, closed_by
   FROM dead_letters
  WHERE (%(state)s = 'all' OR (closed_at IS NULL) = (%(state)s = 'open'))
-   AND (%(kind)s::text IS NULL OR kind = %(kind)s)
-   AND (%(reason)s::text IS NULL OR reason = %(reason)s)
-   AND (%(group)s::text IS NULL OR md5(kind || ':' || reason) = %(group)s)
-   AND (%(before)s::bigint IS NULL OR id < %(before)s)
+   AND (CAST(%(kind)s AS text) IS NULL OR kind = %(kind)s)
+   AND (CAST(%(reason)s AS text) IS NULL OR reason = %(reason)s)
+   AND (CAST(%(group)s AS text) IS NULL OR md5(kind || ':' || reason) = %(group)s)
+   AND (CAST(%(before)s AS bigint) IS NULL OR id < %(before)s)
  ORDER BY id DESC
  LIMIT %(limit)s
 
@@ -43,9 +43,9 @@ SELECT id FROM dead_letters
    AND (requeued_at IS NULL OR requeued_at < clock_timestamp() - %(seconds)s * interval '1 second')
    AND NOT coalesce(headers ? 'x-citycache-body-cut', false)
    AND (%(ids)s::bigint[] IS NULL OR id = ANY(%(ids)s::bigint[]))
-   AND (%(kind)s::text IS NULL OR kind = %(kind)s)
-   AND (%(reason)s::text IS NULL OR reason = %(reason)s)
-   AND (%(group)s::text IS NULL OR md5(kind || ':' || reason) = %(group)s)
+   AND (CAST(%(kind)s AS text) IS NULL OR kind = %(kind)s)
+   AND (CAST(%(reason)s AS text) IS NULL OR reason = %(reason)s)
+   AND (CAST(%(group)s AS text) IS NULL OR md5(kind || ':' || reason) = %(group)s)
    AND id > %(after)s
  ORDER BY id
  LIMIT %(limit)s

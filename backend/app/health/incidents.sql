@@ -36,10 +36,10 @@ SELECT coalesce((SELECT max(ended_at) FROM incidents), (SELECT min(at) FROM obse
 -- name: listed
 SELECT id, kind, subject, began_at, ended_at, values
   FROM incidents
- WHERE (%(kind)s::text IS NULL OR kind = %(kind)s)
+ WHERE (CAST(%(kind)s AS text) IS NULL OR kind = %(kind)s)
    AND (NOT %(open)s OR ended_at IS NULL)
    AND (%(since)s::timestamptz IS NULL OR coalesce(ended_at, 'infinity') >= %(since)s)
-   AND (%(before)s::bigint IS NULL OR id < %(before)s)
+   AND (CAST(%(before)s AS bigint) IS NULL OR id < %(before)s)
  ORDER BY id DESC
  LIMIT %(limit)s
 

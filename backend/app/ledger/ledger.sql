@@ -93,10 +93,10 @@ SELECT task_id, task, trigger,
        progress, result, error, queued_at, started_at,
        CASE WHEN state = 'PENDING' AND expires_at < now() THEN expires_at ELSE finished_at END AS finished_at
   FROM task_runs
- WHERE (%(state)s::text IS NULL
+ WHERE (CAST(%(state)s AS text) IS NULL
         OR state = %(state)s AND NOT (state = 'PENDING' AND coalesce(expires_at < now(), false))
         OR %(state)s = 'EXPIRED' AND state = 'PENDING' AND expires_at < now())
-   AND (%(task)s::text IS NULL OR task = %(task)s)
+   AND (CAST(%(task)s AS text) IS NULL OR task = %(task)s)
    AND (%(before)s::uuid IS NULL
         OR (queued_at, task_id) < (SELECT queued_at, task_id FROM task_runs WHERE task_id = %(before)s::uuid))
  ORDER BY queued_at DESC, task_id DESC

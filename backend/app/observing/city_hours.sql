@@ -32,5 +32,5 @@ SELECT look.at, products_count AS products, services_count AS services, companie
 -- Rows of this city, as they were cached or should have been, and of its counts, that were found wrong; newest first.
 SELECT id, found_at, cache, key, side, cached, wanted, last_patch, repaired_at AS mended_at
   FROM audit_findings
- WHERE (cache = 'counts' AND key = %(city)s::text) OR %(city)s::text IN (cached ->> 'city_id', wanted ->> 'city_id')
+ WHERE (cache = 'counts' AND key = CAST(%(city)s AS text)) OR CAST(%(city)s AS text) IN (cached ->> 'city_id', wanted ->> 'city_id')
  ORDER BY id DESC LIMIT %(limit)s

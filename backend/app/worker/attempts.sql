@@ -3,7 +3,7 @@
 -- name: begin
 INSERT INTO task_runs (task_id, task, trigger, state, arguments, started_at)
 VALUES (%(task_id)s::uuid, 'apply_catalog_events', 'event', 'STARTED',
-        jsonb_build_object('message', %(message)s::text), clock_timestamp())
+        jsonb_build_object('message', CAST(%(message)s AS text)), clock_timestamp())
 ON CONFLICT (task_id) DO NOTHING
 
 -- name: deaths
