@@ -158,7 +158,7 @@ def _inner(node: dict[str, Any]) -> str:
 
 @pytest.mark.parametrize("what", ["products", "companies", "counts"])
 def test_the_diff_of_all_rows_is_a_hash_or_merge_join(plain: Plain, what: str) -> None:
-    nodes = plan(plain, diff.SQL[what], after=None, until=diff.BIGINT_MAX)
+    nodes = plan(plain, diff.SQL[what], after=None, until=diff.BIGINT_MAX, city=None)
 
     joins = {node["Node Type"] for node in nodes if "Join" in node["Node Type"] or node["Node Type"] == "Nested Loop"}
     assert joins <= {"Hash Join", "Merge Join"}
@@ -166,10 +166,16 @@ def test_the_diff_of_all_rows_is_a_hash_or_merge_join(plain: Plain, what: str) -
 
 
 def test_a_window_of_the_diff_reads_its_ids_only(plain: Plain) -> None:
-    nodes = plan(plain, diff.SQL["products"], after=1000, until=2000)
+    nodes = plan(plain, diff.SQL["products"], after=1000, until=2000, city=None)
 
     assert "product_city_mapping" not in scanned(nodes)
     assert "products" not in scanned(nodes)
+
+
+def test_the_diff_of_one_city_reads_that_city_only(plain: Plain) -> None:
+    nodes = plan(plain, diff.SQL["products"], after=None, until=diff.BIGINT_MAX, city=7)
+
+    assert not {"product_city_mapping", "products", "companies"} & set(scanned(nodes))
 
 
 LISTS: dict[str, reads.Read] = {
