@@ -6,9 +6,9 @@ It writes its port into `port`, behaves as `mode` says, and keeps each request a
 from __future__ import annotations
 
 import json
+import select
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ class Answer(BaseHTTPRequestHandler):
         self.wfile.write(b"HTTP/1.1 307 There\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n")
 
     def _silent(self) -> None:
-        time.sleep(FOREVER)
+        self._has_left(FOREVER)
 
     def _dripping(self) -> None:
         self._repeat(b"H", 0.2)
@@ -57,10 +57,13 @@ class Answer(BaseHTTPRequestHandler):
         self._repeat(b"x" * 65_536, 0)
 
     def _repeat(self, piece: bytes, pause: float) -> None:
-        for _ in range(FOREVER):
+        while not self._has_left(pause):
             self.wfile.write(piece)
             self.wfile.flush()
-            time.sleep(pause)
+
+    def _has_left(self, seconds: float) -> bool:
+        """Whether the other side ends the connection within these seconds."""
+        return bool(select.select([self.connection], [], [], seconds)[0])
 
     def log_message(self, *_: Any) -> None:
         """Nothing."""

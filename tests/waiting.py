@@ -1,4 +1,4 @@
-"""Waiting with a deadline: the only way in which tests let time pass."""
+"""Waiting with a deadline: the only way in which tests let time pass (`contract/test_no_sleeps.py`)."""
 
 from __future__ import annotations
 
@@ -27,3 +27,11 @@ async def eventually(holds: Callable[[], Any], seconds: float = 10, what: str = 
         if time.monotonic() - begin > seconds:
             raise AssertionError(f"not within {seconds} s: {what or holds}")
         await asyncio.sleep(POLL_SECONDS)
+
+
+async def turn_of_the_loop() -> None:
+    """Return when the running event loop has done once what it had to do by now."""
+    loop = asyncio.get_running_loop()
+    behind_it: asyncio.Future[None] = loop.create_future()
+    loop.call_soon(behind_it.set_result, None)
+    await behind_it

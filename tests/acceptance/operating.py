@@ -67,14 +67,18 @@ def citycache(system: System, *arguments: str, code: int = 0, stdin: bytes = b""
 
 def call(system: System, method: str, path: str, body: Any = None, patience: float = 30) -> Any:
     """One request, made again when the API asks for that, on a machine that is busy; the decoded answer."""
-    end = time.monotonic() + patience
-    while True:
+    answers: list[Any] = []
+
+    def is_answered() -> bool:
         try:
-            return _asked(system, method, path, body)
+            answers.append(_asked(system, method, path, body))
         except urllib.error.HTTPError as refusal:
-            if refusal.code != 503 or time.monotonic() > end:
+            if refusal.code != 503:
                 raise
-            time.sleep(float(refusal.headers["Retry-After"]))
+        return bool(answers)
+
+    until(is_answered, patience, f"{method} {path} is refused")
+    return answers[0]
 
 
 def _asked(system: System, method: str, path: str, body: Any) -> Any:

@@ -39,8 +39,8 @@ FLOWS_AGAIN: Final = 15.0  # seconds after the promotion
 RIGHT_AGAIN: Final = 60.0  # seconds after all is drained, in which patches that vanished are made again
 WRITERS: Final = 4
 ROWS: Final = 10  # of a transaction, each of them an event
-CUT_SECONDS: Final = 1.0  # that an asynchronous standby lacks when the primary dies
-DETECTION_SECONDS: Final = 1.0  # between a death and the promotion
+CUT_SECONDS: Final = 1.0  # of writing, which an asynchronous standby lacks when the primary dies
+SLOWEST: Final = 4  # times as long as asked for may the writing take
 ADD: Final = (
     "INSERT INTO products (external_id, company_id, name, kind)"
     " SELECT %s || '-' || n, 5001 + n %% 20, 'p', CASE n %% 2 WHEN 0 THEN 'product' ELSE 'service' END"
@@ -85,9 +85,10 @@ class Writers:
 
     def __init__(self, url: str, rate: float) -> None:
         self._dsn = url.replace("postgresql+psycopg2://", "postgresql://", 1) + "?target_session_attrs=read-write"
-        self._pause = WRITERS * ROWS / rate
+        self._rate, self._pause = rate, WRITERS * ROWS / rate
         self._lock = threading.Lock()
         self.acknowledged: set[str] = set()
+        self.connected: set[int] = set()  # those that have a primary
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
@@ -97,10 +98,17 @@ class Writers:
                 stack.enter_context(background(lambda stop, number=number: self._write(stop, number)))  # type: ignore[misc]
             yield
 
+    def go_on(self, seconds: float) -> float:
+        """Return when so many more rows are acknowledged as the rate makes in these seconds; rows a second."""
+        begun, wanted = len(self.acknowledged), self._rate * seconds
+        took = until(lambda: len(self.acknowledged) >= begun + wanted, SLOWEST * seconds + 30, "writers write")
+        return (len(self.acknowledged) - begun) / took
+
     def _write(self, stop: threading.Event, number: int) -> None:
         batch, began = 0, time.time()
         while not stop.is_set():
             with suppress(psycopg2.OperationalError, psycopg2.InterfaceError), Plain(self._dsn, name="writer") as sql:
+                self.connected.add(number)
                 sql.run("SET synchronous_commit = on")
                 due = time.monotonic()
                 while not stop.is_set():
@@ -110,6 +118,7 @@ class Writers:
                     with self._lock:
                         self.acknowledged.update(rows)
                     stop.wait(max(0.0, due - time.monotonic()))
+            self.connected.discard(number)
             stop.wait(0.05)
 
 
@@ -141,13 +150,12 @@ def run(primary: Postgres, standby: Postgres, broker: str, place: Path, plan: Pl
         plant.started()
         pids = {name: plant.pid(name) for name in EVERYTHING}
         with writers.at_work():
-            time.sleep(plan.seconds)
-            outcome.per_second = len(writers.acknowledged) / plan.seconds
-            _lose(primary, follower, plan.is_synchronous)
+            outcome.per_second = writers.go_on(plan.seconds)
+            _lose(primary, follower, plan.is_synchronous, writers)
             promoted_at = time.monotonic()
             plant.servers = (standby.url, broker)
             outcome.flows_seconds = _flows(plant)
-            time.sleep(plan.seconds)
+            writers.go_on(plan.seconds)
         plant.drain(180)
         outcome.ended = [name for name in EVERYTHING if not plant.runs(name) or plant.pid(name) != pids[name]]
         _await_right(plant, 0.0 if plan.is_synchronous else RIGHT_AGAIN)
@@ -174,15 +182,15 @@ def _wait_for_standby(plant: Plant) -> None:
         until(lambda: sql.one("SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'") == 1, 20)
 
 
-def _lose(primary: Postgres, follower: Plain, is_synchronous: bool) -> None:
-    """Kill the primary, and promote the standby a moment later."""
+def _lose(primary: Postgres, follower: Plain, is_synchronous: bool, writers: Writers) -> None:
+    """Kill the primary, and promote the standby once every writer has noticed."""
     if not is_synchronous:
         follower.run("ALTER SYSTEM SET primary_conninfo = ''")
         follower.run("SELECT pg_reload_conf()")
         until(lambda: follower.one("SELECT count(*) FROM pg_stat_wal_receiver") == 0, 10, "it follows no more")
-        time.sleep(CUT_SECONDS)
+        writers.go_on(CUT_SECONDS)
     primary.kill()
-    time.sleep(DETECTION_SECONDS)
+    until(lambda: not writers.connected, 20, "the writers are cut off")
     follower.run("SELECT pg_promote()")
 
 

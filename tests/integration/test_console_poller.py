@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -20,9 +21,10 @@ from backend.app.health import incidents, signs
 from backend.app.settings import settings
 from events import connection
 from tests.integration.test_console_stations import CARRIED, CARRIES, STORED, WELL
-from tests.waiting import eventually
+from tests.waiting import eventually, until
 
 Row = tuple[int, str, float, float, int, int, int]
+TCP_ESTABLISHED = 1  # Linux, tcp_states.h
 
 
 class Facts:
@@ -155,10 +157,10 @@ def test_a_turn_ends_when_it_is_told_to_also_at_the_moment_its_answer_comes(fact
             repeated = asyncio.create_task(one._repeat(0.01, turn))
             await eventually(lambda asked=asked: len(answers) > asked)
             answers[-1].set()
-            time.sleep(0.05)  # the answer stands before the loop, which is held: both are taken in one turn of it
+            for thread in [thread for thread in threading.enumerate() if thread.name == "console ask"]:
+                thread.join(5)  # the loop is held meanwhile: answer and end are taken in one turn of it
             asyncio.get_running_loop().call_soon(repeated.cancel)
-            await asyncio.sleep(0.2)
-            assert repeated.done()
+            await eventually(repeated.done, 1, "the turn ends")
 
     asyncio.run(scene())
 
@@ -239,12 +241,12 @@ def test_whoever_comes_back_while_it_goes_to_rest_hears_of_everything(
 
     async def scene() -> None:
         one = Poller()
-        for pause in (0.0, 0.02, 0.1, 0.3):
+        for left in (5, 4, 3, 2, 1):  # tasks that still run: this one, the poller, and its turns
             stream = one.stream("caller")
             for _ in range(3):
                 await hear(stream, "state")
             await stream.aclose()
-            await asyncio.sleep(pause)
+            await eventually(lambda left=left: len(asyncio.all_tasks()) <= left)
         one.stop()
 
     asyncio.run(scene())
@@ -302,6 +304,11 @@ def test_a_question_answers_in_time_or_says_that_it_did_not() -> None:
     asyncio.run(scene())
 
 
+def is_established(sock: socket.socket) -> bool:
+    """Whether the other side has not ended it, as the kernel has it."""
+    return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == TCP_ESTABLISHED
+
+
 def test_a_connection_that_ended_while_nobody_looked_is_no_fault_of_the_broker(
     configured: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -309,8 +316,9 @@ def test_a_connection_that_ended_while_nobody_looked_is_no_fault_of_the_broker(
     reader = BrokerReader()
     assert not reader().queue_exists
     kept = reader._connection
+    sock = kept.connection.transport.sock
 
-    time.sleep(5)
+    until(lambda: not is_established(sock), 15, "the broker ends it")
     assert not reader().queue_exists
 
     assert reader._connection is not kept

@@ -23,7 +23,7 @@ from tests import catalogs
 from tests.background import background
 from tests.integration.api import V1, Client, is_problem, patch_all
 from tests.plain import Plain
-from tests.waiting import eventually, until
+from tests.waiting import eventually, turn_of_the_loop, until
 
 LAG: Final = 0.03  # seconds that the follower lets events lie, at most
 READS: Final = (
@@ -238,7 +238,7 @@ def test_a_look_does_not_count_for_who_came_after_it_had_begun() -> None:
         first = asyncio.create_task(watch.until_fresh({1}, soon))
         await eventually(begun.is_set)
         second = asyncio.create_task(watch.until_fresh({1}, soon))
-        await asyncio.sleep(0)
+        await turn_of_the_loop()
         go_on.set()
         return await first, await second, len(looks)
 

@@ -118,14 +118,15 @@ def test_questions_are_answered(plant: Plant, question: str):
 
 
 @contextmanager
-def answering(broker: str, tell: Callable[[Any, dict[str, str], str], None]) -> Iterator[None]:
-    """Somebody who hears all questions, and has `tell` answer them: by a channel, to whom, with which ticket."""
+def answering(broker: str, tell: Callable[[Any, dict[str, str], str, threading.Event], None]) -> Iterator[None]:
+    """Somebody who hears all questions, and has `tell` answer them: by a channel, to whom, with which ticket, until."""
+    ends = threading.Event()
     with Connection(broker) as connection, connection.channel() as channel:
 
         def hear(message: Any) -> None:
             question = json.loads(message.body)
             if question.get("reply_to"):
-                tell(channel, question["reply_to"], question["ticket"])
+                tell(channel, question["reply_to"], question["ticket"], ends)
 
         def listen(stop: threading.Event) -> None:
             while not stop.is_set():
@@ -137,19 +138,19 @@ def answering(broker: str, tell: Callable[[Any, dict[str, str], str], None]) -> 
         channel.basic_consume(queue, no_ack=True, callback=hear)
         with background(listen):
             yield
+            ends.set()
 
 
-def tell_odd_things(channel: Any, to: dict[str, str], ticket: str) -> None:
+def tell_odd_things(channel: Any, to: dict[str, str], ticket: str, ends: threading.Event) -> None:
     for properties, headers, body in answers(random.Random(SEED), ticket):
         made = amqp.Message(body, application_headers=headers, **properties)
         channel.basic_publish(made, to["exchange"], to["routing_key"])
 
 
-def tell_without_end(channel: Any, to: dict[str, str], ticket: str) -> None:
-    for _ in range(100):
+def tell_without_end(channel: Any, to: dict[str, str], ticket: str, ends: threading.Event) -> None:
+    while not ends.wait(0.1):
         made = amqp.Message(b"{}", application_headers={"ticket": ticket}, **JSON)
         channel.basic_publish(made, to["exchange"], to["routing_key"])
-        time.sleep(0.1)
 
 
 @pytest.mark.parametrize("tell", [tell_odd_things, tell_without_end])

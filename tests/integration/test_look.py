@@ -15,6 +15,7 @@ from backend.app.api.reading.look import PREPARE, CommonLook, Line
 from tests.conftest import configured_as
 from tests.plain import Plain
 from tests.servers import frozen
+from tests.waiting import eventually, turn_of_the_loop
 
 WROTE = "SELECT pg_current_xact_id()::text"  # and so takes a number, and commits
 HAS = "SELECT pg_visible_in_snapshot(%s::text::xid8, split_part(%s, ' ', 1)::pg_snapshot)"
@@ -34,7 +35,7 @@ def test_who_comes_while_a_look_is_under_way_is_told_what_a_younger_one_saw(plai
     async def scene() -> None:
         open_line = await line()
         earlier = open_line.ask()
-        await asyncio.sleep(0)
+        await turn_of_the_loop()
         assert select.select([open_line._connection], [], [], 5)[0], "its answer has come, and nobody has seen it"
         wrote = plain.one(WROTE)
         later = open_line.ask()
@@ -49,7 +50,7 @@ def test_who_stops_waiting_takes_nothing_from_the_others(plain: Plain) -> None:
     async def scene() -> None:
         open_line = await line()
         first, second = open_line.ask(), open_line.ask()
-        await asyncio.sleep(0)
+        await turn_of_the_loop()
         first.cancel()
         async with asyncio.timeout(5):
             assert await second
@@ -65,7 +66,7 @@ def test_a_session_that_ended_is_followed_by_another(plain: Plain) -> None:
         for _ in range(3):
             assert plain.one(HAS, (plain.one(WROTE), await eyes()))
             plain.run(f"SELECT pg_terminate_backend(pid) FROM ({LOOKING}) AS looking")
-            await asyncio.sleep(0.05)
+            await eventually(lambda: not eyes._line.serves(), what="the line has ended")
         eyes.stop()
 
     asyncio.run(scene())

@@ -8,6 +8,7 @@ import pytest
 
 from backend.app.api.reading.memory import Memory
 from backend.app.api.reading.rounds import Rounds
+from tests.waiting import turn_of_the_loop
 
 
 class Work:
@@ -27,7 +28,7 @@ class Work:
 
 async def settled() -> None:
     for _ in range(10):
-        await asyncio.sleep(0)
+        await turn_of_the_loop()
 
 
 async def begun(rounds: Rounds[int]) -> asyncio.Task[int]:

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from backend.app.api.probe import Shared
+from tests.waiting import turn_of_the_loop
 
 
 class Counted:
@@ -32,7 +33,7 @@ def test_all_who_ask_at_the_time_share_one_question_and_its_answer_is_kept() -> 
         shared = Shared(question, 60)
         question.may_end.clear()
         asking = [asyncio.ensure_future(shared()) for _ in range(50)]
-        await asyncio.sleep(0)
+        await turn_of_the_loop()
         asking[0].cancel()  # whoever came first may go
         question.may_end.set()
         assert await asyncio.gather(*asking[1:]) == [1] * 49

@@ -8,6 +8,7 @@ import pytest
 
 from backend.app.api.edge.turns import AT_ONCE, Turns
 from backend.app.errors import Away
+from tests.waiting import turn_of_the_loop
 
 
 def test_one_caller_waits_for_itself_and_not_for_others() -> None:
@@ -21,8 +22,8 @@ def test_one_caller_waits_for_itself_and_not_for_others() -> None:
 
         crowd = [asyncio.create_task(request("one")) for _ in range(3 * AT_ONCE)]
         crowd.append(asyncio.create_task(request("another")))
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        await turn_of_the_loop()
+        await turn_of_the_loop()
         assert (inside.count("one"), inside.count("another")) == (AT_ONCE, 1)
         gate.set()
         await asyncio.gather(*crowd)
