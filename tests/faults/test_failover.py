@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -12,23 +11,15 @@ from backend.app import db
 from backend.app.errors import DatabaseAway
 from backend.embedded.postgres import Postgres
 from tests import oracle
-from tests.faults.failover import Plan, both, run, standby_of
+from tests.faults.failover import Plan, both, run
 from tests.faults.plant import QUIET, Plant
 from tests.integration.test_poolers import connected_to
 from tests.plain import Plain
-from tests.servers import Vhosts, migrate
+from tests.servers import Vhosts
 from tests.waiting import until
 
 FLOWS_AGAIN = 30.0  # seconds after the promotion, on a machine that does other things as well
 ADD = "INSERT INTO companies (name, city_id) SELECT 'c', min(id) FROM cities RETURNING id"
-
-
-@pytest.fixture
-def standby(own_postgres: Postgres, tmp_path: Path) -> Iterator[Postgres]:
-    """Follows the test's own server."""
-    migrate(own_postgres.url)
-    with standby_of(own_postgres, tmp_path / "standby") as server:
-        yield server
 
 
 def test_a_standby_is_passed_over_and_a_dead_host_too(

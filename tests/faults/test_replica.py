@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
@@ -15,20 +16,29 @@ from backend.app.health.signs import Looker
 from backend.embedded.postgres import Postgres
 from tests import catalogs
 from tests.conftest import configured_as
-from tests.faults.test_failover import both, standby  # noqa: F401  (a fixture)
+from tests.faults.failover import both
 from tests.integration.api import V1, Client, client, patch_all
 from tests.plain import Plain
 from tests.waiting import until
 
+Reading = Callable[..., AbstractContextManager[None]]  # with variables of the environment
+
 
 @pytest.fixture
-def primary(own_postgres: Postgres, standby: Postgres) -> Iterator[Plain]:  # noqa: F811
+def primary(own_postgres: Postgres, standby: Postgres) -> Iterator[Plain]:
     with Plain(own_postgres.url) as plain:
         yield plain
 
 
 @pytest.fixture
-def replica(standby: Postgres) -> Iterator[Plain]:  # noqa: F811
+def reading(own_postgres: Postgres, standby: Postgres, monkeypatch: pytest.MonkeyPatch) -> Reading:
+    """This process writes to the primary and reads from its standby, unless the variables say otherwise."""
+    urls = {"DATABASE_URL": own_postgres.url, "DATABASE_READ_URL": standby.url}
+    return lambda **variables: configured_as(monkeypatch, **urls | variables)
+
+
+@pytest.fixture
+def replica(standby: Postgres) -> Iterator[Plain]:
     with Plain(standby.url) as plain:
         yield plain
 
@@ -41,13 +51,9 @@ def names(api: Client, fresh: str = "", wait: int = 300) -> tuple[list[str], str
 
 
 def test_reads_come_from_the_replica_and_fresh_ones_wait_until_it_has_the_write(
-    primary: Plain,
-    replica: Plain,
-    own_postgres: Postgres,
-    standby: Postgres,  # noqa: F811
-    monkeypatch: pytest.MonkeyPatch,
+    primary: Plain, replica: Plain, reading: Reading
 ) -> None:
-    with configured_as(monkeypatch, DATABASE_URL=own_postgres.url, DATABASE_READ_URL=standby.url), client() as api:
+    with reading(), client() as api:
         catalogs.small(primary)
         patch_all(primary)
         until(lambda: api.get(f"{V1}/cities/1/companies").status_code == 200, 20, "the API has warmed up")
@@ -68,14 +74,11 @@ def test_reads_come_from_the_replica_and_fresh_ones_wait_until_it_has_the_write(
 
 
 def test_where_the_replica_is_away_the_next_host_of_its_url_is_read_or_the_read_is_refused(
-    primary: Plain,
-    own_postgres: Postgres,
-    standby: Postgres,  # noqa: F811
-    monkeypatch: pytest.MonkeyPatch,
+    primary: Plain, own_postgres: Postgres, standby: Postgres, reading: Reading
 ) -> None:
     catalogs.small(primary)
     for url, status in ((both(own_postgres, standby), 200), (standby.url, 503)):
-        with configured_as(monkeypatch, DATABASE_URL=own_postgres.url, DATABASE_READ_URL=url), client() as api:
+        with reading(DATABASE_READ_URL=url), client() as api:
             patch_all(primary)
             if status == 200:
                 until(lambda: api.get(f"{V1}/cities/1/companies").status_code == 200, 20, "the API has warmed up")
@@ -102,14 +105,9 @@ def kinds() -> set[str]:
 
 
 def test_health_says_how_old_reads_are_at_most_and_names_a_replica_that_stays_behind(
-    primary: Plain,
-    replica: Plain,
-    own_postgres: Postgres,
-    standby: Postgres,  # noqa: F811
-    monkeypatch: pytest.MonkeyPatch,
+    primary: Plain, replica: Plain, reading: Reading
 ) -> None:
-    urls = {"DATABASE_URL": own_postgres.url, "DATABASE_READ_URL": standby.url}
-    with configured_as(monkeypatch, **urls, READ_LAG_SECONDS="2", STALL_SECONDS="1"), client() as api:
+    with reading(READ_LAG_SECONDS="2", STALL_SECONDS="1"), client() as api:
         primary.run("INSERT INTO cities (name) VALUES ('a')")
         until(lambda: health(api)["says"].startswith("ok, at most 0.0 s old; READ_LAG_SECONDS allows 2"), 20)
         assert (health(api)["state"], kinds()) == ("well", set())
@@ -129,14 +127,10 @@ def test_health_says_how_old_reads_are_at_most_and_names_a_replica_that_stays_be
 
 
 def test_a_replica_that_is_away_makes_the_api_not_ready_and_one_that_nobody_can_judge_is_not_called_well(
-    primary: Plain,
-    own_postgres: Postgres,
-    standby: Postgres,  # noqa: F811
-    monkeypatch: pytest.MonkeyPatch,
+    primary: Plain, own_postgres: Postgres, standby: Postgres, reading: Reading
 ) -> None:
-    urls = {"DATABASE_URL": own_postgres.url, "DATABASE_READ_URL": standby.url}
     alone = {"CELERY_BROKER_URL": "memory://", "OBSERVER": "false", "STALL_SECONDS": "3600"}
-    with configured_as(monkeypatch, **urls, **alone), client() as api:
+    with reading(**alone), client() as api:
         until(lambda: (health(api)["state"], health(api)["http"]) == ("well", 200), 20, "it answers")
         own_postgres.kill()
         until(lambda: health(api) == {"says": "unknown", "state": "unknown", "advice": None, "http": 503}, 15)
@@ -150,17 +144,12 @@ def test_a_replica_that_is_away_makes_the_api_not_ready_and_one_that_nobody_can_
 
 
 def test_a_server_that_follows_its_primary_no_more_is_named(
-    primary: Plain,
-    replica: Plain,
-    own_postgres: Postgres,
-    standby: Postgres,  # noqa: F811
-    monkeypatch: pytest.MonkeyPatch,
+    primary: Plain, replica: Plain, own_postgres: Postgres, standby: Postgres, reading: Reading
 ) -> None:
-    urls = {"DATABASE_URL": own_postgres.url, "DATABASE_READ_URL": standby.url}
-    with configured_as(monkeypatch, **urls):
+    with reading():
         assert kinds() == set()
         replica.run("SELECT pg_promote()")
         assert kinds() == {"replica_detached"}
-    with configured_as(monkeypatch, DATABASE_URL=standby.url, DATABASE_READ_URL=both(own_postgres, standby)):
+    with reading(DATABASE_URL=standby.url, DATABASE_READ_URL=both(own_postgres, standby)):
         own_postgres.kill()
         assert kinds() == set(), "the one that takes the writes serves the reads"
