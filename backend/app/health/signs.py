@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,13 +14,14 @@ from backend.app import db
 from backend.app.beat.schedule import ENTRIES
 from backend.app.catalog.completeness import Gaps, PassedTable, gaps, passed_tables
 from backend.app.database import replica, schema
-from backend.app.errors import Away, CitycacheError
+from backend.app.errors import Away, CitycacheError, sentence
 from backend.app.health import inspector, reach
 from backend.app.settings import settings
 from backend.app.telemetry import latency
 from events.outbox import LEADER_LOCK
 from events.sql_files import statements
 
+log = logging.getLogger(__name__)
 SQL: Final = statements(Path(__file__).with_suffix(".sql"))
 NO_GAPS: Final = Gaps()
 THREADS: Final = 6  # those that hang on a server without a word are freed by its connection's own deadline
@@ -90,37 +92,41 @@ class Looker:
         self._log_asked: Future[reach.Reach] | None = None
 
     def look(self) -> Signs:
-        """One look, in about as many seconds as were given at most; never raises because a server is away."""
+        """One look, in about as many seconds as were given; what a part's question raises is that part's failure."""
+        until = time.monotonic() + self._seconds
         asked, beside = self._threads.submit(stored), self._threads.submit(replica.look)
-        answers = Told[inspector.Waiting]() if settings().in_process else self._told(self._threads.submit(carried))
-        return Signs(self._told(asked), answers, self._told(beside), self._look_at_log())
+        behind = None if settings().in_process else self._threads.submit(carried)
+        self._ask_log()
+        answers = _told(behind, until) if behind else Told[inspector.Waiting]()
+        return Signs(_told(asked, until), answers, _told(beside, until), self._log_told(until))
 
-    def _look_at_log(self) -> Told[reach.Reach]:
-        """An answer of the last minute, and never a second question beside one that hangs."""
-        if self._log_asked is None and time.monotonic() < self._log_due:
-            return self._log
-        self._log_asked = self._log_asked or self._threads.submit(reach.look)
-        self._log = self._told(self._log_asked)
-        if self._log_asked.done():
-            self._log_asked = None
-            self._log_due = time.monotonic() + (
-                reach.LOOK_SECONDS if self._log.value and self._log.value.source else 0.0
-            )
+    def _ask_log(self) -> None:
+        """Not within a minute of an answer, and never a second time beside a question that hangs."""
+        if self._log_asked is None and time.monotonic() >= self._log_due:
+            self._log_asked = self._threads.submit(reach.look)
+
+    def _log_told(self, until: float) -> Told[reach.Reach]:
+        if asked := self._log_asked:
+            self._log = _told(asked, until)
+            if asked.done():
+                self._log_asked = None
+                is_known = self._log.value and self._log.value.source
+                self._log_due = time.monotonic() + (reach.LOOK_SECONDS if is_known else 0.0)
         return self._log
 
-    def _told(self, asked: Future[Value]) -> Told[Value]:
-        return _told(asked, self._seconds)
 
-
-def _told(asked: Future[Value], seconds: float) -> Told[Value]:
-    """The answer, or the first line of why there is none."""
+def _told(asked: Future[Value], until: float) -> Told[Value]:
+    """The answer until this monotonic second, or the first line of why there is none."""
     try:
-        return Told(asked.result(seconds))
+        return Told(asked.result(max(0.0, until - time.monotonic())))
     except TimeoutError:
         asked.cancel()
         return Told(failure="no answer in time")
     except CitycacheError as failure:
-        return Told(failure=str(failure).splitlines()[0][:300])
+        return Told(failure=sentence(failure))
+    except Exception as failure:
+        log.exception("a sign of health could not be read")
+        return Told(failure=sentence(failure))
 
 
 def stored() -> StoredSigns:
