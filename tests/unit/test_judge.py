@@ -40,3 +40,12 @@ def test_says_when_to_look_again_for_what_is_about_to_have_stood_too_long() -> N
     kinds(judge, THERE, 0)
     assert judge.seconds_until_overdue(PATIENCE - 1) == 1
     assert judge.seconds_until_overdue(PATIENCE) == math.inf, "it has been seen by then"
+
+
+def test_a_replica_is_not_blamed_while_the_primary_gives_no_answer_either() -> None:
+    silent: Told[StoredSigns] = Told(failure="no answer in time")
+    verdict = Judge(PATIENCE).judge(Signs(silent, THERE, Told(failure="no answer in time")))
+    assert [one.kind for one in verdict.wrong] == ["database_away"]
+    assert verdict.state("reads") == "unknown"
+    alone = Judge(PATIENCE).judge(Signs(STANDS, THERE, Told(failure="no answer in time")))
+    assert [one.kind for one in alone.wrong] == ["replica_away"]

@@ -126,7 +126,7 @@ class Judge:
         seen, bound = signs.replica.value, settings().read_lag_seconds
         behind = (seen and seen.behind_seconds) or 0.0
         late = self._still("replica_behind", behind > bound, None, now)
-        if signs.replica.failure:
+        if signs.replica.failure and not signs.stored.failure:  # asking it begins at the primary
             yield Wrong("replica_away", values={"failure": signs.replica.failure})
         elif seen and seen.follows is False:
             yield Wrong("replica_detached")
