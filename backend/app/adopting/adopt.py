@@ -8,14 +8,12 @@ comparison sees.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import psycopg2.errors
-import psycopg2.extensions
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
@@ -38,7 +36,6 @@ SQL: Final = statements(Path(__file__).with_name("adopting.sql"))
 CAUSE: Final = Cause("adopt")
 LOCK: Final = 0x61646F70  # 'adop'
 LOCK_SECONDS: Final = 5.0  # for the server to see that one who held it was killed
-LOCK_PAUSE: Final = 0.1
 SHOWN_EVERY: Final = 50_000  # rows between two lines of progress
 
 
@@ -64,19 +61,14 @@ def one_at_a_time() -> Iterator[None]:
     connection = db.direct("adopt")
     try:
         with db.translated(), connection.cursor() as cursor:
-            deadline = time.monotonic() + LOCK_SECONDS
-            while not _is_locked(cursor):
-                if time.monotonic() > deadline:
-                    raise Refused("another adopt or release is under way")
-                time.sleep(LOCK_PAUSE)
+            cursor.execute("SET lock_timeout = %s", (f"{int(LOCK_SECONDS * 1000)}ms",))
+            try:
+                cursor.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
+            except psycopg2.errors.LockNotAvailable as failure:
+                raise Refused("another adopt or release is under way") from failure
         yield
     finally:
         connection.close()
-
-
-def _is_locked(cursor: psycopg2.extensions.cursor) -> bool:
-    cursor.execute("SELECT pg_try_advisory_lock(%s)", (LOCK,))
-    return bool((cursor.fetchone() or [False])[0])
 
 
 def _begin(definition: Definition) -> None:
