@@ -175,6 +175,17 @@ def test_runs_are_filtered_in_the_address(visit: Visit) -> None:
     expect(runs).to_have_count(1)
 
 
+def test_every_task_that_the_page_has_a_name_for_can_be_filtered_for(visit: Visit) -> None:
+    page = go(visit, "#/runs?task=import_feed")
+    expect(page.locator("#detail .run")).to_have_count(1)
+    expect(page.locator("[data-filter=task]")).to_have_value("import_feed")
+    words = "new URL('words.js', document.querySelector('script[type=module]').src)"
+    named = page.evaluate(f"import({words}).then(({{WORDS}}) => Object.keys(WORDS))")
+    tasks = {word.removeprefix("task.") for word in named if word.startswith("task.")}
+    options = page.locator("[data-filter=task] option").evaluate_all("all => all.map(one => one.value)")
+    assert set(options) == {"", *tasks}
+
+
 def test_history_shows_what_went_on_in_its_range_and_nothing_else(visit: Visit) -> None:
     page = go(visit, RANGE)
     rows = page.locator("#detail tbody tr")

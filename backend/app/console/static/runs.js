@@ -197,7 +197,7 @@ export async function showRun(place, id) {
   if (ACTIVE.includes(run.state)) setTimeout(() => { if (place.isConnected) showRun(place, id).catch(() => {}); }, 1000);
 }
 
-const FILTERS = { task: [...REFRESHES, "rebuild_city", "clear_all_caches", "replay_events", "apply_wide_patches", "apply_catalog_events"], state: [...ACTIVE, ...Object.keys(ICONS).filter((name) => !ACTIVE.includes(name))] };
+const FILTERS = { task: [...REFRESHES, "rebuild_city", "import_feed", "clear_all_caches", "replay_events", "apply_wide_patches", "apply_catalog_events"], state: [...ACTIVE, ...Object.keys(ICONS).filter((name) => !ACTIVE.includes(name))] };
 
 /** All runs: #/runs?task=…&state=…, page by page. */
 export async function showRuns(place, query) {
