@@ -5,7 +5,8 @@ first of them is asked for, and its pages are shared by all. The server ends whe
 and what it forked gets its death signal then.
 
 Each request comes with a line (one end of a socket pair) and a file for output. On the line the request is one JSON
-document up to a newline; what comes back are ANSWERs: first the process id with RUNS, last its exit code.
+document up to a newline; what comes back are ANSWERs: first the process id with RUNS, last its exit code. For a request
+that the server cannot fulfil it is NOBODY, and why is in the output: one that fails ends no other process.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from backend import launch
 
 ANSWER: Final = struct.Struct("=ii")  # process id, exit code (negative: the signal that ended it)
 RUNS: Final = 1 << 16  # in place of an exit code
+NOBODY: Final = (0, 0)  # in place of a process
 COMMANDS: Final = {  # those of this Python, or modules after its -m, that are called in a fork, and what they call
     "citycache": ("backend.app.cli", "main"),
     "celery": ("celery.__main__", "main"),
@@ -111,8 +113,18 @@ class Request:
     def command(self) -> str | None:
         """Which of COMMANDS it is."""
         program = Path(self.argv[0])
-        name = self.argv[2] if self.argv[1:2] == ["-m"] else program.name
+        name = self.own_argv[0] if self.is_module else program.name
         return name if name in COMMANDS and program.parent == Path(sys.executable).parent else None
+
+    @property
+    def is_module(self) -> bool:
+        """Whether it is a module that a Python is to run."""
+        return Path(self.argv[0]).name.startswith("python") and self.argv[1:2] == ["-m"] and len(self.argv) > 2
+
+    @property
+    def own_argv(self) -> list[str]:
+        """What the program finds in sys.argv, once it is called."""
+        return self.argv[2:] if self.is_module else self.argv
 
     def is_called(self, server: Mapping[str, str]) -> bool:
         """Whether it is one of COMMANDS, and nothing in its environment is for a new program only."""
@@ -164,11 +176,15 @@ class Server:
         if not byte:
             os._exit(0)
         line, output = socket.socket(fileno=files[0]), files[1]
-        with suppress(EOFError):
+        try:
             request = Request.of_line(line)
             if request.is_called(self._environment):
                 preload()
-            if (pid := os.fork()) == 0:
+            pid = os.fork()
+        except Exception as failure:  # of one request: whatever it is, the others' processes hang on this one
+            _refuse(line, output, failure)
+        else:
+            if pid == 0:
                 self._become(request, line, output)
                 return request
             self._lines[pid] = line
@@ -194,10 +210,23 @@ class Server:
             other.close()
         os.dup2(output, 1)
         os.dup2(output, 2)
-        os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+        _close_all_others()
         launch.take_identity(request.user_namespace, request.user)
         launch.die_with(self._owner_pid, request.death_signal)
         launch.go_to(request.cwd)
+
+
+def _refuse(line: socket.socket, output: int, failure: Exception) -> None:
+    with line, suppress(OSError):  # nobody asks any more
+        os.write(output, f"the fork server cannot begin it: {type(failure).__name__}: {failure}\n".encode())
+        line.send(ANSWER.pack(*NOBODY))
+
+
+def _close_all_others() -> None:
+    for name in os.listdir("/dev/fd"):  # also has the file by which it is listed
+        if int(name) > 2:
+            with suppress(OSError):
+                os.close(int(name))
 
 
 def preload() -> None:
@@ -225,7 +254,7 @@ def call(request: Request, module: str, function: str) -> NoReturn:
     os.environ.clear()
     os.environ.update(request.env)
     time.tzset()
-    sys.argv = request.argv
+    sys.argv = request.own_argv
     sys.exit(getattr(importlib.import_module(module), function)())
 
 

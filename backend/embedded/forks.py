@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import socket
 import subprocess
 import sys
@@ -11,12 +12,18 @@ from pathlib import Path
 from typing import IO, Final
 
 from backend.embedded.errors import EmbeddedError
-from backend.embedded.fork_server import ANSWER, ROOM, Request
+from backend.embedded.fork_server import ANSWER, NOBODY, ROOM, Request
 
 MODULE: Final = "backend.embedded.fork_server"
 HOME: Final = Path(__file__).parents[2]
 TRIED: Final = 3  # fork servers, before a request is given up
 PATIENCE: Final = 60.0  # seconds, within which a request is answered; the first one waits for the libraries
+GONE: Final = (
+    EOFError,
+    BrokenPipeError,
+    ConnectionResetError,
+    TimeoutError,
+)  # what a server that is gone or stands does
 
 
 class ForkServer:
@@ -35,7 +42,7 @@ class ForkServer:
             )
 
     def begin(self, request: Request, output: IO[bytes]) -> Begun:
-        """Have a process begun. OSError or EOFError when this server is gone or stands still."""
+        """Have a process begun. One of GONE when this server is; another OSError for what is no fault of its."""
         line, theirs = socket.socketpair()
         with line:
             with theirs:
@@ -78,12 +85,23 @@ class Forks:
         return server.process.pid if server is not None and server.process.poll() is None else None
 
     def begin(self, request: Request, output: IO[bytes]) -> Begun:
-        """Have a process begun. EmbeddedError when no server lives long enough for that."""
+        """Have a process begun. EmbeddedError when that cannot be; what was begun before goes on, unless its server is
+        gone."""
+        try:
+            begun = self._begin(request, output)
+        except OSError as failure:  # ours, such as too many open files
+            raise EmbeddedError(f"{request.argv[0]} cannot be begun: {failure.strerror}") from failure
+        if begun[1:] == NOBODY:
+            os.close(begun[0])
+            raise EmbeddedError(f"{request.argv[0]} cannot be begun; its log says why")
+        return begun
+
+    def _begin(self, request: Request, output: IO[bytes]) -> Begun:
         for _ in range(TRIED):
             server = self._one()
             try:
                 return server.begin(request, output)
-            except (OSError, EOFError):
+            except GONE:
                 self._forget(server)
         raise EmbeddedError(f"{TRIED} fork servers ended or stood still when asked for {request.argv[0]}")
 

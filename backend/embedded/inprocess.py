@@ -68,7 +68,7 @@ class ToPatch:
 
 def main() -> None:
     """`python -m backend.embedded.inprocess HOST PORT`."""
-    host, port = sys.argv[-2:]
+    _, host, port = sys.argv
     serve(host, int(port))
 
 

@@ -97,11 +97,11 @@ _begun: Final = WeakSet[Process]()
 
 def await_an_end(seconds: float) -> None:
     """Return when a process that we have begun ends, after `seconds` at the latest."""
+    running = [process for process in list(_begun) if process.returncode is None]
     news = select.poll()
-    for process in list(_begun):
-        if process.returncode is None:
-            news.register(process.line, select.POLLIN)
-    if news.poll(1000 * seconds):
+    for process in running:
+        news.register(process.line, select.POLLIN)
+    if news.poll(1000 * seconds) and all(process.poll() is None for process in running):
         time.sleep(LOOK_EVERY)  # whoever outlives the fork server has news all the time
 
 

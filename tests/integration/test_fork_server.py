@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from importlib.metadata import entry_points
 from itertools import pairwise
@@ -88,6 +89,11 @@ class TestACommandThatIsCalled:
         assert wrong.wait(30) == 2
         assert "No such command 'nonsuch'" in log.read_text()
 
+    def test_that_is_a_module_finds_its_own_arguments(self, log: Path):
+        assert spawn.spawn([sys.executable, "-m", "celery", "--version"], log=log).wait(60) == 0
+        assert spawn.spawn([program("pytest"), "-m", "celery", "--version"], log=log).wait(60) == 0
+        assert log.read_text().splitlines()[-1].startswith("pytest ")
+
     def test_is_executed_where_its_environment_is_for_a_new_program_only(self, log: Path):
         environment = {**os.environ, "PYTHONVERBOSE": "1"}
         assert spawn.spawn([program("citycache"), "--help"], log=log, env=environment).wait(60) == 0
@@ -130,6 +136,14 @@ class TestAProgram:
         spawn.await_an_end(3600)
         assert process.wait(10) == -9
 
+    def test_that_has_ended_is_no_news_again_and_again(self, log: Path):
+        process = spawn.spawn(["true"], log=log)
+        until(lambda: not spawn.is_running(process.pid))
+        spawn.await_an_end(3600)
+        begun = time.monotonic()
+        spawn.await_an_end(0.3)
+        assert time.monotonic() - begun > 0.25
+
 
 class TestTheServer:
     @pytest.fixture
@@ -162,6 +176,42 @@ class TestTheServer:
         monkeypatch.setattr(forks, "MODULE", "backend.nonsuch")
         with pytest.raises(EmbeddedError, match="3 fork servers ended or stood still when asked for true"):
             spawn.spawn(["true"], log=log)
+
+    def test_that_cannot_fork_says_so_and_goes_on(self, own: forks.Forks, log: Path, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(forks, "MODULE", "tests.failing_fork_server")
+        process = waiting(log)
+        with pytest.raises(EmbeddedError, match="true cannot be begun; its log says why"):
+            spawn.spawn(["true"], log=log)
+        assert "BlockingIOError" in log.read_text()
+        assert run("raise SystemExit(7)", log=log) == 7
+        assert process.poll() is None
+        process.kill()
+
+    def test_outlives_an_owner_that_can_open_no_more_files(self, log: Path):
+        code = f"""if True:
+            import os, pathlib, resource, sys
+            from backend.embedded import spawn
+            from backend.embedded.errors import EmbeddedError
+            log = pathlib.Path(sys.argv[1])
+            process = spawn.spawn([sys.executable, "-c", {WAITS!r}], log=log)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+            held = []
+            try:
+                while True:
+                    held.append(os.open("/dev/null", os.O_RDONLY))
+            except OSError:
+                os.close(held.pop())  # for the log
+            try:
+                spawn.spawn(["true"], log=log)
+            except EmbeddedError as failure:
+                print(failure, process.poll())
+            for file in held:
+                os.close(file)
+            print(spawn.spawn(["true"], log=log).wait(30), process.poll())"""
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(log)], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+        )
+        assert done.stdout.splitlines() == ["true cannot be begun: Too many open files None", "0 None"]
 
     def test_ends_with_its_owner_and_so_does_what_it_began(self, log: Path):
         code = (
