@@ -28,7 +28,8 @@ from events.log import Beginning, Logged, Start
 CONSUMER: Final = "replay"  # consumer tag, one a channel
 _MARKER: Final = re.compile(r"[0-9a-f-]{36}")
 MARKER: Final = "application/x-citycache-marker"  # content type of messages that only mark a place
-GLIMPSE: Final = 20  # messages, of which the first that is no marker tells where the log begins
+GLIMPSE: Final = 20  # messages that a look at the log's beginning is given at once
+MOST_MARKERS: Final = 5_000  # that it reads on past
 PREFETCH: Final = 400  # messages on their way; half of them are acknowledged at a time
 REPLICA_SECONDS: Final = 5.0  # for a node that has just started to get its replica of the log
 REPLICA_POLL_SECONDS: Final = 0.1
@@ -50,7 +51,8 @@ class StreamLog:
         try:
             if makes:
                 self._make()
-            self._messages_there()
+            else:
+                self._messages_there()
             self._find_replica()
         except LOST as failure:
             self.close()
@@ -88,21 +90,21 @@ class StreamLog:
                 return self._beginning(first, _oldest(_logged(offset, message)))
         return self._beginning(first or 0, None)
 
-    def glimpse(self) -> Beginning:
-        """The same, but nothing is written for it: a log whose first messages are markers only counts as empty."""
+    def glimpse(self) -> Beginning | None:
+        """The same, but nothing is written for it; None where more markers than MOST_MARKERS come before an event."""
         first: int | None = None
         received: deque[Any] = deque()
-        if not self._messages_there():
-            return self._beginning(0, None)
-        with self._reading("first", received, GLIMPSE):
-            for _ in range(min(GLIMPSE, self._messages_there())):
+        there = self._messages_there()
+        with self._reading("first", received, GLIMPSE) as channel:
+            for _ in range(min(there, MOST_MARKERS)):
                 self._await(received)
                 message = received.popleft()
                 offset = _offset(message, 0)
                 first = offset if first is None else first
                 if message.properties.get("content_type") != MARKER:
                     return self._beginning(first, _oldest(_logged(offset, message)))
-        return self._beginning(first or 0, None)
+                channel.basic_ack(message.delivery_tag)
+        return None if there > MOST_MARKERS else self._beginning(first or 0, None)
 
     def _beginning(self, offset: int, oldest: str | None) -> Beginning:
         """Beside an older message there may be nothing: only what was dropped is missing."""

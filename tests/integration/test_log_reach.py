@@ -17,8 +17,10 @@ from backend.app.health import reach
 from backend.app.health.judge import Judge, Verdict
 from backend.app.health.signs import Looker
 from backend.app.relay import process
+from events import stream as stream_log
 from events import topology
 from events.outbox import Outbox
+from events.stream import GLIMPSE, StreamLog
 from tests.conftest import configured_as
 from tests.faults.plant import plant_on
 from tests.plain import Plain
@@ -143,6 +145,21 @@ def test_a_stream_that_keeps_less_than_promised_is_short(plain: Plain, stream: s
     assert kinds() == set()
     publish(stream, *SHORT, messages=400)
     until(lambda: kinds() == {"log_short"}, 20, "it has dropped the first of them")
+
+
+def test_a_stream_that_begins_with_markers_of_readings_is_read_on_past_them(
+    plain: Plain, stream: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(stream, messages=0)
+    with closing(StreamLog(stream, makes=False)) as log:
+        for _ in range(2 * GLIMPSE):
+            log.beginning()
+    publish(stream, hours=2)
+    plain.run(OBSERVED, ["1 hour", 1, 1])
+    until(lambda: reach.look() == reach.Reach("stream"), 20, "its event is older than that")
+
+    monkeypatch.setattr(stream_log, "MOST_MARKERS", GLIMPSE)
+    assert verdict().state("log") == "unknown", "whether an event comes behind them was not seen"
 
 
 def test_looking_at_the_log_makes_and_writes_nothing(plain: Plain, stream: str) -> None:

@@ -31,7 +31,7 @@ GRACE_SECONDS: Final = 60.0  # for clocks that differ, and for the time between 
 class Reach:
     """What one look found."""
 
-    source: LogSource | None  # None: no relay has led yet
+    source: LogSource | None  # None: no relay has led yet, or nobody can say where the log begins
     short_since: float | None = None  # seconds since the epoch before which it lacks events that it should have
 
 
@@ -40,7 +40,7 @@ def look() -> Reach:
     try:
         chosen, beginning = event_log.beginning()
         if beginning is None:
-            return Reach(chosen.source)
+            return Reach(None)
         with db.transaction() as connection:
             asked = {"days": settings().event_log_days}
             now, applied = connection.exec_driver_sql(SQL["applied_since"], asked).one()

@@ -36,7 +36,8 @@ def reading() -> Iterator[LogReader]:
 
 
 def beginning() -> tuple[LogChoice, Beginning | None]:
-    """Which log the relay fills, and where it begins; None: no relay has led yet. Writes nothing, and makes no log.
+    """Which log the relay fills, and where it begins; None: no relay has led yet, or nobody can say. Writes nothing,
+    and makes no log.
 
     Raises DatabaseAway, BrokerGone, LogMissing, and the driver's errors.
     """
