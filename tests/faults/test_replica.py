@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from backend.app.api.fresh.asking import FRESH
+from backend.app.database.replica import SQL
 from backend.app.health.judge import Judge
 from backend.app.health.kinds import KINDS
 from backend.app.health.signs import Looker
@@ -153,3 +154,14 @@ def test_a_server_that_follows_its_primary_no_more_is_named(
     with reading(DATABASE_URL=standby.url, DATABASE_READ_URL=both(own_postgres, standby)):
         own_postgres.kill()
         assert kinds() == set(), "the one that takes the writes serves the reads"
+
+
+@pytest.mark.parametrize("statement", ["replayed", "written"])
+def test_a_server_that_does_not_say_how_far_it_is_leaves_reads_unknown_and_the_rest_judged(
+    primary: Plain, reading: Reading, statement: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SQL, statement, "SELECT a_function_that_this_server_lacks()")
+    with reading(CELERY_BROKER_URL="memory://"):
+        seen = Looker().look()
+        verdict = Judge().judge(seen)
+    assert (verdict.state("reads"), verdict.state("database")) == ("unknown", "well")

@@ -16,7 +16,7 @@ from backend.app.caches import rebuilds
 from backend.app.caches.keys import Cause, Keys
 from backend.app.caches.patch import LOCK_CLASS, patch
 from backend.app.celery_app import app
-from backend.app.ledger import ledger
+from backend.app.ledger import ledger, lifeline
 from backend.app.ledger.lifeline import GONE, Lifeline
 from backend.app.tasks import rescue
 from backend.app.tasks.events import apply_wide_patches
@@ -159,6 +159,18 @@ def test_a_run_whose_message_was_purged_ends_and_says_so(plain: Plain, begun: st
     assert [run.task_id for run in own_lifeline().run_once()] == [task_id]
 
     assert state(plain, task_id) == ("FAILURE", GONE)
+
+
+def test_where_the_server_does_not_tell_its_timeline_runs_are_rescued_all_the_same_and_the_log_says_it_once(
+    plain: Plain, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(lifeline.SQL, "timeline", "SELECT a_function_that_this_server_lacks()")
+    task_id = announced("refresh_all_caches")
+    watch = own_lifeline()
+    assert [run.task_id for _ in range(2) for run in watch.run_once()] == [task_id]
+    said = [record.getMessage() for record in caplog.records if "after a promotion" in record.getMessage()]
+    assert len(said) == 1
+    assert "a_function_that_this_server_lacks" in said[0]
 
 
 def test_a_run_is_given_time_until_its_message_comes_again(plain: Plain) -> None:

@@ -14,7 +14,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -22,8 +21,9 @@ from typing import Any, Final
 from sqlalchemy.exc import DBAPIError
 
 from backend.app import db
-from backend.app.errors import CitycacheError
+from backend.app.errors import CitycacheError, sentence
 from backend.app.ledger import ledger
+from backend.app.telemetry.logs import say_once
 from events.sql_files import statements
 
 log = logging.getLogger(__name__)
@@ -79,13 +79,16 @@ class Lifeline:
         return lost
 
     def _look_for_promotion(self) -> None:
-        timeline = None
-        with suppress(DBAPIError), db.transaction() as connection:  # not every provider's server tells
-            timeline = connection.exec_driver_sql(SQL["timeline"]).scalar_one()
-        if timeline and self._timeline not in (None, timeline):
+        try:
+            with db.transaction() as connection:
+                timeline = connection.exec_driver_sql(SQL["timeline"]).scalar_one()
+        except DBAPIError as refusal:  # not every provider's server tells
+            say_once(log, "after a promotion refresh_all_caches has to be started: %s", sentence(refusal))
+            return
+        if self._timeline not in (None, timeline):
             log.warning("the database's standby has been promoted: everything is looked at again")
             self.after_promotion()
-        self._timeline = timeline or self._timeline
+        self._timeline = timeline
 
     def _lost(self) -> list[Lost]:
         suspects = self._suspects()

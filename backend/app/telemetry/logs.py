@@ -22,6 +22,8 @@ from backend.app.settings import Settings, settings
 
 MASK: Final = "***"
 SHORTEST_SECRET: Final = 6  # a shorter one would mask half of the words of a line
+MOST_SAID: Final = 1_000  # sentences that are remembered
+_said: set[str] = set()
 LONGEST: Final = 32_768  # characters of a text that is logged or masked; the rest is cut
 LONGEST_SECRET: Final = 1_024  # characters that are looked at beyond the cut, so that no half of a secret stays there
 _IN_URL: Final = re.compile(r"(://[^\s:/@]{0,255}):[^\s/@]{1,1023}@")
@@ -128,6 +130,14 @@ def _encodable(text: str) -> str:
 
 def _traceback(formatter: logging.Formatter, record: logging.LogRecord) -> list[str]:
     return [formatter.formatException(record.exc_info)] if record.exc_info else []
+
+
+def say_once(log: logging.Logger, text: str, *told: object) -> None:
+    """A warning about what stays as it is: each sentence once in a process."""
+    said = text % told
+    if said not in _said and len(_said) < MOST_SAID:
+        _said.add(said)
+        log.warning("%s", said)
 
 
 @cache
