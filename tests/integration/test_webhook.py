@@ -144,6 +144,7 @@ def test_the_observer_waits_for_nobody_and_a_killed_one_loses_nothing(
             system.start(["relay", "worker"])
             open_ = "SELECT count(*) FROM incidents WHERE ended_at IS NULL"
             until(lambda: plain.one(open_) == 0, 60, "incidents end while the other side keeps silent")
+            assert len(receiver.taken("silent")) < webhook.ATTEMPTS, "the first telling still waits"
             until(lambda: plain.one("SELECT count(*) FROM observations") > seen, 30, "and so do observations go on")
             system.kill("api")
             receiver.behave("well")
