@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import json
 import logging
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,9 @@ import pytest
 
 from backend.app.errors import BadSetting
 from backend.app.health import webhook
-from backend.app.settings import Settings, settings
+from backend.app.observing.observer import Observer
+from backend.app.settings import settings
+from tests.conftest import configured_as
 from tests.plain import Plain
 from tests.receiver import Receiver, receiving
 from tests.system import System
@@ -38,18 +41,15 @@ def plain(
     configured_database: None, database: str, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Plain]:
     """An incident that is over, and one that is open."""
-    monkeypatch.setenv("INCIDENT_WEBHOOK_URL", receiver.url)
-    monkeypatch.setenv("INCIDENT_WEBHOOK_KEY", KEY)
     monkeypatch.setattr(webhook, "ATTEMPT_SECONDS", SECONDS)
-    settings.cache_clear()
-    with Plain(database) as plain:
+    told = configured_as(monkeypatch, INCIDENT_WEBHOOK_URL=receiver.url, INCIDENT_WEBHOOK_KEY=KEY)
+    with told, Plain(database) as plain:
         plain.run("""
             INSERT INTO incidents (kind, began_at, ended_at, values) VALUES
                 ('rows_wrong', now() - interval '2 hours', now() - interval '1 hour', '{"rows": 3}'),
                 ('relay_absent', now() - interval '5 minutes', NULL, '{}'),
                 ('worker_absent', now() - interval '3 days', now() - interval '2 days', '{}')""")
         yield plain
-    settings.cache_clear()
 
 
 ALL = ["incident-1-begin", "incident-1-end", "incident-2-begin"]
@@ -95,16 +95,14 @@ def test_what_was_not_taken_is_told_again_by_the_next_process(plain: Plain, rece
 def test_nobody_there_loses_nothing(
     plain: Plain, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setenv("INCIDENT_WEBHOOK_URL", "http://127.0.0.1:9/hook?token=of-the-address")
-    settings.cache_clear()
-    with caplog.at_level(logging.DEBUG):
+    nobody = configured_as(monkeypatch, INCIDENT_WEBHOOK_URL="http://127.0.0.1:9/hook?token=of-the-address")
+    with nobody, caplog.at_level(logging.DEBUG):
         assert webhook.Teller().run_once() == 0
     assert "refused" in caplog.text
     assert not any(secret in caplog.text for secret in (KEY, "of-the-address"))
 
-    monkeypatch.setenv("INCIDENT_WEBHOOK_URL", receiver.url)
-    settings.cache_clear()
-    assert webhook.Teller().run_once() == 3
+    with configured_as(monkeypatch, INCIDENT_WEBHOOK_URL=receiver.url):
+        assert webhook.Teller().run_once() == 3
     assert receiver.ids() == ALL
 
 
@@ -167,16 +165,27 @@ def test_the_observer_waits_for_nobody_and_a_killed_one_loses_nothing(
 def test_settings_that_cannot_work_are_refused_by_name(
     monkeypatch: pytest.MonkeyPatch, url: str, key: str, says: str
 ) -> None:
-    monkeypatch.setenv("INCIDENT_WEBHOOK_URL", url)
-    monkeypatch.setenv("INCIDENT_WEBHOOK_KEY", key)
-    settings.cache_clear()
-    with pytest.raises(BadSetting) as refused:
+    told = configured_as(monkeypatch, INCIDENT_WEBHOOK_URL=url, INCIDENT_WEBHOOK_KEY=key)
+    with told, pytest.raises(BadSetting) as refused:
         settings()
-    settings.cache_clear()
     assert says in str(refused.value)
     assert url not in str(refused.value)
     assert key not in str(refused.value)
 
 
-def test_is_off_by_default() -> None:
-    assert Settings.model_fields["incident_webhook_url"].default == ""
+def test_nobody_is_told_by_default(
+    configured_database: None, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "webhook" not in threads_of_an_observer()
+    with configured_as(monkeypatch, INCIDENT_WEBHOOK_URL=receiver.url, INCIDENT_WEBHOOK_KEY=KEY):
+        assert "webhook" in threads_of_an_observer()
+
+
+def threads_of_an_observer() -> set[str]:
+    """That run while one does."""
+    observer = Observer()
+    observer.start()
+    try:
+        return {thread.name for thread in threading.enumerate()}
+    finally:
+        observer.stop()
