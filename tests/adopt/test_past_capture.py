@@ -8,7 +8,6 @@ from uuid import uuid4
 
 import pytest
 
-from backend.app import settings
 from backend.app.health.judge import Judge
 from backend.app.health.signs import Looker
 from backend.app.observing import witness as witness_module
@@ -19,6 +18,7 @@ from tests.adopt import shop
 from tests.adopt.following import adopt_here, beside
 from tests.adopt.marketplace import Marketplace
 from tests.adopt.shop import SHOP, TABLES
+from tests.conftest import configured_as
 from tests.plain import Plain
 from tests.waiting import until
 
@@ -53,11 +53,9 @@ def market(empty_database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mar
     with Plain(empty_database) as plain:
         plain.run(TABLES)
     market = Marketplace(empty_database, SHOP / "catalog.toml")
-    with beside(market, monkeypatch):
+    monkeypatch.setattr(witness_module, "LOOK_SECONDS", 0.2)
+    with beside(market, monkeypatch), configured_as(monkeypatch, AUDIT_GRACE_SECONDS="0.2"):
         adopt_here()
-        monkeypatch.setenv("AUDIT_GRACE_SECONDS", "0.2")
-        monkeypatch.setattr(witness_module, "LOOK_SECONDS", 0.2)
-        settings.settings.cache_clear()
         yield market
 
 
