@@ -24,11 +24,13 @@ from backend.app.caches import diff
 from backend.app.catalog import definition
 from backend.app.catalog.sources import quoted
 from backend.app.database.statement import run
+from backend.app.errors import CitycacheError, sentence
 from backend.app.observing import findings
 from backend.app.observing.findings import WrongRow
 from backend.app.observing.witness import MEMORY_SECONDS, SQL, Witness, captured_sql, images, key_of, spelled
 from backend.app.relay import event_log
 from events.contract import Event
+from events.errors import EventError
 
 log = logging.getLogger(__name__)
 MOST_ROWS: Final = 200  # wrong rows that are looked at; one is enough to name its table
@@ -76,7 +78,8 @@ def tables_of(witness: Witness, cache: str, wrong: Sequence[WrongRow]) -> dict[s
         said = _last_words(sorted({subject for some in follows.values() for subject in some})) if young else {}
         blamed = {} if said is None else {one.subject: _told(one) for one in young if _is_unsaid(one, said, explained)}
     except Exception as failure:  # such as a right that lacks; mending does not depend on it
-        log.warning("nobody can say whether writes come past capture: %s", str(failure).splitlines()[0])
+        is_known = isinstance(failure, (CitycacheError, EventError))
+        log.warning("nobody can say whether writes come past capture: %s", sentence(failure), exc_info=not is_known)
         return {}
     named = {key: [blamed[one] for one in subjects if one in blamed] for key, subjects in follows.items()}
     return watched | {key: tables[0] for key, tables in named.items() if tables}
