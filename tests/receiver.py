@@ -43,6 +43,14 @@ class Answer(BaseHTTPRequestHandler):
     def _broken(self) -> None:
         self.wfile.write(b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n")
 
+    def _busy(self) -> None:
+        self.wfile.write(b"HTTP/1.1 429 Later\r\nContent-Length: 0\r\n\r\n")
+
+    def _picky(self) -> None:
+        """Takes nothing of the first incident."""
+        is_first = self.headers["Webhook-Id"].startswith("incident-1-")
+        self.wfile.write((b"HTTP/1.1 422 No\r\n" if is_first else OK) + b"Content-Length: 0\r\n\r\n")
+
     def _elsewhere(self) -> None:
         self.wfile.write(b"HTTP/1.1 307 There\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n")
 

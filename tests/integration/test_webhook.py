@@ -76,7 +76,7 @@ def test_tells_each_beginning_and_each_end_once_signed_and_in_order(plain: Plain
     assert abs(time.time() - int(receiver.taken()[0]["headers"]["Webhook-Timestamp"])) < 600
 
 
-@pytest.mark.parametrize("mode", ["broken", "elsewhere", "silent", "dripping"])
+@pytest.mark.parametrize("mode", ["broken", "busy", "elsewhere", "silent", "dripping"])
 def test_what_was_not_taken_is_told_again_by_the_next_process(plain: Plain, receiver: Receiver, mode: str) -> None:
     receiver.behave(mode)
     began, teller = time.monotonic(), webhook.Teller()
@@ -90,6 +90,23 @@ def test_what_was_not_taken_is_told_again_by_the_next_process(plain: Plain, rece
     receiver.behave("well")
     assert webhook.Teller().run_once() == 3
     assert receiver.ids() == ALL
+
+
+def test_one_that_is_refused_keeps_no_other_one_from_being_told(
+    plain: Plain, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhook, "EACH", 1)
+    receiver.behave("picky")
+    teller = webhook.Teller()
+
+    assert [teller.run_once() for _ in range(3)] == [0, 1, 0]
+    tried = [taken["headers"]["Webhook-Id"] for taken in receiver.taken("picky")]
+    assert tried == ["incident-1-begin", "incident-2-begin"], "once each, and no end before its beginning"
+    assert teller.pause == webhook.LOOK_SECONDS
+
+    receiver.behave("well")
+    assert webhook.Teller().run_once() == 2
+    assert receiver.ids() == ["incident-1-begin", "incident-1-end"]
 
 
 def test_nobody_there_loses_nothing(

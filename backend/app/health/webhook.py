@@ -14,7 +14,7 @@ import json
 import logging
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
@@ -35,17 +35,24 @@ from events.sql_files import statements
 log = logging.getLogger(__name__)
 SQL: Final = statements(Path(__file__).with_suffix(".sql"))
 LOOK_SECONDS: Final = 3.0  # between two looks for what is untold
-LONGEST_PAUSE: Final = 300.0  # seconds between two looks while the other side is away
+LONGEST_PAUSE: Final = (
+    300.0  # seconds between two looks while the other side is away; until what it refused is told again
+)
 ATTEMPT_SECONDS: Final = 10.0  # for the whole of one request, whatever the other side does
 CUT_SECONDS: Final = 0.1  # between two cuts of a connection that is overdue
 ATTEMPTS: Final = 3  # of one look
 MOST_BYTES: Final = 65_536  # of a body
 EACH: Final = 20  # incidents of one look
+LATER: Final = (408, 429)  # answers that are not about what was told
 Moment = Literal["begin", "end"]
 
 
 class Untold(CitycacheError):
-    """The other side did not take it."""
+    """The other side takes nothing now."""
+
+
+class Refused(CitycacheError):
+    """The other side does not take this one."""
 
 
 @dataclass(frozen=True)
@@ -75,15 +82,15 @@ class Teller:
 
     def __init__(self) -> None:
         self.pause = LOOK_SECONDS
+        self._refused: dict[int, float] = {}  # by id of the incident; monotonic seconds of the next attempt
 
     def run_once(self) -> int:
         """One look; how many were told. Never raises for what the other side does. Raises DatabaseAway."""
-        told = 0
+        told, now = 0, time.monotonic()
+        self._refused = {id_: due for id_, due in self._refused.items() if due > now}
         try:
-            for telling in untold():
-                _send_again_and_again(telling)
-                _mark(telling)
-                told += 1
+            for telling in untold(list(self._refused)):
+                told += self._is_told(telling)
         except Untold as failure:
             self.pause = min(LONGEST_PAUSE, 2 * self.pause)
             log.warning("an incident is not told yet: %s", failure)
@@ -91,11 +98,24 @@ class Teller:
             self.pause = LOOK_SECONDS
         return told
 
+    def _is_told(self, telling: Telling) -> bool:
+        """Where its beginning is refused, its end is put off as well."""
+        if telling.incident.id in self._refused:
+            return False
+        try:
+            _send_again_and_again(telling)
+        except Refused as failure:
+            self._refused[telling.incident.id] = time.monotonic() + LONGEST_PAUSE
+            log.warning("%s is refused: %s", telling.id, failure)
+            return False
+        _mark(telling)
+        return True
 
-def untold() -> list[Telling]:
-    """What nobody has been told of, each beginning before its end. Raises DatabaseAway."""
+
+def untold(refused: Sequence[int] = ()) -> list[Telling]:
+    """What nobody has been told of but these incidents, each beginning before its end. Raises DatabaseAway."""
     with db.transaction() as connection:
-        rows = connection.exec_driver_sql(SQL["untold"], {"limit": EACH}).fetchall()
+        rows = connection.exec_driver_sql(SQL["untold"], {"refused": list(refused), "limit": EACH}).fetchall()
     due: list[Telling] = []
     for *incident, begins, ends in rows:
         due += [Telling(Incident(*incident), "begin")] if begins else []
@@ -121,7 +141,7 @@ def _send_again_and_again(telling: Telling) -> None:
 
 
 def send(telling: Telling) -> None:
-    """One request; raises Untold unless the answer is a 2xx. A redirect is none, and no body is read."""
+    """One request; raises Refused or Untold unless the answer is a 2xx. A redirect is none, and no body is read."""
     url, body = urlsplit(settings().incident_webhook_url), telling.body()
     try:
         with _within(ATTEMPT_SECONDS, url) as connection:
@@ -133,7 +153,8 @@ def send(telling: Telling) -> None:
         said = sentence(failure) if isinstance(failure, OSError) else type(failure).__name__  # others quote the address
         raise Untold(said) from None
     if not 200 <= status < 300:
-        raise Untold(f"the answer is {status}")
+        is_refused = 400 <= status < 500 and status not in LATER
+        raise (Refused if is_refused else Untold)(f"the answer is {status}")
 
 
 @contextmanager

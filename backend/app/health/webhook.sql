@@ -6,6 +6,7 @@ SELECT id, kind, subject, began_at, ended_at, values,
   FROM incidents
  WHERE (begin_told_at IS NULL OR (ended_at IS NOT NULL AND end_told_at IS NULL))
    AND coalesce(ended_at, 'infinity') > now() - interval '1 day'
+   AND id <> ALL (%(refused)s::bigint[])
  ORDER BY id
  LIMIT %(limit)s
 
