@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from functools import cache
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -116,6 +117,13 @@ class Settings(BaseSettings):
             raise ValueError("must start with http:// or https://")
         if url:
             addresses.check_broker_url(url)
+        return url
+
+    @field_validator("incident_webhook_url")
+    @classmethod
+    def _signed(cls, url: str) -> str:
+        if "@" in urlsplit(url).netloc:
+            raise ValueError("must have no user or password: what is told is signed by INCIDENT_WEBHOOK_KEY")
         return url
 
     @field_validator("metrics_host")

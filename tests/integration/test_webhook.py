@@ -7,9 +7,13 @@ import hashlib
 import hmac
 import json
 import logging
+import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +21,10 @@ import pytest
 
 from backend.app.errors import BadSetting
 from backend.app.health import webhook
+from backend.app.health.incidents import Incident
 from backend.app.observing.observer import Observer
 from backend.app.settings import settings
+from tests.certificates import authority, certificate
 from tests.conftest import configured_as
 from tests.plain import Plain
 from tests.receiver import Receiver, receiving
@@ -123,6 +129,26 @@ def test_nobody_there_loses_nothing(
     assert receiver.ids() == ALL
 
 
+def test_a_certificate_of_another_host_is_told_without_the_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = certificate(authority(tmp_path), "server", "DNS:localhost")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(shown.certificate, shown.key)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=_shake_hands, args=(context, listener), daemon=True).start()
+        url = f"https://127.0.0.1:{listener.getsockname()[1]}/hook"
+        variables = {"INCIDENT_WEBHOOK_URL": url, "INCIDENT_WEBHOOK_KEY": KEY, "SSL_CERT_FILE": str(shown.authority)}
+        with configured_as(monkeypatch, **variables), pytest.raises(webhook.Untold) as untold:
+            webhook.send(webhook.Telling(Incident(1, "relay_absent", "", datetime.now(UTC), None, {}), "begin"))
+    assert str(untold.value) == "SSLCertVerificationError"
+
+
+def _shake_hands(context: ssl.SSLContext, listener: socket.socket) -> None:
+    with suppress(OSError):
+        context.wrap_socket(listener.accept()[0], server_side=True)
+
+
 @pytest.mark.timeout(60)
 def test_an_answer_without_an_end_is_not_read(
     plain: Plain, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
@@ -177,6 +203,7 @@ def test_the_observer_waits_for_nobody_and_a_killed_one_loses_nothing(
         ("ftp://example.org/x", KEY, "INCIDENT_WEBHOOK_URL: must start with http:// or https://"),
         ("https://example.org/x", "short", "INCIDENT_WEBHOOK_KEY of at least 16 characters"),
         ("http://", KEY, "INCIDENT_WEBHOOK_URL: names no host"),
+        ("https://user:pw@example.org/x", KEY, "INCIDENT_WEBHOOK_URL: must have no user or password"),
     ],
 )
 def test_settings_that_cannot_work_are_refused_by_name(

@@ -35,10 +35,8 @@ from events.sql_files import statements
 log = logging.getLogger(__name__)
 SQL: Final = statements(Path(__file__).with_suffix(".sql"))
 LOOK_SECONDS: Final = 3.0  # between two looks for what is untold
-LONGEST_PAUSE: Final = (
-    300.0  # seconds between two looks while the other side is away; until what it refused is told again
-)
-ATTEMPT_SECONDS: Final = 10.0  # for the whole of one request, whatever the other side does
+LONGEST_PAUSE: Final = 300.0  # seconds between two looks while the other side is away; until the refused is told again
+ATTEMPT_SECONDS: Final = 10.0  # for one request, whatever the other side does; for each address that does not answer
 CUT_SECONDS: Final = 0.1  # between two cuts of a connection that is overdue
 ATTEMPTS: Final = 3  # of one look
 MOST_BYTES: Final = 65_536  # of a body
@@ -150,8 +148,8 @@ def send(telling: Telling) -> None:
             )
             status = connection.getresponse().status
     except (OSError, HTTPException, ValueError) as failure:
-        said = sentence(failure) if isinstance(failure, OSError) else type(failure).__name__  # others quote the address
-        raise Untold(said) from None
+        quotes = isinstance(failure, ssl.SSLError) or not isinstance(failure, OSError)  # the address
+        raise Untold(type(failure).__name__ if quotes else sentence(failure)) from None
     if not 200 <= status < 300:
         is_refused = 400 <= status < 500 and status not in LATER
         raise (Refused if is_refused else Untold)(f"the answer is {status}")
