@@ -223,7 +223,9 @@ class TestTheServer:
         owner = subprocess.run(
             [sys.executable, "-c", code, str(log)], cwd=ROOT, capture_output=True, text=True, timeout=30, check=False
         )
-        assert spawn.wait_until_gone([int(pid) for pid in owner.stdout.split()], 5)
+        assert owner.returncode == -signal.SIGKILL, owner.stderr
+        began, server = map(int, owner.stdout.split())
+        assert spawn.wait_until_gone([began, server], 5)
 
     def test_loads_beforehand_what_reads_no_setting_and_starts_no_thread(self):
         code = (
