@@ -11,15 +11,13 @@ import pytest
 
 from backend.app.api.fresh.asking import FRESH
 from backend.app.database.replica import SQL
-from backend.app.health.judge import Judge
-from backend.app.health.kinds import KINDS
-from backend.app.health.signs import Looker
 from backend.embedded.postgres import Postgres
 from tests import catalogs
 from tests.conftest import configured_as
 from tests.faults.failover import both
 from tests.integration.api import V1, Client, client, patch_all
 from tests.plain import Plain
+from tests.verdicts import kinds, part, verdict
 from tests.waiting import until
 
 Reading = Callable[..., AbstractContextManager[None]]  # with variables of the environment
@@ -94,15 +92,8 @@ def health(api: Client) -> dict[str, Any]:
     """What readiness says of reads, with the whole's status and code."""
     answer = api.get("/health/ready")
     found = answer.json()
-    part = next(one for one in found["parts"] if one["name"] == "reads")
-    return {"says": found["reads"], "state": part["state"], "advice": part["advice"], "http": answer.status_code}
-
-
-def kinds() -> set[str]:
-    """What an observer would write down of reads."""
-    judge, looker = Judge(patience=1), Looker()
-    judge.judge(looker.look(), now=0)
-    return {one.kind for one in judge.judge(looker.look(), now=2).wrong if KINDS[one.kind].part == "reads"}
+    reads = part(found, "reads")
+    return {"says": found["reads"], "state": reads["state"], "advice": reads["advice"], "http": answer.status_code}
 
 
 def test_health_says_how_old_reads_are_at_most_and_names_a_replica_that_stays_behind(
@@ -111,7 +102,7 @@ def test_health_says_how_old_reads_are_at_most_and_names_a_replica_that_stays_be
     with reading(READ_LAG_SECONDS="2", STALL_SECONDS="1"), client() as api:
         primary.run("INSERT INTO cities (name) VALUES ('a')")
         until(lambda: health(api)["says"].startswith("ok, at most 0.0 s old; READ_LAG_SECONDS allows 2"), 20)
-        assert (health(api)["state"], kinds()) == ("well", set())
+        assert (health(api)["state"], verdict().state("reads")) == ("well", "well")
         assert re.search(r"^citycache_reads_behind_seconds 0\.", api.get("/metrics").text, re.MULTILINE)
 
         replica.run("SELECT pg_wal_replay_pause()")
@@ -121,7 +112,7 @@ def test_health_says_how_old_reads_are_at_most_and_names_a_replica_that_stays_be
         said = health(api)
         assert "READ_LAG_SECONDS allows 2" in said["says"]
         assert "connection to the primary" in said["advice"]
-        assert kinds() == {"replica_behind"}
+        assert kinds("reads") == {"replica_behind"}
 
         replica.run("SELECT pg_wal_replay_resume()")
         until(lambda: health(api)["state"] == "well", 15, "it has come after")
@@ -140,7 +131,7 @@ def test_a_replica_that_is_away_makes_the_api_not_ready_and_one_that_nobody_can_
         standby.kill()
         until(lambda: (health(api)["state"], health(api)["http"]) == ("bad", 503), 15, "it is away")
         assert "correct DATABASE_READ_URL" in health(api)["advice"]
-        assert kinds() == {"replica_away"}
+        assert kinds("reads") == {"replica_away"}
         assert 'citycache_up{server="replica"} 0.0' in api.get("/metrics").text
 
 
@@ -148,12 +139,12 @@ def test_a_server_that_follows_its_primary_no_more_is_named(
     primary: Plain, replica: Plain, own_postgres: Postgres, standby: Postgres, reading: Reading
 ) -> None:
     with reading():
-        assert kinds() == set()
+        until(lambda: verdict().state("reads") == "well", 20, "it has all that was written")
         replica.run("SELECT pg_promote()")
-        assert kinds() == {"replica_detached"}
+        assert kinds("reads") == {"replica_detached"}
     with reading(DATABASE_URL=standby.url, DATABASE_READ_URL=both(own_postgres, standby)):
         own_postgres.kill()
-        assert kinds() == set(), "the one that takes the writes serves the reads"
+        assert verdict().state("reads") == "well", "the one that takes the writes serves the reads"
 
 
 @pytest.mark.parametrize("statement", ["replayed", "written"])
@@ -162,6 +153,5 @@ def test_a_server_that_does_not_say_how_far_it_is_leaves_reads_unknown_and_the_r
 ) -> None:
     monkeypatch.setitem(SQL, statement, "SELECT a_function_that_this_server_lacks()")
     with reading(CELERY_BROKER_URL="memory://"):
-        seen = Looker().look()
-        verdict = Judge().judge(seen)
-    assert (verdict.state("reads"), verdict.state("database")) == ("unknown", "well")
+        found = verdict()
+    assert (found.state("reads"), found.state("database")) == ("unknown", "well")

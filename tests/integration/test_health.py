@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +17,9 @@ from events.connection import connect
 from tests.faults.plant import Plant, plant_on
 from tests.faults.proxy import Proxy
 from tests.plain import Plain
+from tests.scraping import scrape, value
 from tests.servers import Databases, Vhosts
+from tests.verdicts import part
 from tests.waiting import until
 
 TURN = 15.0  # seconds within which an answer turns, and back
@@ -69,10 +70,6 @@ def ready(plant: Plant) -> dict[str, Any]:
     except HTTPError as refusal:
         found: dict[str, Any] = json.load(refusal)
         return found | {"http": refusal.code}
-
-
-def part(found: dict[str, Any], name: str) -> dict[str, Any]:
-    return next(one for one in found["parts"] if one["name"] == name)
 
 
 def turns(plant: Plant, name: str, state: str, status: str) -> dict[str, Any]:
@@ -158,7 +155,7 @@ def test_writes_past_capture_are_said_with_their_table_although_the_row_was_capt
     sql.run(f"UPDATE companies SET city_id = NULL WHERE id = {newest}")
     until(lambda: part(ready(plant), "capture")["state"] == "bad", 60, "within a minute it is said")
     assert "Writes into companies come past capture" in part(ready(plant), "capture")["effect"]
-    until(lambda: 'citycache_incident_open{kind="table_passed"} 1.0' in metrics(plant), TURN, "metrics show it")
+    until(lambda: shown(plant, "table_passed") == 1, TURN, "metrics show it")
     until(lambda: plant.violations() == [], TURN, "the row is mended")
     sql.run("UPDATE audit_findings SET found_at = now() - interval '11 minutes'")
     turns(plant, "capture", "well", "ok")
@@ -201,9 +198,9 @@ def test_a_schema_that_is_newer_is_no_fault_and_one_that_is_older_is(plant: Plan
 
 
 def test_prometheus_shows_what_is_open(plant: Plant, sql: Plain):
-    until(lambda: 'citycache_incident_open{kind="rows_wrong"} 0.0' in metrics(plant), TURN, "those before are over")
+    until(lambda: shown(plant, "rows_wrong") == 0, TURN, "those before are over")
     sql.run("INSERT INTO audit_findings (cache, key, side) VALUES ('products', '1', 'missing')")
-    until(lambda: 'citycache_incident_open{kind="rows_wrong"} 1.0' in metrics(plant), TURN, "it is shown")
+    until(lambda: shown(plant, "rows_wrong") == 1, TURN, "it is shown")
     sql.run("UPDATE audit_findings SET repaired_at = now()")
 
 
@@ -241,9 +238,9 @@ def past(sql: Plain, kind: str) -> int:
     return int(sql.one("SELECT count(*) FROM incidents WHERE kind = %s AND ended_at > began_at", [kind]))
 
 
-def metrics(plant: Plant) -> str:
-    with urllib.request.urlopen(f"{plant.api_url}/metrics", timeout=5) as answer:
-        return str(answer.read().decode())
+def shown(plant: Plant, kind: str) -> float | None:
+    """What metrics show of incidents of a kind: 1 while one is open."""
+    return value(scrape(f"{plant.api_url}/metrics"), "citycache_incident_open", kind=kind)
 
 
 def message(body: str) -> Any:

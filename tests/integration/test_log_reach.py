@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -14,8 +13,6 @@ import pytest
 from kombu import Connection
 
 from backend.app.health import reach
-from backend.app.health.judge import Judge, Verdict
-from backend.app.health.signs import Looker
 from backend.app.relay import process
 from events import stream as stream_log
 from events import topology
@@ -24,7 +21,9 @@ from events.stream import GLIMPSE, StreamLog
 from tests.conftest import configured_as
 from tests.faults.plant import plant_on
 from tests.plain import Plain
+from tests.scraping import scrape, value
 from tests.servers import Databases, Vhosts
+from tests.verdicts import kinds, part, verdict
 from tests.waiting import until
 
 OBSERVED = """
@@ -45,17 +44,6 @@ def fill(source: Any) -> None:
         outbox.remove([row.id for row in outbox.claim(10_000)])
 
 
-def verdict() -> Verdict:
-    """Of who has looked for a minute."""
-    judge, looker = Judge(patience=1), Looker()
-    judge.judge(looker.look(), now=0)
-    return judge.judge(looker.look(), now=60)
-
-
-def kinds() -> set[str]:
-    return {one.kind for one in verdict().wrong if one.kind.startswith("log_")}
-
-
 # The table
 
 
@@ -66,7 +54,7 @@ def test_a_table_that_has_all_that_was_applied_is_well(plain: Plain) -> None:
     plain.run(OBSERVED, ["3 days", 9, 0])  # of canaries, which are in no log
     plain.run(OBSERVED, ["9 days", 9, 9])  # of events that nobody has promised to keep
     assert reach.look() == reach.Reach("table")
-    assert kinds() == set()
+    assert kinds("log") == set()
 
 
 def test_a_table_that_was_pruned_early_is_short(plain: Plain) -> None:
@@ -76,9 +64,9 @@ def test_a_table_that_was_pruned_early_is_short(plain: Plain) -> None:
         " SELECT n, now() - interval '3 days', gen_random_uuid(), 'catalog.city.created', 'city/1', now()"
         " FROM generate_series(0, 9) AS n"
     )
-    assert kinds() == set()
+    assert kinds("log") == set()
     plain.run("SELECT forget_events(86400, 100)")
-    assert kinds() == {"log_short"}
+    assert kinds("log") == {"log_short"}
 
 
 def test_a_table_that_was_emptied_is_short_until_less_is_promised(
@@ -88,9 +76,9 @@ def test_a_table_that_was_emptied_is_short_until_less_is_promised(
     fill("table")
     plain.run(OBSERVED, ["1 hour", 1, 1])
     plain.run("DELETE FROM event_log")
-    assert kinds() == {"log_short"}
+    assert kinds("log") == {"log_short"}
     with configured_as(monkeypatch, EVENT_LOG_DAYS="0.02"):
-        assert kinds() == set()
+        assert kinds("log") == set()
 
 
 # The stream
@@ -131,20 +119,20 @@ def test_a_stream_is_well_until_it_is_made_anew(plain: Plain, stream: str) -> No
     publish(stream, hours=2)
     plain.run(OBSERVED, ["1 hour", 1, 1])
     until(lambda: reach.look() == reach.Reach("stream"), 20, "its event is older than that")
-    assert kinds() == set()
+    assert kinds("log") == set()
 
     delete(stream)
-    assert kinds() == {"log_unreadable"}
+    assert kinds("log") == {"log_unreadable"}
     assert verdict().state("log") == "bad"
     publish(stream, messages=0)
-    assert kinds() == {"log_short"}
+    assert kinds("log") == {"log_short"}
 
 
 def test_a_stream_that_keeps_less_than_promised_is_short(plain: Plain, stream: str) -> None:
     publish(stream, *SHORT)
-    assert kinds() == set()
+    assert kinds("log") == set()
     publish(stream, *SHORT, messages=400)
-    until(lambda: kinds() == {"log_short"}, 20, "it has dropped the first of them")
+    until(lambda: kinds("log") == {"log_short"}, 20, "it has dropped the first of them")
 
 
 def test_a_stream_that_begins_with_markers_of_readings_is_read_on_past_them(
@@ -163,9 +151,9 @@ def test_a_stream_that_begins_with_markers_of_readings_is_read_on_past_them(
 
 
 def test_looking_at_the_log_makes_and_writes_nothing(plain: Plain, stream: str) -> None:
-    assert kinds() == {"log_unreadable"}
+    assert kinds("log") == {"log_unreadable"}
     publish(stream)
-    assert kinds() == set()
+    assert kinds("log") == set()
     publish(stream)
     assert offsets(stream, 2) == [0, 1], "nothing stands between them"
 
@@ -203,10 +191,10 @@ def test_a_short_log_is_said_by_health_incidents_and_metrics(
         assert plant.get("/health/ready")["status"] == "degraded"
         assert sql.column("SELECT kind FROM incidents WHERE ended_at IS NULL AND kind LIKE 'log%%'") == ["log_short"]
         assert "promises 7 days" in said_of_log(json.loads(plant.command("status", "--json").stdout)["health"])
-        with urllib.request.urlopen(f"{plant.api_url}/metrics", timeout=5) as answer:
-            assert 'citycache_incident_open{kind="log_short"} 1.0' in answer.read().decode()
+        assert value(scrape(f"{plant.api_url}/metrics"), "citycache_incident_open", kind="log_short") == 1
 
 
 def said_of_log(health: dict[str, Any]) -> str:
     """What is wrong with it, else how it is."""
-    return str(next(part["effect"] or part["state"] for part in health["parts"] if part["name"] == "log"))
+    log = part(health, "log")
+    return str(log["effect"] or log["state"])
