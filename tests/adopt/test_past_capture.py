@@ -29,6 +29,14 @@ DELIVERED = """
     SELECT row_number() OVER (ORDER BY id) + coalesce((SELECT max(position) FROM "City Cache".event_log), -1),
            clock_timestamp(), event_id, type, subject, occurred_at, before, after FROM gone
     RETURNING event_id::text, type, subject, occurred_at::text"""
+REFUSING = """
+    CREATE FUNCTION "City Cache".refuses() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF coalesce(NEW.product_id, OLD.product_id) = 43 THEN RAISE 'nobody writes this one'; END IF;
+        RETURN coalesce(NEW, OLD);
+    END $$;
+    CREATE TRIGGER refuses BEFORE INSERT OR UPDATE OR DELETE ON "City Cache".product_city_mapping
+        FOR EACH ROW EXECUTE FUNCTION "City Cache".refuses()"""
 PAST = {
     "a change": ("UPDATE shop.sellers SET state = 'shut' WHERE id = 7", "shop.sellers"),
     "a change of a partition": (
@@ -80,7 +88,7 @@ def counted(plain: Plain) -> None:
 
 
 def named(plain: Plain) -> set[str]:
-    return set(plain.column("""SELECT key FROM "City Cache".audit_findings WHERE cache = 'capture'"""))
+    return set(plain.column('SELECT table_name FROM "City Cache".passed_tables'))
 
 
 def looks(auditor: Auditor, number: int = 4) -> None:
@@ -129,6 +137,25 @@ def test_triggers_that_were_off_for_a_while_leave_a_trace(plain: Plain, auditor:
     plain.run("ALTER TABLE shop.sellers ENABLE TRIGGER USER")
     until(lambda: (looks(auditor), named(plain))[1], 20)
     assert named(plain) == {"shop.sellers"}
+
+
+def test_a_row_that_stays_wrong_is_told_of_and_counted_once(plain: Plain, auditor: Auditor) -> None:
+    # Given a row that a write past capture has made wrong, and that cannot be mended
+    plain.run(REFUSING)
+    plain.run(REPLICA)
+    plain.run(PAST["a change of a partition"][0])
+    until(lambda: (looks(auditor), named(plain))[1], 20)
+
+    # When it is found again and again
+    for _ in range(3):
+        auditor._next_step = 0.0
+        for sweep in auditor._sweeps:
+            sweep.not_before = 0.0
+        looks(auditor, 2)
+
+    # Then one row is told of, and one was found in all
+    assert plain.one('SELECT sum(rows) FROM "City Cache".passed_tables') == 1
+    assert plain.all('SELECT id, cache, key FROM "City Cache".audit_findings') == [(1, "products", "43")]
 
 
 def test_a_row_that_capture_has_told_of_just_before_is_no_alibi(plain: Plain, auditor: Auditor) -> None:

@@ -28,6 +28,7 @@ ROW = {  # by kind: a row of this age in seconds
     "audit_findings": "INSERT INTO audit_findings (found_at, cache, key, side, repaired_at)"
     " SELECT {at}, 'x', '1', 'y', now()",
     "watched_changes": "INSERT INTO watched_changes (table_name, changed_at) SELECT 'x', {at}",
+    "passed_tables": "INSERT INTO passed_tables (found_at, table_name, rows) SELECT {at}, 'x', n",
     "count_looks": "INSERT INTO count_looks (at) SELECT {at}",
     "city_hours": "INSERT INTO city_hours (city_id, at, products_count) SELECT 1, {at}, n",
     "incidents": "INSERT INTO incidents (kind, began_at, ended_at) SELECT 'x', {at}, {at}",

@@ -35,7 +35,7 @@ BEGIN
         'cities', 'companies', 'products', 'event_outbox', 'product_city_mapping', 'company_city_mapping', 'city_counts',
         'active_cities_cache', 'patches', 'removed_keys', 'wide_patches', 'watched_changes',
         'wide_watches', 'applied_definition', 'task_runs', 'dead_letters', 'replays', 'replay_keys',
-        'observations', 'audit_minutes', 'audit_findings', 'incidents', 'count_looks', 'city_hours', 'canaries', 'canary_cache', 'audit_log', 'alembic_version',
+        'observations', 'audit_minutes', 'audit_findings', 'incidents', 'passed_tables', 'count_looks', 'city_hours', 'canaries', 'canary_cache', 'audit_log', 'alembic_version',
         'wide_patch_of_everything', 'wide_requests', 'event_log', 'event_log_default', 'event_log_source',
         'product_city_truth', 'company_city_truth',
         'catalog_cities', 'catalog_companies', 'catalog_products'] LOOP
@@ -77,7 +77,7 @@ GRANT SELECT ON event_outbox, product_city_mapping, company_city_mapping, city_c
     removed_keys, wide_patches, watched_changes, wide_watches, applied_definition, product_city_truth,
     company_city_truth, catalog_cities, catalog_companies,
     catalog_products, observations, audit_minutes, audit_findings,
-    incidents, count_looks, city_hours, event_log_source TO citycache_api;
+    incidents, passed_tables, count_looks, city_hours, event_log_source TO citycache_api;
 GRANT SELECT ON SEQUENCE event_outbox_id_seq, audit_findings_id_seq TO citycache_api;
 GRANT SELECT, INSERT, UPDATE ON task_runs TO citycache_api;
 GRANT SELECT, UPDATE ON dead_letters TO citycache_api;
@@ -125,5 +125,5 @@ GRANT SELECT ON wide_patch_of_everything, wide_requests TO citycache_observer;
 GRANT SELECT ON task_runs, wide_patches, wide_watches, dead_letters, event_log_source TO citycache_observer;
 GRANT SELECT ON SEQUENCE event_outbox_id_seq TO citycache_observer;
 GRANT SELECT ON event_log, watched_changes TO citycache_observer;
-GRANT SELECT, INSERT, UPDATE, DELETE ON observations, audit_minutes, audit_findings, incidents, count_looks, city_hours
-    TO citycache_observer
+GRANT SELECT, INSERT, UPDATE, DELETE ON observations, audit_minutes, audit_findings, incidents, passed_tables,
+    count_looks, city_hours TO citycache_observer

@@ -44,8 +44,8 @@ SELECT wanted.oid::regclass::text, bool_or(tgname IS NOT NULL)
  GROUP BY 1 ORDER BY 1
 
 -- name: passed_tables
-SELECT key, sum((wanted ->> 'rows')::bigint)::bigint FROM audit_findings
- WHERE cache = 'capture' AND found_at > now() - interval '10 minutes' GROUP BY key ORDER BY key
+SELECT table_name, sum(rows)::bigint FROM passed_tables
+ WHERE found_at > now() - interval '10 minutes' GROUP BY table_name ORDER BY table_name
 
 -- name: parts
 WITH RECURSIVE part AS (

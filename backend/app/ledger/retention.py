@@ -47,6 +47,7 @@ KEPT: Final = (
     Kept("observations", "observer", lambda chosen: OBSERVED_DAYS * DAY),
     Kept("audit_minutes", "observer", lambda chosen: OBSERVED_DAYS * DAY),
     Kept("audit_findings", "observer", lambda chosen: OBSERVED_DAYS * DAY),
+    Kept("passed_tables", "observer", lambda chosen: OBSERVED_DAYS * DAY),
     Kept("count_looks", "observer", lambda chosen: OBSERVED_DAYS * DAY),
     Kept("city_hours", "observer", lambda chosen: OBSERVED_DAYS * DAY),  # but what a plot of a week begins with
     Kept("incidents", "observer", lambda chosen: chosen.audit_log_days * DAY),

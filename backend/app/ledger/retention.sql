@@ -59,6 +59,11 @@ DELETE FROM audit_findings WHERE id IN (
     SELECT id FROM audit_findings WHERE found_at < now() - %(seconds)s * interval '1 second'
      AND repaired_at IS NOT NULL LIMIT %(rows)s)
 
+-- name: passed_tables
+DELETE FROM passed_tables WHERE (found_at, table_name) IN (
+    SELECT found_at, table_name FROM passed_tables
+     WHERE found_at < now() - %(seconds)s * interval '1 second' LIMIT %(rows)s)
+
 -- name: count_looks
 DELETE FROM count_looks WHERE at IN (
     SELECT at FROM count_looks WHERE at < now() - %(seconds)s * interval '1 second' LIMIT %(rows)s)

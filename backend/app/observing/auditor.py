@@ -222,9 +222,8 @@ class Auditor:
         if passed:
             wrong = [WrongRow(cache, str(key), row.before, row.after) for key, row in rows.items() if key not in coming]
             tables = past_capture.tables_of(self._witness, cache, wrong)
-            findings.confirm(cache, wrong)
-            if tables:
-                findings.tell_past_capture(Counter(tables.values()))
+            fresh = findings.confirm(cache, wrong)
+            findings.tell_past_capture(Counter(table for key, table in tables.items() if key in fresh))
 
 
 def _first_look(suspects: Sequence[SuspectRow]) -> under_way.Differing:

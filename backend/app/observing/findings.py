@@ -48,19 +48,23 @@ class WrongRow:
         return "missing" if self.before is None else "extra" if self.after is None else "different"
 
 
-def confirm(cache: str, wrong: Sequence[WrongRow]) -> None:
-    """Write down what is new of it, and mend it all. What cannot be mended stays open. Raises DatabaseAway."""
+def confirm(cache: str, wrong: Sequence[WrongRow]) -> set[str]:
+    """Write down what is new of it, and mend it all; keys of what is new. What cannot be mended stays open.
+    Raises DatabaseAway."""
     if not wrong:
-        return
+        return set()
     with transaction() as connection:
-        fresh = sum(map(len, (_found(connection, one) for one in wrong)))
-        count(connection, cache, wrong=fresh)
+        fresh = {one.key for one in wrong if _found(connection, one)}
+        count(connection, cache, wrong=len(fresh))
     _mend(cache, [one.key for one in wrong])
     revisit(cache, [one.key for one in wrong])
+    return fresh
 
 
 def tell_past_capture(tables: Mapping[str, int]) -> None:
     """Write down into which tables somebody wrote past capture, and how many cached rows went wrong by each."""
+    if not tables:
+        return
     with transaction() as connection:
         for table, rows in tables.items():
             connection.exec_driver_sql(SQL["past_capture"], {"table": table, "rows": rows})

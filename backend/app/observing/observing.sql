@@ -56,9 +56,7 @@ SELECT %(cache)s, %(key)s, %(side)s, %(cached)s::jsonb, %(wanted)s::jsonb,
 RETURNING id
 
 -- name: past_capture
--- Events are what is missing; the rows that went wrong by it are mended.
-INSERT INTO audit_findings (cache, key, side, wanted, repaired_at)
-VALUES ('capture', %(table)s, 'missing', jsonb_build_object('rows', %(rows)s), clock_timestamp())
+INSERT INTO passed_tables (table_name, rows) VALUES (%(table)s, %(rows)s)
 
 -- name: mended
 UPDATE audit_findings SET repaired_at = clock_timestamp()

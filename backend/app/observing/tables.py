@@ -86,7 +86,7 @@ class CityHour(Base):
 
 
 class AuditFinding(Base):
-    """A cached row that was wrong, not merely late; or, as cache `capture`, a table that was written past it."""
+    """A cached row that was wrong, not merely late."""
 
     __tablename__ = "audit_findings"
     __table_args__ = (
@@ -103,3 +103,13 @@ class AuditFinding(Base):
     wanted: Mapped[Any | None] = mapped_column(JSONB)
     last_patch: Mapped[int | None] = mapped_column(BigInteger)
     repaired_at: Mapped[datetime | None] = mapped_column(Instant)  # None: still wrong
+
+
+class PassedTableRow(Base):
+    """A table or partition into which somebody wrote past capture, and how many cached rows were found wrong by it."""
+
+    __tablename__ = "passed_tables"
+
+    found_at: Mapped[datetime] = mapped_column(Instant, primary_key=True, server_default=func.clock_timestamp())
+    table_name: Mapped[str] = mapped_column(Text, primary_key=True)
+    rows: Mapped[int] = mapped_column(BigInteger)

@@ -94,7 +94,6 @@ export const WORDS = {
   "cache.companies": ["companies", "компании"],
   "cache.counts": ["counts", "счётчики"],
   "cache.active": ["active cities", "активные"],
-  "cache.capture": ["capture", "захват"],
   "nines.cache": ["{cache}: {n} nines, {rows} rows, {wrong} wrong", "{cache}: девяток {n}, строк {rows}, неверных {wrong}"],
 
   // way
