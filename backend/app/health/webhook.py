@@ -49,7 +49,7 @@ class Untold(CitycacheError):
     """The other side takes nothing now."""
 
 
-class Refused(CitycacheError):
+class Declined(CitycacheError):
     """The other side does not take this one."""
 
 
@@ -102,7 +102,7 @@ class Teller:
             return False
         try:
             _send_again_and_again(telling)
-        except Refused as failure:
+        except Declined as failure:
             self._refused[telling.incident.id] = time.monotonic() + LONGEST_PAUSE
             log.warning("%s is refused: %s", telling.id, failure)
             return False
@@ -139,7 +139,7 @@ def _send_again_and_again(telling: Telling) -> None:
 
 
 def send(telling: Telling) -> None:
-    """One request; raises Refused or Untold unless the answer is a 2xx. A redirect is none, and no body is read."""
+    """One request; raises Declined or Untold unless the answer is a 2xx. A redirect is none, and no body is read."""
     url, body = urlsplit(settings().incident_webhook_url), telling.body()
     try:
         with _within(ATTEMPT_SECONDS, url) as connection:
@@ -152,7 +152,7 @@ def send(telling: Telling) -> None:
         raise Untold(type(failure).__name__ if quotes else sentence(failure)) from None
     if not 200 <= status < 300:
         is_refused = 400 <= status < 500 and status not in LATER
-        raise (Refused if is_refused else Untold)(f"the answer is {status}")
+        raise (Declined if is_refused else Untold)(f"the answer is {status}")
 
 
 @contextmanager
