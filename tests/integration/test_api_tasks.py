@@ -51,16 +51,27 @@ def test_starts_each_documented_task(brokered: Words, plain: Plain) -> None:
     )  # fmt: skip
 
 
-def test_rebuilds_a_city_that_catalog_or_counts_have(brokered: Words, plain: Plain) -> None:
-    is_problem(brokered.post(f"{V1}/celery/tasks/rebuild-city/7"), 404)
+NAMING = (
+    "INSERT INTO cities (id, name) VALUES (7, 'a')",
+    "INSERT INTO city_counts (city_id) VALUES (8)",
+    "INSERT INTO product_city_mapping VALUES (1, 9, 1, 'product')",
+    "INSERT INTO company_city_mapping VALUES (1, -10)",
+    "UPDATE active_cities_cache SET active_city_ids = '{11}' WHERE cache_type = 'companies'",
+)
+
+
+def test_rebuilds_a_city_that_the_catalog_or_any_cache_names(brokered: Words, plain: Plain) -> None:
+    for city in (7, 8, 9, -10, 11):
+        is_problem(brokered.post(f"{V1}/celery/tasks/rebuild-city/{city}"), 404)
     is_problem(brokered.post(f"{V1}/celery/tasks/rebuild-city/seven"), 422)
-    plain.run("INSERT INTO cities (id, name) VALUES (7, 'a')")
-    plain.run("INSERT INTO city_counts (city_id) VALUES (8)")
-    for city in (7, 8):
+    for statement in NAMING:
+        plain.run(statement)
+    for city in (7, 8, 9, -10, 11):
         answer = brokered.post(f"{V1}/celery/tasks/rebuild-city/{city}")
         assert answer.status_code == 202, answer.text
         assert brokered.read(answer.json()["status_url"].removeprefix(V1))["task"] == "rebuild_city"
-    assert plain.column("SELECT arguments FROM task_runs ORDER BY queued_at") == [{"city_id": 7}, {"city_id": 8}]
+    arguments = plain.column("SELECT arguments FROM task_runs ORDER BY queued_at")
+    assert arguments == [{"city_id": city} for city in (7, 8, 9, -10, 11)]
 
 
 def test_starts_a_replay_with_its_arguments(brokered: Words, plain: Plain) -> None:

@@ -10,7 +10,6 @@ from uuid import UUID
 from fastapi import Query, Request, Response
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, Field, model_validator
 
-from backend.app import db
 from backend.app.access.api_keys import Role
 from backend.app.api import database
 from backend.app.api.paging import BIGINT_MAX, RowId
@@ -163,10 +162,8 @@ def start_replay_events(request: Request, response: Response, replay: ReplayRequ
 
 @_post(CITY, 404)
 def start_rebuild_city(request: Request, response: Response, city_id: RowId) -> Any:
-    """Rebuild what is cached in one city or should be; 404 where neither the catalog nor the counts have it."""
-    database.prepare()
-    with db.transaction() as connection:
-        ((_, is_in_catalog, counts),) = diff.counted(connection, [city_id])
-    if not is_in_catalog and counts is None:
-        raise NotFound(f"there is no city {city_id}")
+    """Rebuild what is cached in one city or should be; 404 where neither the catalog nor any cache names it."""
+    with database.transaction() as connection:
+        if not diff.names_city(connection, city_id):
+            raise NotFound(f"there is no city {city_id}")
     return _start(request, response, rebuilds.rebuild_city, city_id=city_id)

@@ -133,6 +133,11 @@ def counted(connection: Connection, ids: Sequence[int] | None) -> list[tuple[int
     return [(row[0], row[1], None if row[2] is None else (row[2], row[3], row[4])) for row in found]
 
 
+def names_city(connection: Connection, city: int) -> bool:
+    """Whether the catalog has this city, or any cache names it."""
+    return bool(_all(connection, "names_city", city=city)[0][0])
+
+
 def window_end(connection: Connection, after: int | None, size: int) -> int:
     """The last product id of a window of about `size` rows that begins above `after`, or at the first id."""
     if _all(connection, "estimate")[0][0] <= size and after is None:

@@ -155,6 +155,13 @@ SELECT city_id, city.id IS NOT NULL, products_count, services_count, companies_c
   LEFT JOIN city_counts USING (city_id)
   LEFT JOIN catalog_cities AS city ON city.id = city_id
 
+-- name: names_city
+SELECT EXISTS (SELECT FROM catalog_cities WHERE id = CAST(%(city)s AS bigint))
+       OR EXISTS (SELECT FROM city_counts WHERE city_id = CAST(%(city)s AS bigint))
+       OR EXISTS (SELECT FROM product_city_mapping WHERE city_id = CAST(%(city)s AS bigint))
+       OR EXISTS (SELECT FROM company_city_mapping WHERE city_id = CAST(%(city)s AS bigint))
+       OR EXISTS (SELECT FROM active_cities_cache WHERE CAST(%(city)s AS bigint) = ANY(active_city_ids))
+
 -- name: window_end
 -- The last id of the next window of a mapping rebuild, NULL when the rest fits into one.
 SELECT least((SELECT max(id) FROM (SELECT id FROM catalog_products WHERE %(after)s IS NULL OR id > CAST(%(after)s AS bigint)
