@@ -177,6 +177,22 @@ def test_what_is_remembered_asks_no_table(api: Client, cached: Plain, path: str,
     assert len(asked) <= 2, "every two seconds, and when anything was written at all"
 
 
+def test_for_an_answer_whose_time_is_over_nobody_asks_whether_it_holds(
+    api: Client, cached: Plain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query ~ '^(PREPARE|EXECUTE) look'"
+    )
+    with monkeypatch.context() as changed:
+        changed.setattr(answers, "MOST_SECONDS", 0.0)
+        for _ in range(5):
+            api.read("/cities/1")
+        assert cached.one(looks) == 0
+    for _ in range(5):
+        api.read("/cities/2")
+    assert cached.one(looks) == 1, "while an answer may hold, that is asked"
+
+
 def test_soon_after_the_last_write_no_table_is_asked_any_more(api: Client, cached: Plain, asked: list[str]) -> None:
     cached.run("VACUUM")
     for value in range(100, 120):

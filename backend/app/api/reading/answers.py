@@ -43,9 +43,13 @@ class KeptAnswer:
     answer: Document
     until: float  # monotonic seconds
 
+    def may_hold(self) -> bool:
+        """Whether that depends on what is seen now: not once its time is over, nor where nobody could tell."""
+        return self.snapshot is not None and time.monotonic() < self.until
+
     def holds(self, snapshot: str | None) -> bool:
         """Whether the same statement would see the same rows; never where nobody can tell."""
-        return snapshot is not None and self.snapshot == snapshot and time.monotonic() < self.until
+        return self.may_hold() and self.snapshot == snapshot
 
 
 @dataclass(eq=False)
@@ -105,7 +109,7 @@ class Answers:
     async def kept(self, known: Known) -> Document | None:
         """The answer that is remembered, if it shows all that has been committed by now."""
         kept = known.kept
-        if kept and not known.step and kept.holds(await self._look()):
+        if kept and not known.step and kept.may_hold() and kept.holds(await self._look()):
             return kept.answer
         return None
 
