@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import select
 import socket
+import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
+from typing import Any
 
 import pytest
 
 from backend.app import db
+from backend.app.api.reading import look
 from backend.app.api.reading.look import PREPARE, CommonLook, Line
+from tests.background import background
 from tests.conftest import configured_as
 from tests.plain import Plain
 from tests.servers import frozen
@@ -81,7 +85,7 @@ def test_a_session_that_hangs_holds_up_nobody_and_is_followed_by_another(plain: 
                 assert await eyes() is None, "whoever asks reads instead"
             async with asyncio.timeout(5):
                 while await eyes() is None:
-                    pass
+                    await turn_of_the_loop()
         eyes.stop()
 
     asyncio.run(scene())
@@ -113,7 +117,7 @@ def test_a_silent_host_of_several_is_passed_by(database: str, silent: str, monke
             try:
                 async with asyncio.timeout(20):
                     while (seen := await eyes()) is None:
-                        pass
+                        await turn_of_the_loop()
             finally:
                 eyes.stop()
             return seen
@@ -129,3 +133,54 @@ def test_its_session_is_asked_for_what_every_session_is_asked_for() -> None:
             return await Line(connection).ask()
 
         assert asyncio.run(scene()) == "1234msUTCoff"
+
+
+@contextmanager
+def refusing() -> Iterator[tuple[str, list[Any]]]:
+    """A host that ends each connection, and who came to it."""
+    came: list[Any] = []
+
+    def refuse(stop: threading.Event) -> None:
+        while not stop.is_set():
+            with suppress(TimeoutError):
+                client, who = server.accept()
+                came.append(who)
+                client.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.05)
+        with background(refuse):
+            yield f"postgresql://nobody@127.0.0.1:{server.getsockname()[1]}/nothing", came
+
+
+def test_a_database_that_is_away_is_not_asked_for_by_each_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(look, "PAUSE_SECONDS", 60.0)
+
+    async def scene() -> None:
+        eyes = CommonLook()
+        assert await eyes() is None
+        await eventually(lambda: eyes._opening is not None and eyes._opening.done(), what="the opening has failed")
+        first = len(came)
+        assert first > 0
+        assert [await eyes() for _ in range(20)] == [None] * 20
+        assert len(came) == first
+
+    with refusing() as (url, came), configured_as(monkeypatch, DATABASE_URL=url):
+        asyncio.run(scene())
+
+
+def test_a_database_that_has_come_back_is_asked_after_a_pause(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(look, "PAUSE_SECONDS", 0.1)
+    eyes = CommonLook()
+
+    async def is_answered() -> bool:
+        async with asyncio.timeout(10):
+            while await eyes() is None:
+                await turn_of_the_loop()
+        eyes.stop()
+        return True
+
+    with refusing() as (url, _), configured_as(monkeypatch, DATABASE_URL=url):
+        assert asyncio.run(eyes()) is None
+    with configured_as(monkeypatch, DATABASE_URL=database):
+        assert asyncio.run(is_answered())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import time
 from contextlib import suppress
 from typing import Final
 
@@ -24,6 +25,7 @@ SEEN: Final = (  # by this server, since its start
     "SELECT concat_ws(' ', pg_current_snapshot(), pg_postmaster_start_time()) AS seen"
 )
 SECONDS: Final = 0.3  # for an answer, or a line; after that it is quicker to read
+PAUSE_SECONDS: Final = 1.0  # after a line could not be opened: a database that is away is not asked by every request
 PREPARE: Final = f"PREPARE look AS {SEEN}"
 LOOK: Final = "EXECUTE look"
 Waiting = list[asyncio.Future[str]]
@@ -115,13 +117,14 @@ class CommonLook:
     def __init__(self) -> None:
         self._line: Line | None = None
         self._opening: asyncio.Task[None] | None = None
+        self._not_before = 0.0  # monotonic seconds, of the next opening
 
     async def __call__(self) -> str | None:
         """What a statement sees that is put now or later, as `seen` says it; None where nobody can tell: of a replica,
         and while there is no line."""
         if settings().database_read_url:
             return None
-        if self._line is None or not self._line.serves():
+        if (self._line is None or not self._line.serves()) and time.monotonic() >= self._not_before:
             await asyncio.wait({self._begun()}, timeout=SECONDS)
         if self._line is None or not self._line.serves():
             return None
@@ -145,3 +148,5 @@ class CommonLook:
         self.stop()
         with suppress(psycopg2.Error, CitycacheError):
             self._line = Line(await on_a_thread(lambda: db.polled("api", STATEMENT_MS, PREPARE)))
+            return
+        self._not_before = time.monotonic() + PAUSE_SECONDS
