@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import select
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any, Final, cast
@@ -37,6 +38,7 @@ DEAD_PEER: Final = {  # a peer that is gone without a word is noticed within abo
     "tcp_user_timeout": 15_000,
 }
 
+POLLED: Final = {psycopg2.extensions.POLL_READ: select.POLLIN, psycopg2.extensions.POLL_WRITE: select.POLLOUT}
 LONG_STATEMENT_MS = 1_800_000  # of one that looks at whole tables, which may be of any size
 TOO_LONG = ("57014", "55P03", "25P04")  # SQLSTATEs of a deadline: of a statement, of a lock, of a transaction
 FAULTS_OF_A_STATEMENT = (  # operational errors, says the driver, but the server is well
@@ -97,11 +99,14 @@ class _Blocking(psycopg2.extensions.cursor):
 
 
 def _wait(connection: psycopg2.extensions.connection) -> None:
-    wanted = {psycopg2.extensions.POLL_READ: select.POLLIN, psycopg2.extensions.POLL_WRITE: select.POLLOUT}
+    """At most CONNECT_SECONDS, however often something comes. Raises psycopg2.Error."""
+    end = time.monotonic() + CONNECT_SECONDS
     while (state := connection.poll()) != psycopg2.extensions.POLL_OK:
+        if state not in POLLED:
+            raise psycopg2.OperationalError(f"the driver cannot go on with the connection (state {state})")
         watcher = select.poll()
-        watcher.register(connection.fileno(), wanted[state])
-        if not watcher.poll(CONNECT_SECONDS * 1000):
+        watcher.register(connection.fileno(), POLLED[state])
+        if (left := end - time.monotonic()) <= 0 or not watcher.poll(left * 1000):
             raise psycopg2.OperationalError("timeout expired")
 
 

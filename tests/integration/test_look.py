@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from typing import Any
 
+import psycopg2
 import pytest
 
 from backend.app import db
@@ -184,3 +185,36 @@ def test_a_database_that_has_come_back_is_asked_after_a_pause(database: str, mon
         assert asyncio.run(eyes()) is None
     with configured_as(monkeypatch, DATABASE_URL=database):
         assert asyncio.run(is_answered())
+
+
+def test_a_server_that_says_a_little_all_the_time_is_waited_for_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(db, "CONNECT_SECONDS", 0.3)
+
+    def drip(stop: threading.Event) -> None:
+        with suppress(OSError), server.accept()[0] as client:
+            client.sendall(b"E" + (20_000).to_bytes(4, "big"))  # a refusal, of which the rest does not come
+            for _ in range(100):
+                if stop.wait(0.05):
+                    return
+                client.sendall(b"x")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(5)
+        host, port = server.getsockname()
+        wishes = {"host": host, "port": port, "user": "nobody", "sslmode": "disable", "async_": True}
+        too_long = pytest.raises(psycopg2.OperationalError, match="timeout expired")
+        with background(drip), closing(psycopg2.connect(**wishes)) as connection, too_long:
+            db._wait(connection)
+
+
+def test_a_connection_that_the_driver_gives_up_is_an_error_of_the_driver() -> None:
+    class GivenUp:
+        def poll(self) -> int:
+            return psycopg2.extensions.POLL_ERROR
+
+        def fileno(self) -> int:
+            return 0
+
+    lost: Any = GivenUp()
+    with pytest.raises(psycopg2.OperationalError, match="cannot go on"):
+        db._wait(lost)
