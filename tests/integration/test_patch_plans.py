@@ -178,6 +178,15 @@ def test_the_diff_of_one_city_reads_that_city_only(plain: Plain) -> None:
     assert not {"product_city_mapping", "products", "companies"} & set(scanned(nodes))
 
 
+def test_cities_whose_row_of_counts_is_to_come_or_to_go_are_looked_up_by_their_ids(plain: Plain) -> None:
+    with taken_back(plain, "SET LOCAL enable_seqscan = off"):  # there are so few that a scan is no harm
+        nodes = plan(plain, diff.SQL["uncounted"], cities=[1, 2])
+
+    tables = [node for node in nodes if "Relation Name" in node]
+    assert {node["Relation Name"] for node in tables} == {"cities", "city_counts"}
+    assert all("Index Cond" in node for node in tables), tables
+
+
 LISTS: dict[str, reads.Read] = {
     "products": reads.city_products(7, None, None, 100),
     "products_after": reads.city_products(7, None, 40_000, 100),

@@ -122,9 +122,11 @@ def moves(connection: Connection, what: str, ids: Sequence[int]) -> dict[tuple[i
     return {(city, kind): int(by) for city, kind, by in _all(connection, "moves", **keys)}
 
 
-def uncounted(connection: Connection) -> list[RowDifference]:
-    """Cities without a row of counts, and rows of zeros that cities left behind; without numbers on either side."""
-    return [RowDifference(TABLES["counts"], *row) for row in _all(connection, "uncounted")]
+def uncounted(connection: Connection, cities: Sequence[int] | None = None) -> list[RowDifference]:
+    """Of all cities, or of these, those without a row of counts, and rows of zeros that cities left behind; without
+    numbers on either side."""
+    rows = _all(connection, "uncounted", cities=None if cities is None else list(cities))
+    return [RowDifference(TABLES["counts"], *row) for row in rows]
 
 
 def counted(connection: Connection, ids: Sequence[int] | None) -> list[tuple[int, bool, tuple[int, int, int] | None]]:

@@ -141,11 +141,13 @@ SELECT city_id, kind, sum(one) FROM (
 -- name: uncounted
 -- Cities whose row of counts alone is to come or to go. Where it lacks numbers as well, the mappings tell.
 SELECT id, NULL::jsonb, jsonb_build_object('city_id', id, 'products_count', 0, 'services_count', 0, 'companies_count', 0)
-  FROM catalog_cities WHERE NOT EXISTS (SELECT FROM city_counts WHERE city_id = id)
+  FROM catalog_cities
+ WHERE (%(cities)s::bigint[] IS NULL OR id = ANY(%(cities)s::bigint[])) AND NOT EXISTS (SELECT FROM city_counts WHERE city_id = id)
 UNION ALL
 SELECT city_id, to_jsonb(counted) - 'updated_at' - 'patch_ids', NULL
   FROM city_counts AS counted
- WHERE (products_count, services_count, companies_count) = (0, 0, 0) AND NOT EXISTS (SELECT FROM catalog_cities WHERE id = city_id)
+ WHERE (%(cities)s::bigint[] IS NULL OR city_id = ANY(%(cities)s::bigint[]))
+   AND (products_count, services_count, companies_count) = (0, 0, 0) AND NOT EXISTS (SELECT FROM catalog_cities WHERE id = city_id)
 
 -- name: counted
 SELECT city_id, city.id IS NOT NULL, products_count, services_count, companies_count

@@ -241,7 +241,7 @@ class _Recounting:
 def _recount(settle: Settle, cities: Sequence[int] | None = None) -> _Recounting:
     with db.snapshot() as connection:
         db.may_take_long(connection)
-        uncounted = [row.key for row in diff.uncounted(connection) if cities is None or row.key in cities]
+        uncounted = [row.key for row in diff.uncounted(connection, cities)]
         first = under_way.look(connection, "counts", uncounted)
     settled = not first.keys or settle(first.instant)
     with db.transaction() as connection:

@@ -234,8 +234,7 @@ def _first_look(suspects: Sequence[SuspectRow]) -> under_way.Differing:
 
 def _differing(connection: Connection, cache: str, keys: Sequence[int]) -> dict[int, diff.RowDifference]:
     if cache == "counts":
-        asked = set(keys)
-        return {row.key: row for row in diff.uncounted(connection) if row.key in asked}
+        return {row.key: row for row in diff.uncounted(connection, keys)}
     return {row.key: row for row in diff.rows(connection, cache, keys) if row.before != row.after}
 
 

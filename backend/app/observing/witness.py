@@ -159,7 +159,7 @@ def _without_source(connection: Connection, table: CountedTable) -> list[int]:
 def _compared(connection: Connection, ids: Mapping[str, set[int]]) -> Iterator[tuple[str, list[int]]]:
     """A company takes its products along only where it differs itself: they follow from nothing else of it."""
     if ids["city"]:
-        yield "counts", [row.key for row in diff.uncounted(connection) if row.key in ids["city"]]
+        yield "counts", [row.key for row in diff.uncounted(connection, sorted(ids["city"]))]
     in_cities, _ = watched.companies_of(connection, sorted(ids["city"]), MOST_COMPANIES)
     companies = diff.among(connection, "companies", sorted(ids["company"] | in_cities)).keys
     yield "companies", companies
