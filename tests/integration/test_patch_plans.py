@@ -178,6 +178,12 @@ def test_the_diff_of_one_city_reads_that_city_only(plain: Plain) -> None:
     assert not {"product_city_mapping", "products", "companies"} & set(scanned(nodes))
 
 
+def test_the_windows_of_one_city_are_found_in_that_city_only(plain: Plain) -> None:
+    nodes = plan(plain, diff.SQL["city_window_end"], after=None, rows=2_000_000, city=7)
+
+    assert scanned([node for node in nodes if node["Node Type"] != "Limit"]) == set()
+
+
 def test_cities_whose_row_of_counts_is_to_come_or_to_go_are_looked_up_by_their_ids(plain: Plain) -> None:
     with taken_back(plain, "SET LOCAL enable_seqscan = off"):  # there are so few that a scan is no harm
         nodes = plan(plain, diff.SQL["uncounted"], cities=[1, 2])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 from uuid import uuid4
 
@@ -475,6 +476,31 @@ def test_a_rebuild_of_a_city_mends_all_that_is_its_own_and_nothing_else(plain: P
     plain.run("INSERT INTO product_city_mapping SELECT * FROM removed_row")
     plain.run(f"UPDATE city_counts SET {amiss.format('-', '+')} WHERE city_id = 3")
     assert oracle.violations(plain) + oracle.snapshot_violations(plain) == []
+
+
+@pytest.mark.parametrize("window", [1, 7])
+def test_a_rebuild_of_a_city_compares_in_windows_of_its_own_rows(
+    plain: Plain, monkeypatch: pytest.MonkeyPatch, window: int
+) -> None:
+    """City 1 has 40 of the 200 products; the others count for no window."""
+    monkeypatch.setattr(rebuilds, "WINDOW_ROWS", window)
+    monkeypatch.setitem(diff.SQL, "estimate", "SELECT 1000000")
+    plain.run("DELETE FROM product_city_mapping WHERE city_id = 1 AND product_id % 3 = 0")
+    plain.run("UPDATE product_city_mapping SET city_id = 1 WHERE product_id IN (5, 100)")  # of other cities
+    plain.run("UPDATE product_city_mapping SET city_id = 2 WHERE product_id IN (4, 199)")
+    plain.run("INSERT INTO product_city_mapping SELECT n, 1, 1, 'product' FROM generate_series(1000, 1009) AS n")
+    plain.run("INSERT INTO product_city_mapping VALUES (-5, 1, 1, 'product')")
+    in_city = "company_id IN (SELECT id FROM companies WHERE city_id = 1)"
+    missing = 2 + plain.one(f"SELECT count(*) FROM products WHERE id % 3 = 0 AND {in_city}")
+    states: list[dict[str, Any]] = []
+
+    products, _, _ = rebuilds.rebuild_city(1, CAUSE, progress=states.append)
+
+    checked = [state["checked"] for state in states[:-1] if "patched" not in state]  # the last one is of the companies
+    assert (products.checked, products.missing, products.extra) == (53, missing, 13)
+    assert max(end - begin for begin, end in pairwise([0, *checked])) <= 2 * window, "on either side"
+    assert len(checked) <= 53 // window + 1, "none is spent on other cities' rows"
+    assert right(plain)
 
 
 def test_a_dry_run_writes_nothing_and_shows_rows_before_and_after(plain: Plain) -> None:

@@ -140,9 +140,11 @@ def names_city(connection: Connection, city: int) -> bool:
     return bool(_all(connection, "names_city", city=city)[0][0])
 
 
-def window_end(connection: Connection, after: int | None, size: int) -> int:
-    """The last product id of a window of about `size` rows that begins above `after`, or at the first id."""
+def window_end(connection: Connection, after: int | None, size: int, city: int | None = None) -> int:
+    """The last product id of a window of about `size` rows, of all or of one city, that begins above `after`, or at the
+    first id."""
     if _all(connection, "estimate")[0][0] <= size and after is None:
         return BIGINT_MAX
-    end = _all(connection, "window_end", after=after, rows=size)[0][0]
+    name = "window_end" if city is None else "city_window_end"
+    end = _all(connection, name, after=after, rows=size, city=city)[0][0]
     return BIGINT_MAX if end is None else int(end)

@@ -174,6 +174,19 @@ SELECT least((SELECT max(id) FROM (SELECT id FROM catalog_products WHERE %(after
                                             ORDER BY product_id LIMIT %(rows)s) AS part
               HAVING count(*) = %(rows)s))
 
+-- name: city_window_end
+-- The same of what is cached in one city or should be.
+SELECT least((SELECT max(product_id) FROM (SELECT product_id FROM product_city_truth
+                                            WHERE city_id = CAST(%(city)s AS bigint)
+                                              AND (%(after)s IS NULL OR product_id > CAST(%(after)s AS bigint))
+                                            ORDER BY product_id LIMIT %(rows)s) AS part
+              HAVING count(*) = %(rows)s),
+             (SELECT max(product_id) FROM (SELECT product_id FROM product_city_mapping
+                                            WHERE city_id = CAST(%(city)s AS bigint)
+                                              AND (%(after)s IS NULL OR product_id > CAST(%(after)s AS bigint))
+                                            ORDER BY product_id LIMIT %(rows)s) AS part
+              HAVING count(*) = %(rows)s))
+
 -- name: estimate
 -- Rows of the larger side as the planner knows them; -1: it knows nothing.
 WITH RECURSIVE part AS (

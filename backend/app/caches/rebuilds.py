@@ -79,7 +79,7 @@ def rebuild(
     """Reconcile one mapping, the counts that it moved, and its active-cities row. Safe to kill at any point.
 
     Without `finish` the counts and the active-cities row are left to the caller's `rebuild_counts`. `city`: only what
-    is mapped there or should be, in one window.
+    is mapped there or should be.
     """
     done = Rebuilt()
     after: int | None = None
@@ -87,8 +87,8 @@ def rebuild(
     while until != diff.BIGINT_MAX:
         with db.snapshot() as connection:
             db.may_take_long(connection)
-            is_large = what == "products" and city is None
-            until = diff.window_end(connection, after, WINDOW_ROWS) if is_large else diff.BIGINT_MAX
+            is_large = what == "products"
+            until = diff.window_end(connection, after, WINDOW_ROWS, city) if is_large else diff.BIGINT_MAX
             found = diff.compare(connection, what, after, until, city)
             first = under_way.look(connection, what, found.keys)
         after = until
