@@ -93,7 +93,7 @@ def rebuild_everything(task: LedgerTask, patience: float) -> dict[str, Any]:
 
 
 def _told(done: rebuilds.Rebuilt) -> dict[str, Any]:
-    """Without the cities, which may be many."""
+    """What the run's result says: all but the cities whose counts it moved, which may be many."""
     return {name: value for name, value in asdict(done).items() if name != "moved"}
 
 

@@ -12,7 +12,7 @@ from backend.app import db
 from backend.app.errors import CitycacheError
 
 FLIGHT_CLASS: Final = 0x666C7974  # 'flyt'
-FLIGHTS: Final = {  # second half of the keys of their locks: numbers that releases running side by side agree on
+FLIGHTS: Final = {  # by which the keys of their locks differ: numbers that releases running side by side agree on
     "products": 0,
     "companies": 1,
     "counts": 2,
@@ -22,7 +22,7 @@ FLIGHTS: Final = {  # second half of the keys of their locks: numbers that relea
     "replay": 6,
     "city": 7,
 }
-IDS: Final = 2**31  # that the second half of a lock tells apart; cities so far from each other share a flight
+IDS: Final = 2**31  # that the second half of a key tells apart; cities so far from each other share a flight
 
 
 class Skipped(CitycacheError):
@@ -33,7 +33,8 @@ class Skipped(CitycacheError):
 def flight(name: str, patience: float = 0.0, of: int | None = None) -> Iterator[None]:
     """Only one run of a kind at a time, in all processes; raises Skipped when another holds it.
 
-    `of`: an id, where each has a flight of its own.
+    `of`: an id, where each has a flight of its own. Then the flight's number is in the first half of its lock's key and
+    the id in the second; else the number is the second half.
 
     A session lock on a connection of its own: it ends with the process, however that ends.
     """
