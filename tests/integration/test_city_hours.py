@@ -75,6 +75,8 @@ def test_tells_findings_and_incidents_that_touched_the_city_and_no_others(plain:
         INSERT INTO incidents (kind, began_at, ended_at) VALUES
             ('relay_stands', now() - interval '8 days', now() - interval '8 days'),
             ('relay_stands', now() - interval '3 days', now() - interval '2 days'),
+            ('replica_away', now() - interval '2 days', now() - interval '2 days'),
+            ('relay_absent', now() - interval '2 days', now() - interval '2 days'),
             ('rows_wrong', now() - interval '20 hours', now() - interval '19 hours'),
             ('rows_wrong', now() - interval '150 minutes', now() - interval '140 minutes'),
             ('run_failed', now() - interval '1 minute', NULL)""")
@@ -83,7 +85,7 @@ def test_tells_findings_and_incidents_that_touched_the_city_and_no_others(plain:
 
     assert [[found["key"] for found in told["findings"]] for told in (one, two, twelve)] == [["1", "5"], ["5"], ["1"]]
     shown = [[told["kind"] for told in city["incidents"]] for city in (one, two, twelve)]
-    assert shown == [["rows_wrong", "relay_stands"], ["rows_wrong", "relay_stands"], ["rows_wrong", "relay_stands"]]
+    assert shown == [["rows_wrong", "relay_absent", "relay_stands"]] * 3
     assert {told["id"] for told in one["incidents"]} != {told["id"] for told in twelve["incidents"]}
 
 

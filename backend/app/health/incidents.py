@@ -23,7 +23,7 @@ from events.sql_files import statements
 SQL: Final = statements(Path(__file__).with_suffix(".sql"))
 log = logging.getLogger(__name__)
 WATCH_SECONDS: Final = 3.0  # between two looks
-OF_ALL: Final = [kind.name for kind in KINDS.values() if kind.serves]  # events of no city are applied then
+OF_ALL: Final = [kind.name for kind in KINDS.values() if kind.stops_events]
 AWAY: Final = ("database_away", "")
 Name = tuple[str, str]  # kind and subject
 

@@ -37,6 +37,7 @@ class Kind:
     effect: str
     advice: str
     serves: bool = False
+    stops_events: bool = False  # of all cities: no change reaches the caches while it lasts
     takes_time: bool = False  # shows only to who has looked for some time
 
     def sentence(self, values: Mapping[str, object], seconds: float) -> str:
@@ -60,13 +61,13 @@ KINDS: Final = {
             "database_away", "database",
             "Nothing can be read or written, and no event is applied: {failure}.",
             "Bring PostgreSQL back, or correct DATABASE_URL. Everything goes on by itself then.",
-            serves=True,
+            serves=True, stops_events=True,
         ),
         Kind(
             "schema_old", "database",
             "The schema is at version {version}; this release needs {wanted}.",
             "Run 'citycache migrate' of this release.",
-            serves=True,
+            serves=True, stops_events=True,
         ),
         Kind(
             "replica_away", "reads",
@@ -89,13 +90,13 @@ KINDS: Final = {
             "table_missing", "capture",
             "Events wait: there is no table {table} any more, which the catalog's definition uses.",
             "Correct the definition and run 'citycache adopt FILE --apply'. What waits is applied then.",
-            serves=True,
+            serves=True, stops_events=True,
         ),
         Kind(
             "column_missing", "capture",
             "Events wait: {table} has no column {column} any more, which the catalog's definition uses.",
             "Correct the definition and run 'citycache adopt FILE --apply'. What waits is applied then.",
-            serves=True,
+            serves=True, stops_events=True,
         ),
         Kind(
             "table_silent", "capture",
@@ -116,54 +117,55 @@ KINDS: Final = {
             "broker_away", "broker",
             "Events wait in the outbox and no task can be started: {failure}.",
             "Bring RabbitMQ back, or correct CELERY_BROKER_URL. Everything goes on by itself then.",
-            serves=True,
+            serves=True, stops_events=True,
         ),
         Kind(
             "broker_alarm", "broker",
             "The broker takes no messages: it is short of memory or disk. Events wait in the outbox.",
             "Free disk space or memory on the broker's machine; 'rabbitmq-diagnostics alarms' says which.",
-            serves=True,
+            serves=True, stops_events=True,
         ),
         Kind(
             "queue_missing", "worker",
             "The updater's queue does not exist: no event can be routed.",
             "Start a worker or a relay: each declares it.",
+            stops_events=True,
         ),
         Kind(
             "relay_absent", "relay",
             "For {seconds:.0f} s no relay leads: nobody carries events from the outbox to the broker.",
             "Start 'citycache relay', or look into its log for why it ends.",
-            takes_time=True,
+            stops_events=True, takes_time=True,
         ),
         Kind(
             "relay_stands", "relay",
             "Events stand still: for {seconds:.0f} s the relay publishes none of them.",
             "Look into the relay's log; restart it if it says nothing. Its lock passes on by itself.",
-            serves=True, takes_time=True,
+            serves=True, stops_events=True, takes_time=True,
         ),
         Kind(
             "worker_absent", "worker",
             "For {seconds:.0f} s no worker takes events from the queue.",
             "Start a worker: 'celery -A backend.app.celery_app worker'.",
-            takes_time=True,
+            stops_events=True, takes_time=True,
         ),
         Kind(
             "worker_stands", "worker",
             "Events stand still: for {seconds:.0f} s no worker applies any of {messages} messages.",
             "Look into the worker's log for what it waits for; restart it if it says nothing. No event is lost.",
-            serves=True, takes_time=True,
+            serves=True, stops_events=True, takes_time=True,
         ),
         Kind(
             "worker_silent", "worker",
             "Events stand still: for {seconds:.0f} s {silent} worker(s) that may hold some give no answer.",
             "Restart the worker that does not answer; what it holds returns to the queue.",
-            serves=True, takes_time=True,
+            serves=True, stops_events=True, takes_time=True,
         ),
         Kind(
             "events_held", "worker",
             "Workers hold events for {seconds:.0f} s, since what fails is not theirs: {sentence}",
             "Mend what the sentence names. No event is lost or buried meanwhile; all go on by themselves.",
-            serves=True,
+            serves=True, stops_events=True,
         ),
         Kind(
             "wide_patch_stands", "worker",
