@@ -107,6 +107,7 @@ KEYED: dict[str, tuple[str, dict[str, Any]]] = {
     "products_waiting": (under_way.SQL["products_waiting"], {"ids": KEYS}),
     "product_rows": (diff.SQL["product_rows"], {"ids": KEYS[:5]}),
     "company_rows": (diff.SQL["company_rows"], {"ids": KEYS[:5]}),
+    "names_city": (diff.SQL["names_city"], {"city": 7}),
     "product_newest": (explain.SQL["product_newest"], {"id": 7}),
     "company_newest": (explain.SQL["company_newest"], {"id": 7}),
     "patches": (explain.SQL["patches"], {"noun": "product", "id": 7, "newest": 99_000} | WHOSE),
