@@ -74,7 +74,8 @@ class Settings(BaseSettings):
     )
     observer: bool = True  # canary, auditor and history, in one API process of all
     canary_seconds: Annotated[float, Field(ge=0, le=3600)] = 5.0  # between two canaries; 0: none
-    audit_core_share: Annotated[float, Field(ge=0, le=1)] = 0.005  # of one core for the auditor; 0: no auditor
+    # of one core for the auditor, but where looks at what was written would come later than a minute; 0: no auditor
+    audit_core_share: Annotated[float, Field(ge=0, le=1)] = 0.0075
     audit_grace_seconds: Annotated[float, Field(ge=0, le=600)] = 3.0  # the M of "N nines within M seconds"
     worker_concurrency: Annotated[int, Field(ge=1, le=512)] = 8
     incident_webhook_url: str = ""  # is told of incidents as they begin and end; empty: nobody is

@@ -2,9 +2,9 @@
 
 It sweeps both mappings in windows of ids, so missing and extra rows are found as surely as wrong ones, and looks sooner
 at keys that events touched, and at rows that were written whether events say so or not (`witness`). Each comparison is
-the one diff. Its pace is a share of one core, half of it for sweeps and half for counts and active cities: a step that
-took d seconds is paid for by a pause of 2 d / share. How long its rounds take is written down: that is the time within
-which a single wrong row is found, wherever it is.
+the one diff. Its pace is a share of one core, a third of it each for sweeps, for counts and active cities, and for the
+witness: a step that took d seconds is paid for by a pause of 3 d / share. How long its rounds take is written down:
+that is the time within which a single wrong row is found, wherever it is.
 
 A row that differs becomes a suspect. It is wrong if it still differs after the grace and nothing under way would mend
 it, see `caches.under_way`. Numbers of counts and active cities move in one transaction with the mappings, so they are
@@ -47,6 +47,7 @@ SWEEP_SECONDS: Final = 5.0  # between two sweeps, at least, where the tables are
 LONGEST_PAUSE: Final = 600.0  # seconds
 MOST_SUSPECTS: Final = 5_000
 RETRY_SECONDS: Final = 1.0  # until a suspect that may be under way is looked at again
+STEPS: Final = 3  # kinds of them, which share what the auditor may take
 CACHES: Final = (*findings.MAPPINGS, "counts")  # of suspects
 
 
@@ -96,7 +97,7 @@ class Auditor:
         self._attempt(self._look_again)
         if began >= self._next_written:
             self._attempt(self._written)
-            self._next_written = time.monotonic() + witness.pause(time.monotonic() - began)
+            self._next_written = time.monotonic() + witness.pause(time.monotonic() - began, _share())
         if (began := time.monotonic()) >= self._next_step:
             for sweep in self._sweeps:
                 self._attempt(lambda sweep=sweep: self._sweep(sweep), lambda sweep=sweep: _narrow(sweep))  # type: ignore[misc]
@@ -247,4 +248,9 @@ def _narrow(sweep: Sweep) -> None:
 
 
 def _pause(took: float) -> float:
-    return 2 * took / max(settings().audit_core_share, 1e-4)
+    return took / _share()
+
+
+def _share() -> float:
+    """Of one core, for each kind of step."""
+    return max(settings().audit_core_share, 1e-4) / STEPS

@@ -5,8 +5,8 @@ partition that has none yet. The server counts the rows that are written into ea
 counters have moved, rows of younger transactions are compared by the one diff, and where rows have gone, cached rows
 without a source. What differs becomes a suspect of the auditor, who knows what is only under way.
 
-A look reads the whole table for its young rows, since no index knows them: about 0.1 s a million rows, much less than
-comparing them. It is paid for by pauses, and a table that nobody writes is not read.
+A look reads the whole table for its young rows, since no index knows them, which takes much less than comparing them.
+It is paid for by pauses, and a table that nobody writes is not read.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from events.sql_files import statements
 
 SQL: Final = statements(Path(__file__).with_name("witness.sql"))
 LOOK_SECONDS: Final = 5.0  # between two looks, at least
-LONGEST_SECONDS: Final = 40.0  # between two looks, unless they take more than a tenth of a core
-SHARE: Final = 0.02  # of one core for looks that take less than LONGEST_SECONDS of pause
+LONGEST_SECONDS: Final = 40.0  # between two looks, so that a minute is kept: they may take more than their share then
+MOST_SHARES: Final = 40  # that they take for the sake of that; longer pauses where this would not do
 MEMORY_SECONDS: Final = 180.0  # that a write counts as young
 MOST_YOUNG: Final = 50_000  # rows of one table that one look compares
 MOST_COMPANIES: Final = 1_000  # of one city, or of those that differ, whose products are compared
@@ -103,9 +103,9 @@ class Witness:
                 yield table.role, _without_source(connection, table)
 
 
-def pause(took: float) -> float:
-    """Seconds until the next look, after one that took so many."""
-    return max(LOOK_SECONDS, min(took / SHARE, LONGEST_SECONDS), took * 10)
+def pause(took: float, share: float) -> float:
+    """Seconds until the next look, after one that took so many, with this share of one core for all looks."""
+    return max(LOOK_SECONDS, min(took / share, LONGEST_SECONDS), took / share / MOST_SHARES)
 
 
 def captured_sql(name: str) -> str:
