@@ -92,5 +92,3 @@ def test_under_load_nothing_is_lost_or_wrong_and_nobody_restarts_anything(
     with vhosts.fresh() as broker:
         outcome = run(own_postgres, standby, broker, tmp_path / "plant", plan)
     assert outcome.complaints(plan) == []
-    assert outcome.acknowledged > 2_000
-    assert is_synchronous or outcome.vanished, "the standby lacked what was written last"
