@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Engine, event
@@ -34,40 +36,45 @@ def dies(work: Callable[[], Any], statement: int) -> bool:
 def is_cut_off(work: Callable[[], Any], statement: int) -> bool:
     """Whether the work came to its statement of this number, before which the server ended all sessions of ours. It has
     to say that the database is away, or to come to its end."""
-    left = statement
+    has_come = threading.Event()
+
+    def cut() -> None:
+        has_come.set()
+        with Plain(settings().database_url) as plain:
+            plain.all(OURS_END)
+
+    with before_statement(statement, cut):
+        try:
+            work()
+        except Away:
+            assert has_come.is_set()
+    return has_come.is_set()
+
+
+@contextmanager
+def before_statement(number: int, act: Callable[[], Any]) -> Iterator[None]:
+    """Before the statement or commit of this number, on whatever connection, this is done once."""
+    left = number
 
     def count(*_: Any) -> None:
         nonlocal left
         left -= 1
         if left == 0:
-            with Plain(settings().database_url) as plain:
-                plain.all(OURS_END)
+            act()
 
     for moment in ("before_cursor_execute", "commit"):
         event.listen(Engine, moment, count)
     try:
-        work()
-    except Away:
-        assert left <= 0
+        yield
     finally:
         for moment in ("before_cursor_execute", "commit"):
             event.remove(Engine, moment, count)
-    return left <= 0
 
 
 def _end(work: Callable[[], Any], statement: int) -> None:
-    left = statement
-
-    def count(*_: Any) -> None:
-        nonlocal left
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    for moment in ("before_cursor_execute", "commit"):
-        event.listen(Engine, moment, count)
     try:
-        work()
+        with before_statement(statement, lambda: os.kill(os.getpid(), signal.SIGKILL)):
+            work()
         os._exit(0)
     except BaseException:
         traceback.print_exc()
