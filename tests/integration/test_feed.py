@@ -268,14 +268,18 @@ def test_an_import_is_a_run_that_says_how_it_went(plain: Plain, tmp_path: Path) 
 
 def test_a_killed_import_has_no_session_by_which_its_run_would_seem_to_go_on(plain: Plain) -> None:
     going = [sys.executable, "-m", "backend.app.cli", "import", "-", "--rate", "0.5"]
+    sessions = """
+        SELECT count(*) FROM pg_stat_activity
+         WHERE datname = current_database() AND application_name LIKE '%run %'"""
     with subprocess.Popen(going, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
-        assert process.stdin is not None
-        process.stdin.write(jsonl(*cities(500)))
-        process.stdin.flush()
-        sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE '%%run %%'"
-        until(lambda: plain.one(sessions) == plain.one("SELECT count(*) FROM task_runs") == 1, 60, "it has begun")
-        process.kill()
-        process.communicate()
+        try:
+            assert process.stdin is not None
+            process.stdin.write(jsonl(*cities(500)))
+            process.stdin.flush()
+            until(lambda: plain.one(sessions) == plain.one("SELECT count(*) FROM task_runs") == 1, 60, "it has begun")
+        finally:
+            process.kill()
+            process.communicate()
     until(lambda: plain.one(sessions) == 0, 30, "its session has ended")
     assert plain.column("SELECT state FROM task_runs WHERE task = 'import_feed'") == ["STARTED"]
     assert [run.task for run in Lifeline(lambda runs: set(), lambda: None, grace=0.0).run_once()] == ["import_feed"]
