@@ -30,6 +30,7 @@ from events.errors import LogTooShort
 from events.outbox import Outbox, Row
 from events.publisher import Publisher
 from tests import catalogs, oracle
+from tests.background import background
 from tests.faults.plant import Plant, plant_on
 from tests.faults.proxy import Proxy
 from tests.plain import Plain, dsn, snapshot
@@ -225,32 +226,25 @@ def under_way(sql: Plain) -> list[tuple[str, int, int]]:
 @pytest.mark.alone  # it loads the whole machine
 class TestAlone:
     def test_keeps_the_caches_right_beside_live_traffic_and_a_rebuild(self, plant: Plant, sql: Plain):
-        stop, contradictions = threading.Event(), list[str]()
+        contradictions = list[str]()
 
-        def write() -> None:
+        def write(stop: threading.Event) -> None:
             with plant.sql() as writer:
                 for part in range(10_000):
                     if stop.is_set():
                         return
                     writer.run(MOVE, [200, part * 200 % 10_000])
 
-        def look() -> None:
+        def look(stop: threading.Event) -> None:
             while not stop.wait(0.05):
                 with snapshot(plant.database) as reader:
                     contradictions.extend(oracle.snapshot_violations(reader))
 
-        threads = [threading.Thread(target=work) for work in (write, look)]
-        for thread in threads:
-            thread.start()
-        try:
+        with background(write), background(look):
             plant.post("celery/tasks/refresh-all-caches")
             done = replay(plant)
             plant.post("celery/tasks/refresh-all-caches")
             replay(plant, "--since", "2020-01-01T00:00:00Z")
-        finally:
-            stop.set()
-            for thread in threads:
-                thread.join(30)
         assert done["events"] > 10_000
         assert contradictions == []
         plant.wait_until(
