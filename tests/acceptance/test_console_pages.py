@@ -90,9 +90,17 @@ def test_a_city_is_rebuilt_from_its_page_which_leads_to_the_run(console: Stage, 
     assert console.plain.one("SELECT city_id FROM product_city_mapping WHERE product_id = 102") == 1
 
 
-def test_a_city_shows_its_week(console: Stage, visit: Visit) -> None:
+@pytest.fixture
+def forgotten_weeks(console: Stage) -> Iterator[None]:
+    """No counts of any hour and no finding, before the test and after it."""
+    forget = "DELETE FROM city_hours; DELETE FROM count_looks; DELETE FROM audit_findings"
+    console.plain.run(forget)
+    yield
+    console.plain.run(forget)
+
+
+def test_a_city_shows_its_week(console: Stage, forgotten_weeks: None, visit: Visit) -> None:
     console.plain.run("""
-        DELETE FROM city_hours; DELETE FROM count_looks;
         INSERT INTO count_looks SELECT now() - n * interval '1 hour' FROM generate_series(1, 48) AS n
          WHERE n NOT BETWEEN 10 AND 19;
         INSERT INTO city_hours VALUES (2, now() - '49 h'::interval, 7, 2, 1), (2, now() - '5 h'::interval, 9, 2, 1);
