@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -29,9 +28,8 @@ def blocks(page: str, language: str = "") -> list[str]:
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    running = Running(tmp_path_factory.mktemp("docs") / "data")
-    yield running
-    running.end(signal.SIGTERM)
+    with Running(tmp_path_factory.mktemp("docs") / "data") as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +62,9 @@ def test_the_program_that_listens_hears_a_change(running: Running, environment: 
         listener = subprocess.Popen([sys.executable, "-c", program], env=environment, stdout=output, stderr=output)
     try:
         until(lambda: "listening" in said.read_text(), 30, "it listens")
-        running.query("INSERT INTO companies (name) VALUES ('x')")
-        running.query("INSERT INTO products (company_id, name) SELECT max(id), 'heard' FROM companies")
+        with running.sql() as sql:
+            sql.run("INSERT INTO companies (name) VALUES ('x')")
+            sql.run("INSERT INTO products (company_id, name) SELECT max(id), 'heard' FROM companies")
         assert listener.wait(30) == 0, said.read_text()
     finally:
         listener.kill()

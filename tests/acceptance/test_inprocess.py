@@ -51,9 +51,8 @@ def post(running: Running, task: str) -> tuple[int, Any]:
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory):
-    running = Running(tmp_path_factory.mktemp("inprocess") / "data", RABBITMQ_SERVER="/nowhere/rabbitmq-server")
-    yield running
-    running.end(signal.SIGTERM)
+    with Running(tmp_path_factory.mktemp("inprocess") / "data", RABBITMQ_SERVER="/nowhere/rabbitmq-server") as running:
+        yield running
 
 
 def test_says_what_is_missing_and_runs_in_one_process(running: Running):
@@ -82,7 +81,8 @@ def test_gives_the_right_answer_to_the_real_feed_over_a_kill(running: Running):
 
 
 def test_still_has_the_right_answer_after_all_of_it_was_killed(running: Running):
-    running.query("UPDATE companies SET is_active = false WHERE id % 10 = 0")
+    with running.sql() as sql:
+        sql.run("UPDATE companies SET is_active = false WHERE id % 10 = 0")
     running.end(signal.SIGKILL)
     running.start()
     running.wait_until(lambda: run(running, "verify").returncode == 0, 60)

@@ -89,14 +89,14 @@ def test_it_migrates_follows_rebuilds_replays_and_verifies(owned: str, broker: s
 
 
 def test_up_runs_on_its_database(owned: str, tmp_path: Path) -> None:
-    running = Running(tmp_path / "data", "--database-url", owned, RABBITMQ_SERVER="/nowhere/rabbitmq-server")
-    try:
-        running.query("INSERT INTO cities (id, name) VALUES (1, 'a')")
-        running.query("INSERT INTO companies (name, city_id) VALUES ('c', 1)")
+    options = ("--database-url", owned)
+    with Running(tmp_path / "data", *options, RABBITMQ_SERVER="/nowhere/rabbitmq-server") as running:
+        with running.sql() as sql:
+            sql.run("INSERT INTO cities (id, name) VALUES (1, 'a')")
+            sql.run("INSERT INTO companies (name, city_id) VALUES ('c', 1)")
         counted = "SELECT companies_count FROM city_counts WHERE city_id = 1"
         running.wait_until(lambda: running.query(counted) == [(1,)], 30)
         assert "permission denied" not in "".join(log.read_text() for log in (tmp_path / "data" / "logs").glob("*.log"))
-    finally:
         assert running.end(signal.SIGTERM) == 0
 
 

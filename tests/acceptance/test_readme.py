@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -36,9 +35,8 @@ WALK = commands(section("README.md", 1))
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory):
-    running = Running(tmp_path_factory.mktemp("readme") / "data")
-    yield running
-    running.end(signal.SIGTERM)
+    with Running(tmp_path_factory.mktemp("readme") / "data") as running:
+        yield running
 
 
 def as_here(command: str, running: Running) -> str:

@@ -8,56 +8,76 @@ import signal
 import socket
 import subprocess
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
-import psycopg2
 import pytest
 
 from backend.embedded import spawn
 from backend.embedded.supervisor import program
+from tests.plain import Plain
 from tests.waiting import until
 
+CITYCACHE = program("citycache")
 PARTS = {"api", "relay", "worker", "beat", "postgres", "rabbitmq", "forkserver"}
 
 
 class Running:
-    """One `citycache up` as a process."""
+    """One `citycache up` as a process, beside the folder of its data; it is up when this is made."""
 
-    def __init__(self, data_dir: Path, *options: str, **environment: str) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        *options: str,
+        command: str | Path = CITYCACHE,
+        base: Mapping[str, str] | None = None,
+        **environment: str,
+    ) -> None:
+        """`environment` goes over `base`, which is that of the tests unless it is given."""
         self.data_dir = data_dir
         self.port = spawn.free_port()
         self.output = data_dir.with_suffix(".output")
-        self._environment = without_urls() | environment
+        self._command = command
+        self._environment = {**(without_urls() if base is None else base), **environment}
         self._options = options
         self.start()
 
     def start(self) -> None:
-        command = [program("citycache"), "up", "--port", str(self.port), "--data-dir", self.data_dir, *self._options]
+        command = [self._command, "up", "--port", str(self.port), "--data-dir", self.data_dir, *self._options]
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
-                command, env=self._environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+                command,
+                cwd=self.data_dir.parent,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
             )
-        self.wait_until(lambda: "citycache is up" in self.said(), 90)
+        try:
+            self.wait_until(lambda: "citycache is up" in self.said(), 90)
+        except BaseException:
+            self.kill()
+            raise
         self.database_url = str(self.status()["database_url"])  # `up` may have chosen another port than before
 
     def said(self) -> str:
         return self.output.read_text(errors="replace")
 
     def status(self) -> dict[str, Any]:
-        command = [program("citycache"), "status", "--data-dir", self.data_dir, "--json"]
+        command = [self._command, "status", "--data-dir", self.data_dir, "--json"]
         answer: dict[str, Any] = json.loads(subprocess.check_output(command, env=self._environment, timeout=30))
         return answer
 
+    def sql(self) -> Plain:
+        """A connection to its database."""
+        return Plain(self.database_url)
+
     def query(self, statement: str) -> list[tuple[Any, ...]]:
-        with closing(psycopg2.connect(self.database_url.replace("+psycopg2", ""), connect_timeout=5)) as connection:
-            connection.autocommit = True
-            with connection.cursor() as cursor:
-                cursor.execute(statement)
-                return cursor.fetchall() if cursor.description else []
+        """All rows of the answer, on a connection of its own: `up` may have been killed since."""
+        with self.sql() as sql:
+            return sql.all(statement)
 
     def wait_until(self, predicate: Callable[[], bool], seconds: float) -> None:
         def holds() -> bool:
@@ -70,8 +90,27 @@ class Running:
             raise AssertionError(f"{late}\n{self.said()}") from late
 
     def end(self, how: signal.Signals) -> int:
+        """Its exit code; one that does not end in time is killed, and an AssertionError."""
         self.process.send_signal(how)
-        return self.process.wait(60)
+        try:
+            return self.process.wait(60)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"it did not end:\n{self.said()}") from None
+
+    def kill(self) -> None:
+        """SIGKILL to it and all that it began."""
+        for pid in [self.process.pid, *spawn.descendants(self.process.pid)]:
+            spawn.signal_stranger(pid, signal.SIGKILL)
+        self.process.wait(10)
+
+    def __enter__(self) -> Running:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Ends it, unless it has ended."""
+        if self.process.poll() is None:
+            self.end(signal.SIGTERM)
 
 
 def without_urls() -> dict[str, str]:
@@ -89,7 +128,7 @@ def is_live(port: int) -> bool:
 def again(data_dir: Path, port: int) -> subprocess.CompletedProcess[str]:
     """A second `up`, expected to end by itself."""
     return subprocess.run(
-        [program("citycache"), "up", "--port", str(port), "--data-dir", data_dir],
+        [CITYCACHE, "up", "--port", str(port), "--data-dir", data_dir],
         env=without_urls(),
         capture_output=True,
         text=True,
@@ -100,9 +139,8 @@ def again(data_dir: Path, port: int) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    running = Running(tmp_path_factory.mktemp("up") / "data")
-    yield running
-    running.end(signal.SIGTERM)
+    with Running(tmp_path_factory.mktemp("up") / "data") as running:
+        yield running
 
 
 class TestRunning:
@@ -114,12 +152,13 @@ class TestRunning:
         assert all(spawn.is_running(pid) for pid in status["processes"].values())
 
     def test_carries_a_write_into_the_caches(self, running: Running):
-        running.query(
-            "WITH city AS (INSERT INTO cities (name) VALUES ('Here') RETURNING id),"
-            " company AS (INSERT INTO companies (name, city_id) SELECT 'We', id FROM city RETURNING id)"
-            " INSERT INTO products (name, company_id) SELECT 'It', id FROM company"
-        )
-        running.wait_until(lambda: running.query("SELECT count(*) FROM product_city_mapping") == [(1,)], 20)
+        with running.sql() as sql:
+            sql.run(
+                "WITH city AS (INSERT INTO cities (name) VALUES ('Here') RETURNING id),"
+                " company AS (INSERT INTO companies (name, city_id) SELECT 'We', id FROM city RETURNING id)"
+                " INSERT INTO products (name, company_id) SELECT 'It', id FROM company"
+            )
+            running.wait_until(lambda: sql.one("SELECT count(*) FROM product_city_mapping") == 1, 20)
 
     @pytest.mark.parametrize("part", sorted(PARTS))
     def test_starts_again_what_dies(self, running: Running, part: str):
@@ -142,28 +181,28 @@ class TestRunning:
 
 
 def test_finds_its_data_again_after_it_was_killed_and_ends_without_a_trace(tmp_path: Path):
-    running = Running(tmp_path / "data")
-    running.query("INSERT INTO cities (name) VALUES ('Here')")
-    pids = list(running.status()["processes"].values())
-    running.end(signal.SIGKILL)
-    running.start()
-    assert not any(spawn.is_running(pid) for pid in pids)
-    assert running.query("SELECT name FROM cities") == [("Here",)]
-    pids = list(running.status()["processes"].values())
-    assert running.end(signal.SIGINT) == 0
+    with Running(tmp_path / "data") as running:
+        with running.sql() as sql:
+            sql.run("INSERT INTO cities (name) VALUES ('Here')")
+        pids = list(running.status()["processes"].values())
+        running.end(signal.SIGKILL)
+        running.start()
+        assert not any(spawn.is_running(pid) for pid in pids)
+        assert running.query("SELECT name FROM cities") == [("Here",)]
+        pids = list(running.status()["processes"].values())
+        assert running.end(signal.SIGINT) == 0
     assert not any(spawn.is_running(pid) for pid in pids)
     assert not (running.data_dir / "state.json").exists()
 
 
 def test_says_what_is_missing_without_rabbitmq_and_runs_in_one_process(tmp_path: Path):
-    running = Running(tmp_path / "data", RABBITMQ_SERVER="/nowhere/rabbitmq-server")
-    (line,) = [line for line in running.said().splitlines() if "rabbitmq-server" in line]
-    assert "nobody else can hear the events" in line
-    assert "install" in line
-    processes = running.status()["processes"]
-    assert processes["api"] == processes["relay"] == processes["worker"] == processes["beat"]
-    running.query("INSERT INTO companies (name, city_id) SELECT 'We', id FROM cities LIMIT 1")
-    assert running.end(signal.SIGTERM) == 0
+    with Running(tmp_path / "data", RABBITMQ_SERVER="/nowhere/rabbitmq-server") as running:
+        (line,) = [line for line in running.said().splitlines() if "rabbitmq-server" in line]
+        assert "nobody else can hear the events" in line
+        assert "install" in line
+        processes = running.status()["processes"]
+        assert processes["api"] == processes["relay"] == processes["worker"] == processes["beat"]
+        assert running.end(signal.SIGTERM) == 0
 
 
 def test_names_the_port_that_is_taken(tmp_path: Path):
@@ -175,7 +214,7 @@ def test_names_the_port_that_is_taken(tmp_path: Path):
 
 
 def test_status_says_when_nothing_runs(tmp_path: Path):
-    command = [program("citycache"), "status", "--data-dir", tmp_path, "--json"]
+    command = [CITYCACHE, "status", "--data-dir", tmp_path, "--json"]
     done = subprocess.run(command, env=without_urls(), capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 1
     assert "does not run" in done.stderr

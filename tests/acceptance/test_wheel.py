@@ -9,17 +9,17 @@ import signal
 import subprocess
 import sys
 import sysconfig
+import urllib.request
 import zipfile
 from collections.abc import Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
 
-from backend.embedded import spawn
+from tests.acceptance.test_up import Running
 from tests.servers import ROOT
-from tests.waiting import until
 
 PACKAGES: Final = ("backend", "events", "benchmarks")
 FEED: Final = ROOT / "tests" / "data" / "techconf" / "changes.jsonl.gz"
@@ -75,10 +75,10 @@ class Installed:
                 program.write_text(f"#!{self.python}\nfrom {entry.module} import {entry.attr}\n{entry.attr}()\n")
                 program.chmod(0o755)
 
-    def run(self, program: str, *arguments: str | Path, seconds: float = 120) -> str:
+    def run(self, program: str, *arguments: str | Path, seconds: float = 120, **environment: str) -> str:
         """What one of its programs prints in the empty folder."""
         command = (self.python.with_name(program), *arguments)
-        return call(*command, cwd=self.place, environment=self.environment, seconds=seconds)
+        return call(*command, cwd=self.place, environment=self.environment | environment, seconds=seconds)
 
 
 @pytest.fixture(scope="module")
@@ -107,26 +107,12 @@ def test_what_is_imported_is_the_installed_one(installed: Installed) -> None:
 
 
 def test_it_runs_imports_and_verifies_in_an_empty_folder(installed: Installed) -> None:
-    port, output = str(spawn.free_port()), installed.place / "up.output"
-    with output.open("wb") as said:
-        process = subprocess.Popen(
-            [installed.python.with_name("citycache"), "up", "--port", port],
-            cwd=installed.place, env=installed.environment, stdin=subprocess.DEVNULL, stdout=said, stderr=said,
-        )  # fmt: skip
-    try:
-        until(lambda: "citycache is up" in output.read_text() or process.poll() is not None, 120, "it is up")
-        assert process.poll() is None, output.read_text()
-        installed.environment["DATABASE_URL"] = _status(installed)["database_url"]
-        installed.run("citycache", "import", FEED, seconds=200)
-        installed.run("citycache", "verify", "--wait", "60")
-        page = f"import urllib.request as r; print(r.urlopen('http://127.0.0.1:{port}/', timeout=10).read().decode())"
-        assert "<html" in installed.run("python", "-c", page)
-    finally:
-        installed.environment.pop("DATABASE_URL", None)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0, output.read_text()
-
-
-def _status(installed: Installed) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(installed.run("citycache", "status", "--json"))
-    return found
+    citycache = installed.python.with_name("citycache")
+    with Running(installed.place / ".citycache", command=citycache, base=installed.environment) as running:
+        status = json.loads(installed.run("citycache", "status", "--json"))
+        there = {"DATABASE_URL": status["database_url"]}
+        installed.run("citycache", "import", FEED, seconds=200, **there)
+        installed.run("citycache", "verify", "--wait", "60", **there)
+        with urllib.request.urlopen(f"http://127.0.0.1:{running.port}/", timeout=10) as page:
+            assert "<html" in page.read().decode()
+        assert running.end(signal.SIGTERM) == 0, running.said()
