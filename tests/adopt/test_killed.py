@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from threading import Timer
+from threading import Event
 from typing import Final
 
 import pytest
@@ -19,10 +19,15 @@ from tests.adopt.dying import dies, is_cut_off
 from tests.adopt.following import adopt_here, beside
 from tests.adopt.marketplace import Marketplace
 from tests.adopt.shop import shop_at, violations
+from tests.background import background
 from tests.plain import Plain
+from tests.waiting import until
 
 EVERY: Final = int(os.environ.get("KILL_EVERY", "61"))  # statement; 1 takes half an hour
 End = Callable[[Callable[[], None], int], bool]
+WAITING: Final = """
+    SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database
+     WHERE datname = current_database() AND locktype = 'advisory' AND NOT granted"""
 WAYS: Final = pytest.mark.parametrize("end", [dies, is_cut_off])
 
 
@@ -85,13 +90,15 @@ def test_a_server_that_is_lost_is_no_mistake_in_the_file(shop: Marketplace) -> N
 
 
 def test_who_follows_a_killed_one_at_once_waits_until_its_lock_is_free(shop: Marketplace) -> None:
-    with Plain(shop.url) as killed:
+    with Plain(shop.url) as killed, Plain(shop.url) as plain:
         killed.run("SELECT pg_advisory_lock(%s)", (adopt.LOCK,))
-        freed = Timer(1.5, killed.run, ("SELECT pg_advisory_unlock_all()",))
-        freed.start()
-        adopt_here()
-        freed.join()
-    with Plain(shop.url) as plain:
+
+        def free(_: Event) -> None:
+            until(lambda: plain.one(WAITING), 10, "it waits for the lock")
+            killed.close()
+
+        with background(free):
+            adopt_here()
         assert violations(plain) == []
 
 
