@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import pytest
 
+from backend.app.adopting import doctor
 from backend.app.health.judge import Judge
 from backend.app.health.signs import Looker
 from backend.app.observing import witness as witness_module
@@ -29,6 +30,9 @@ DELIVERED = """
     SELECT row_number() OVER (ORDER BY id) + coalesce((SELECT max(position) FROM "City Cache".event_log), -1),
            clock_timestamp(), event_id, type, subject, occurred_at, before, after FROM gone
     RETURNING event_id::text, type, subject, occurred_at::text"""
+OBSERVED = """
+    INSERT INTO "City Cache".observations (seconds, captured, published, applied, patched, latency)
+    VALUES (5, 0, 0, 0, 0, '{}')"""
 REFUSING = """
     CREATE FUNCTION "City Cache".refuses() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
@@ -213,6 +217,27 @@ def test_unused_updates_and_writes_of_the_same_values_past_capture_are_no_harm(p
     counted(plain)
     looks(auditor, 6)
     assert plain.one('SELECT count(*) FROM "City Cache".audit_findings') == 0
+
+
+def test_that_nobody_looks_for_such_writes_is_said(market: Marketplace, plain: Plain) -> None:
+    def told() -> tuple[bool | None, str]:
+        found = next(one for one in doctor.look() if one.name == "past capture")
+        return found.is_well, Judge().judge(Looker().look()).state("capture")
+
+    # Given no observer at all
+    assert told() == (None, "unknown")
+    said = market.run("doctor")
+    assert "[unknown] past capture: nobody looks" in said.out
+    assert said.code == 0
+    assert json.loads(market.run("doctor", "--json").out)["well"] is None
+
+    # And one whose auditor looks, or does not
+    plain.run(OBSERVED)
+    assert told() == (None, "well")
+    plain.run("""INSERT INTO "City Cache".audit_minutes (minute, cache) VALUES (now(), 'products')""")
+    assert told() == (True, "well")
+    plain.run("""UPDATE "City Cache".observations SET at = now() - interval '1 minute'""")
+    assert told() == (None, "unknown")
 
 
 def test_a_table_that_nobody_writes_is_not_read(

@@ -24,6 +24,7 @@ from backend.app.errors import BadSetting, Refused
 from backend.app.settings import settings
 
 STATEMENT_MS = 600_000
+STATES = {True: "well", False: "BAD", None: "unknown"}
 FILE = click.argument("file", type=click.Path(path_type=Path, dir_okay=False), required=False)
 
 
@@ -68,13 +69,14 @@ def release_command(file: Path | None, apply_it: bool, as_json: bool) -> None:
 @click.command("doctor", short_help="Find what breaks silently, and say what to do.")
 @click.option("--json", "as_json", is_flag=True, help="For scripts.")
 def doctor_command(as_json: bool) -> None:
-    """Look at triggers, columns, functions, definition, indexes, database and broker. Exit code 0: all is well."""
+    """Look at triggers, columns, functions, definition, indexes, database and broker. Exit code 1: one is not well."""
     found = look()
-    lines = [f"[{'well' if one.is_well else 'BAD'}] {one.name}: {one.found}{_advised(one)}" for one in found]
-    is_well = all(one.is_well for one in found)
+    lines = [f"[{STATES[one.is_well]}] {one.name}: {one.found}{_advised(one)}" for one in found]
+    states = {one.is_well for one in found}
+    is_well = next(state for state in (False, None, True) if state in states)
     told = {"well": is_well, "findings": [asdict(one) for one in found]}
     click.echo(json.dumps(told) if as_json else "\n".join(lines))
-    sys.exit(0 if is_well else NO)
+    sys.exit(NO if is_well is False else 0)
 
 
 def _advised(finding: Finding) -> str:

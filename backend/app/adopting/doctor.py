@@ -21,6 +21,7 @@ from backend.app.catalog.resolved import Catalog
 from backend.app.database.schema import found as schema_found
 from backend.app.database.schema import needed
 from backend.app.errors import BadDefinition, BrokerAway, DatabaseAway, Refused
+from backend.app.health.judge import OBSERVED_SECONDS
 from backend.app.settings import settings
 from events.connection import LOST, connect
 from events.errors import BrokerGone
@@ -28,6 +29,7 @@ from events.sql_files import statements
 
 SQL: Final = statements(Path(__file__).with_suffix(".sql"))
 MADE: Final = re.compile(r"CREATE OR REPLACE FUNCTION \S+\.(\w+)\(.*? AS (\$body_*\$)(.*?)\2", re.DOTALL)
+AUDITED_SECONDS: Final = 900.0  # since the auditor compared something; its longest pause is 600 s
 STREAMS_SINCE: Final = (3, 9)
 AGAIN: Final = "run 'citycache adopt FILE --apply'"
 
@@ -37,7 +39,7 @@ class Finding:
     """One thing that was looked at."""
 
     name: str
-    is_well: bool
+    is_well: bool | None  # None: nobody can say
     found: str
     advice: str | None = None
 
@@ -106,6 +108,11 @@ def _passed(connection: Connection) -> Iterator[Finding]:
     if needed().is_older(schema_found(connection).revision):
         return
     found = passed_tables(connection)
+    lately = {"observed": OBSERVED_SECONDS, "audited": AUDITED_SECONDS}
+    if not found and not connection.exec_driver_sql(SQL["is_looked_at"], lately).scalar_one():
+        advice = "start the observer, with an AUDIT_CORE_SHARE above 0"
+        yield Finding("past capture", None, "nobody looks for such writes now", advice)
+        return
     told = ", ".join(f"{table.table} ({table.rows} cached rows went wrong)" for table in found)
     advice = "look for sessions with session_replication_role = replica, or triggers that were off for a while"
     yield _said("past capture", not found, "no writes in the last minutes", f"writes into {told}", advice)

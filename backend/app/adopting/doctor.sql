@@ -1,5 +1,10 @@
 -- What the doctor asks.
 
+-- name: is_looked_at
+-- Whether an observer has written lately, and its auditor as well.
+SELECT EXISTS (SELECT FROM observations WHERE at > now() - %(observed)s * interval '1 second')
+   AND EXISTS (SELECT FROM audit_minutes WHERE minute > now() - %(audited)s * interval '1 second')
+
 -- name: functions
 SELECT proname, prosrc FROM pg_proc WHERE pronamespace = (SELECT oid FROM pg_namespace WHERE nspname = %(schema)s)
 

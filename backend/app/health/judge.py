@@ -16,6 +16,7 @@ from typing import Any, Final, Literal
 
 from backend.app.beat.schedule import ENTRIES
 from backend.app.beat.scheduler import due_instant
+from backend.app.catalog import definition
 from backend.app.database.schema import needed
 from backend.app.health.inspector import Waiting
 from backend.app.health.kinds import KINDS, PARTS
@@ -262,6 +263,8 @@ def _unknown(signs: Signs, stored: StoredSigns | None) -> Iterator[str]:
         yield from set(PARTS) - {"database", "broker", "worker"}
     elif not _is_observed(stored):
         yield from ("freshness", "caches", "observer", "log")
+        if definition.current().is_adopted:  # the observer finds what comes past capture
+            yield "capture"
     elif settings().canary_seconds and stored.canary_seconds is None:
         yield "freshness"
     if stored and not any(run.scheduled_for for run in stored.scheduled):
