@@ -107,9 +107,7 @@ def test_their_migrations_go_on(shop: Marketplace, monkeypatch: pytest.MonkeyPat
             assert not migration.changed or _waiting(writer) == waiting
             _write(writer, migration)
             follow()
-            assert [finding.name for finding in look() if not finding.is_well] == [
-                "past capture"
-            ]  # nobody looks for that
+            assert [one.name for one in look() if not one.is_well] == ["past capture"]  # nobody looks for that
             with db.transaction() as connection:
                 assert [what for what in diff.TABLES if diff.compare(connection, what).keys] == []
 
