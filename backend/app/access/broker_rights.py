@@ -55,7 +55,7 @@ RIGHTS: Final = {
     ),
     # starts scheduled tasks
     "beat": Rights(configure=_names(*TASKS), write=_names(*TASKS), read=_names(*TASKS)),
-    # asks the updater's queue and workers how far they are, and the log where it begins
+    # asks the updater's queue and workers how far they are; reads the log: where it begins, what it says of rows
     "observer": Rights(
         configure=_names(patterns=(CONTROL,)),
         write=_names(topology.UPDATER.name, patterns=(CONTROL,)),
