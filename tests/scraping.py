@@ -17,10 +17,14 @@ def scrape(url: str) -> Series:
             text = answer.read().decode()
     except (OSError, HTTPException):
         return {}
-    families = text_string_to_metric_families(text)
+    return series_of(text)
+
+
+def series_of(text: str) -> Series:
+    """Every series of an answer."""
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
-        for family in families
+        for family in text_string_to_metric_families(text)
         for sample in family.samples
     }
 
