@@ -29,6 +29,8 @@ CLAIM_LIMITS: Final = {
     "bytes": 8 * 2**20,  # of one claim's images; compressed ones are estimated, up to four times as much may come
     "whole": 2**20,  # of one row's images; above that it travels slim. Every broker takes messages of that size
 }
+OVERTAKING: Final = 200  # rows of one claim that may go before older ones
+MOST_OVERTAKEN: Final = 100_000  # ids; beyond that to look who may overtake takes longer than it spares
 DAYS_SECONDS: Final = 600.0  # how often somebody looks whether today and tomorrow have their partitions
 IDLE_SESSION: Final = "10s"  # a leader that is suspended loses its session, and with it the lock, after this
 
@@ -58,7 +60,9 @@ class Backlog:
 class Outbox:
     """Claims and deletes on one connection of its own, which also holds the leader lock.
 
-    Rows are claimed in the order of their ids, from all that are visible above the proven floor: see floor.py.
+    Rows are claimed in the order of their ids, from all that are visible above the proven floor: see floor.py. While more
+    wait than one claim takes, as after a statement over many rows, those that have come since the claim before go first;
+    events of one row stay in their order.
     """
 
     def __init__(
@@ -69,6 +73,7 @@ class Outbox:
         self._spoke = time.monotonic()
         self._is_idle = False  # the last claim found nothing
         self._empty_at: tuple[str, int] | None = None  # snapshot from before it, and floor
+        self._seen: int | None = None  # the newest row when the last claim left others behind; None: it left none
         self._next: int | None = None  # position in the table that is the log; None: it is none
         self._days_at = 0.0  # monotonic
         self._days_lacking = 0
@@ -91,10 +96,27 @@ class Outbox:
         now = (self._ask("snapshot")[0][0], self.floor.id) if self._is_idle else None
         if now is not None and now == self._empty_at:
             return []
-        limits = {"floor": self.floor.id, "rows": rows, **CLAIM_LIMITS}
-        claimed = [_row(*row) for row in self._run(SQL["claim"], limits, as_bytes=True)]
-        self._is_idle, self._empty_at = not claimed, None if claimed else now
-        return claimed
+        oldest, others_wait = self._claim(rows)
+        self._is_idle, self._empty_at = not oldest, None if oldest else now
+        if not others_wait:
+            self._seen = None
+            return oldest
+        arrived = self._arrivals(oldest[-1].id)
+        return self._claim(len(arrived), arrived)[0] + oldest if arrived else oldest
+
+    def _claim(self, rows: int, ids: list[int] | None = None) -> tuple[list[Row], bool]:
+        """Rows, and whether others wait behind them."""
+        asked = {"floor": self.floor.id, "rows": rows, "ids": ids, **CLAIM_LIMITS}
+        claimed = self._run(SQL["claim"], asked, as_bytes=True)
+        return [_row(*row[:-1]) for row in claimed], bool(claimed) and claimed[0][-1]
+
+    def _arrivals(self, claimed: int) -> list[int]:
+        """Ids of rows that came after those that the claim before left behind, beyond those claimed now."""
+        seen, self._seen = self._seen, self._ask("newest")[0][0] or claimed
+        if seen is None or self._seen <= max(seen, claimed) or self._seen - claimed > MOST_OVERTAKEN:
+            return []
+        found = self._ask("arrivals", floor=self.floor.id, seen=max(seen, claimed), rows=OVERTAKING)
+        return [row_id for (row_id,) in found]
 
     def log_into(self, source: LogSource, no_stream: str | None = None) -> None:
         """Delivered rows leave for this log, which the database tells to whoever replays; why it has no stream.

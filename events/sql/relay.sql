@@ -3,19 +3,20 @@
 SELECT pg_try_advisory_lock(%(lock)s)
 
 -- name: claim
--- The oldest rows above the floor, which only spares the scan of dead index entries: see floor.py. At most so many rows,
--- and so many bytes of images and one row more; images above `whole` stay here, and the row says why. What is compressed
+-- The oldest rows above the floor, which only spares the scan of dead index entries: see floor.py; of these ids, where some
+-- are named. At most so many rows, and so many bytes of images and one row more; images above `whole` stay here, and the row says why. What is compressed
 -- would have to be unpacked to be measured, so it counts 64 times: it may have been up to 255 times as large.
 WITH oldest AS (
     SELECT id, event_id, type, subject, occurred_at, traceparent, before, after,
            coalesce(pg_column_size(before), 0) + coalesce(pg_column_size(after), 0) AS stored,
            coalesce(pg_column_compression(before), pg_column_compression(after)) IS NOT NULL AS is_packed
       FROM event_outbox
-     WHERE id > %(floor)s
+     WHERE id > %(floor)s AND (%(ids)s::bigint[] IS NULL OR id = ANY(%(ids)s::bigint[]))
      ORDER BY id
      LIMIT %(rows)s
 ), weighed AS (
-    SELECT *, sum(CASE WHEN is_packed THEN 64 * stored ELSE stored END)
+    SELECT *, count(*) OVER () AS offered,
+           sum(CASE WHEN is_packed THEN 64 * stored ELSE stored END)
                   OVER (ORDER BY id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS weight_before
       FROM oldest
 ), measured AS (
@@ -32,9 +33,21 @@ SELECT id, event_id::text, left(type, 256), left(subject, 256),
        CASE WHEN size <= %(whole)s THEN before::text END,
        CASE WHEN size <= %(whole)s THEN after::text END,
        left(traceparent, 64),
-       CASE WHEN size > %(whole)s THEN 'its row has ' || size || ' bytes, more than ' || %(whole)s END
+       CASE WHEN size > %(whole)s THEN 'its row has ' || size || ' bytes, more than ' || %(whole)s END,
+       offered = %(rows)s OR offered > count(*) OVER ()
   FROM measured
  ORDER BY id
+
+-- name: newest
+SELECT max(id) FROM event_outbox
+
+-- name: arrivals
+-- Which of the rows after `seen` may go before older ones that wait: those that no older row of their subject waits with.
+SELECT id
+  FROM (SELECT id, min(id) OVER (PARTITION BY subject) AS oldest FROM event_outbox WHERE id > %(floor)s) AS waiting
+ WHERE id = oldest AND id > %(seen)s
+ ORDER BY id DESC
+ LIMIT %(rows)s
 
 -- name: snapshot
 -- Which transactions a statement sees now. It costs a tenth of a claim.

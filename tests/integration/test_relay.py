@@ -7,6 +7,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -80,6 +81,36 @@ def test_a_round_claims_delivers_and_deletes(plain: Plain, outbox: Outbox) -> No
 
     assert subjects(delivered.rows) == ["product/1", "product/2", "product/3"]
     assert plain.one("SELECT count(*) FROM event_outbox") == 0
+
+
+def test_what_comes_while_a_large_statement_waits_goes_before_it_but_not_before_events_of_its_own_row(
+    plain: Plain, outbox: Outbox
+) -> None:
+    plain.run("INSERT INTO products (id, company_id, name) SELECT n, 1, 'p' FROM generate_series(1, 12) AS n")
+    assert took(outbox, 4) == [1, 2, 3, 4]
+    add(plain, 21)
+    plain.run("UPDATE products SET name = 'q' WHERE id IN (10, 21)")
+    assert took(outbox, 4) == [21, 5, 6, 7, 8]
+    assert took(outbox, 4) == [9, 10, 11, 12], "what has come before the claim before is in its place"
+    assert sorted(took(outbox, 4)) == [10, 21]
+
+
+def test_a_large_statement_of_large_rows_is_overtaken_too(
+    plain: Plain, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(CLAIM_LIMITS, "bytes", 1)
+    plain.run("INSERT INTO products (id, company_id, name) SELECT n, 1, 'p' FROM generate_series(1, 3) AS n")
+    assert took(outbox, 400) == [1]
+    add(plain, 21)
+    assert took(outbox, 400) == [21, 2]
+    assert took(outbox, 400) == [3]
+
+
+def took(outbox: Outbox, rows: int) -> list[int]:
+    """Ids of the products that a round has delivered."""
+    delivered = Delivered()
+    run_once(outbox, delivered, rows)
+    return [int(row.subject.removeprefix("product/")) for row in delivered.rows]
 
 
 def test_what_was_not_delivered_stays(plain: Plain, outbox: Outbox) -> None:
@@ -194,7 +225,7 @@ def test_the_claim_stays_fast_over_dead_rows_that_an_old_snapshot_keeps(
 def _pages_of_a_claim(plain: Plain, outbox: Outbox) -> int:
     answer = plain.one(
         f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {SQL['claim']}",
-        {"floor": outbox.floor.id, "rows": 4000, **CLAIM_LIMITS},
+        {"floor": outbox.floor.id, "rows": 4000, "ids": None, **CLAIM_LIMITS},
     )
     return int(answer[0]["Plan"]["Shared Hit Blocks"]) + int(answer[0]["Plan"]["Shared Read Blocks"])
 
@@ -311,9 +342,11 @@ class Seen(RelayWatcher):
 class Running:
     """A relay in a thread."""
 
-    def __init__(self, deliverer: Callable[[Outbox], Any], connect: Callable[[], Any] = process.connection) -> None:
+    def __init__(
+        self, deliverer: Callable[[Outbox], Any], connect: Callable[[], Any] = process.connection, pace: Pace = PACE
+    ) -> None:
         self.seen = Seen()
-        self.relay = Relay(connect, deliverer, PACE, away=(Away,), watcher=self.seen)
+        self.relay = Relay(connect, deliverer, pace, away=(Away,), watcher=self.seen)
         self._thread = threading.Thread(target=self.relay.run)
         self._thread.start()
 
@@ -383,7 +416,10 @@ def test_another_relay_takes_over_when_the_leader_stops(plain: Plain) -> None:
     assert subjects(second.rows) == ["product/3"]
 
 
-def test_every_event_of_concurrent_writers_comes_and_those_of_a_row_in_order(plain: Plain, database: str) -> None:
+@pytest.mark.parametrize("rows", [PACE.rows, 2])  # with claims of two rows others overtake all the time
+def test_every_event_of_concurrent_writers_comes_and_those_of_a_row_in_order(
+    plain: Plain, database: str, rows: int
+) -> None:
     """Four writers with transactions of all lengths, some rolled back; a deliverer that fails now and then."""
     plain.run("INSERT INTO products (id, company_id, name) SELECT n, 1, '0' FROM generate_series(1, 6) AS n")
     dice = random.Random(7)
@@ -394,7 +430,7 @@ def test_every_event_of_concurrent_writers_comes_and_those_of_a_row_in_order(pla
         return [row.id for row in rows]
 
     delivered = Delivered(mostly)
-    running = Running(lambda outbox: delivered)
+    running = Running(lambda outbox: delivered, pace=replace(PACE, rows=rows))
     end = time.monotonic() + 2.0
 
     def write(number: int) -> None:
