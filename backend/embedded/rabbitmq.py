@@ -315,6 +315,7 @@ class RabbitMQ:
         ours = {name: value for name, value in os.environ.items() if not name.startswith(("RABBITMQ_", "ERL_"))}
         no_daemon = "-start_epmd false"
         local = "-kernel inet_dist_use_interface {127,0,0,1}"
+        no_spinning = "+sbwt none +sbwtdcpu none +sbwtdio none"  # schedulers without work give their core away
         return {
             **ours,
             "HOME": str(self.data_dir / "home"),
@@ -329,7 +330,7 @@ class RabbitMQ:
             "RABBITMQ_CONFIG_FILE": str(self.data_dir / "rabbitmq.conf"),
             "RABBITMQ_CONF_ENV_FILE": str(self.data_dir / "rabbitmq-env.conf"),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.data_dir / "enabled_plugins"),
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"{local} {no_daemon}",
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"{local} {no_daemon} {no_spinning}",
             "RABBITMQ_CTL_ERL_ARGS": f"{local} {no_daemon}",
         }
 
