@@ -60,9 +60,9 @@ class Backlog:
 class Outbox:
     """Claims and deletes on one connection of its own, which also holds the leader lock.
 
-    Rows are claimed in the order of their ids, from all that are visible above the proven floor: see floor.py. While more
-    wait than one claim takes, as after a statement over many rows, those that have come since the claim before go first;
-    events of one row stay in their order.
+    Rows are claimed in the order of their ids, from all that are visible above the proven floor: see floor.py. While
+    more wait than one claim takes, as after a statement over many rows, those that have come since the claim before go
+    first; events of one row stay in their order.
     """
 
     def __init__(

@@ -23,7 +23,8 @@ from kombu.pidbox import Mailbox
 
 from backend.app.dead_letters.letters import unreadable
 from backend.app.health import watchdog
-from backend.app.worker import consumer, questions, task_messages
+from backend.app.settings import settings
+from backend.app.worker import consumer, questions, starting, task_messages
 from events import foreign
 from events.contract import shown
 from events.errors import Malformed
@@ -46,9 +47,14 @@ class SwiftConsumer(Consumer):
 
         default_steps: ClassVar = [step for step in Consumer.Blueprint.default_steps if "DelayedDelivery" not in step]
 
-    def __init__(self, on_task_request: Any, **options: Any) -> None:
+    def __init__(self, on_task_request: Any, initial_prefetch_count: int = 2, **options: Any) -> None:
         options["worker_options"] = {**(options.get("worker_options") or {}), **ALONE}
-        super().__init__(on_task_request, **options)
+        super().__init__(on_task_request, initial_prefetch_count=_runs(initial_prefetch_count), **options)
+
+    @property
+    def max_prefetch_count(self) -> int:
+        """Of runs from the queue of maintenance: what Celery comes back to some time after a connection was lost."""
+        return _runs(super().max_prefetch_count)
 
     def ensure_connected(self, conn: Any) -> Any:
         """Try for any time."""
@@ -174,3 +180,7 @@ def own_name(instance: Any = None, **kwargs: Any) -> None:
     """A receiver of `celeryd_init`: a worker that was given no name answers by one that nobody else has."""
     if instance is not None and instance.hostname == default_nodename(""):
         instance.hostname = default_nodename(f"celery-{uuid4().hex[:8]}@")
+
+
+def _runs(children: int) -> int:
+    return starting.runs_at_once(children, settings().batches_in_flight)

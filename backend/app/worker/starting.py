@@ -1,4 +1,4 @@
-"""When the next batch of events starts; knows nothing of Celery, the broker or the clock."""
+"""What a worker starts when: runs and batches of events; knows nothing of Celery, the broker or the clock."""
 
 from __future__ import annotations
 
@@ -34,3 +34,12 @@ def pause(in_flight: Iterable[InFlight], slots: int, lanes: int, now: float) -> 
         return None
     large = (batch.started for batch in batches if batch.is_under_way and batch.keys > KEYS_A_LANE * lanes)
     return max((started + ALONE_SECONDS - now for started in large if now < started + ALONE_SECONDS), default=0.0)
+
+
+def runs_at_once(children: int, slots: int) -> int:
+    """How many runs of tasks a worker takes at once: it leaves a child to each batch that may be in flight.
+
+    A rebuild waits until events have been applied; if all children did, none would be left to apply them. A worker with
+    one child has no choice.
+    """
+    return max(1, children - slots)
