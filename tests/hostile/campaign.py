@@ -212,7 +212,10 @@ def _untold(sql: Any, sent: list[messages.Message]) -> Iterator[str]:
             until(lambda seen=letters: sql.one(LETTERS) > seen, LETTER_SECONDS)  # type: ignore[misc]
         letters = sql.one(LETTERS)
     if letters < wrong:
-        yield f"{wrong} wrong messages were taken, and only {letters} dead letters tell of them"
+        told = Counter(sql.column("SELECT headers ->> 'kind' FROM dead_letters"))
+        kinds = Counter(message.kind for message in sent if message.queue not in UNTOLD and messages.is_wrong(message))
+        fewer = {kind: f"{told[kind]} of {number}" for kind, number in kinds.items() if told[kind] < number}
+        yield f"{wrong} wrong messages were taken, and only {letters} dead letters tell of them: {fewer}"
 
 
 def _lost(siege: Siege, report: Report, events: set[str], subjects: dict[str, str]) -> Iterator[str]:
