@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -180,9 +180,9 @@ def settled(plain: Plain) -> None:
     until(lambda: not plain.all(differ), 30, "the caches follow the catalog")
 
 
-def violations(page: Page, context: str | None = None) -> list[str]:
-    """What axe finds, with the elements."""
-    found = Axe().run(page, context=context)["violations"]
+def violations(page: Page, context: str | None = None, rules: Sequence[str] = ()) -> list[str]:
+    """What axe finds, with the elements; by these of its rules only."""
+    found = Axe().run(page, context=context, options={"runOnly": list(rules)} if rules else None)["violations"]
     return [f"{one['id']}: {json.dumps([node['html'][:200] for node in one['nodes']])}" for one in found]
 
 
