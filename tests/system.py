@@ -16,6 +16,7 @@ from backend.embedded import spawn
 from tests.servers import ROOT
 from tests.waiting import until
 
+START_SECONDS = 90.0  # for the API's first answer, also of the first process of a session, which loads the libraries
 EVERYTHING = ("api", "relay", "worker", "beat")
 SCRIPTS = Path(sys.executable).parent
 
@@ -48,7 +49,7 @@ class System:
                 cwd=ROOT,
             )
         if "api" in names:
-            self.wait_until(self.is_live, 30)
+            self.wait_until(self.is_live, START_SECONDS, "the API is live")
 
     def stop(self, names: Iterable[str] | None = None, patience: float = 15) -> None:
         """SIGTERM to these parts (or all), last started first; SIGKILL to their groups after `patience` s."""
