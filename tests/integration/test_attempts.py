@@ -95,9 +95,11 @@ def impatient(database: str, own_rabbitmq: RabbitMQ, tmp_path: Path) -> Iterator
 
 @pytest.fixture
 def company(plant: Plant) -> Iterator[int]:
-    """Of the plant; its caches are right, and there is no dead letter."""
+    """Of the plant; its event has been applied, its caches are right, and there is no dead letter."""
     with plant.sql() as sql:
-        yield sql.one("INSERT INTO companies (name, city_id) SELECT 'c', min(id) FROM cities RETURNING id")
+        made = sql.one("INSERT INTO companies (name, city_id) SELECT 'c', min(id) FROM cities RETURNING id")
+        plant.drain()
+        yield made
         sql.run("TRUNCATE dead_letters")
 
 
