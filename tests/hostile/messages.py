@@ -270,7 +270,8 @@ def _event(random: randomness.Random, **changes: Any) -> dict[str, Any]:
 
 def _events(queue: str, random: randomness.Random) -> Iterator[Message]:
     for name in ("specversion", "id", "type", "subject", "time", "data"):
-        body = _dump([_event(random, **{name: random.choice([5, 1.5, True, [1], None])})])
+        odd = [5, 1.5, True, [1]] + ([None] if name != "data" else [])  # without data it travels slim
+        body = _dump([_event(random, **{name: random.choice(odd)})])
         yield Message(queue, f"an event whose {name} has another type", dict(BATCH), {}, body)
         lacking = {key: value for key, value in _event(random).items() if key != name}
         yield Message(queue, f"an event without {name}", dict(BATCH), {}, _dump([lacking]))
