@@ -14,7 +14,7 @@ from backend.app import settings as own
 from backend.app.celery_app import app
 from backend.app.tasks.roster import APPLY_EVENTS
 from backend.app.worker import consumer, starting
-from backend.app.worker.consumer import SUSPECT_DELIVERIES, EventConsumer, read
+from backend.app.worker.consumer import BULK, SUSPECT_DELIVERIES, EventConsumer, read
 from events import contract
 
 TIME = "2026-11-24T10:00:00.000000Z"
@@ -271,9 +271,9 @@ def test_what_a_worker_keeps_of_dead_letters_has_a_bound(step: Step) -> None:
     for _ in range(200):
         step.receive(b"x" * 250_000, {})
 
-    kept = sum(batch.letter_bytes for batch in (*step.step._closed, step.step._open))
+    kept = sum(batch.letter_bytes for batch in step.step._held())
     assert kept < consumer.MOST_KEPT_BYTES + 250_000 + 200 * consumer.BEGINNING
-    assert sum(len(batch.letters) for batch in (*step.step._closed, step.step._open)) == 200
+    assert sum(len(batch.letters) for batch in step.step._held()) == 200
 
 
 # Acknowledgements
@@ -290,7 +290,7 @@ def test_a_batch_is_acknowledged_at_once_when_it_is_applied(step: Step) -> None:
     assert step.channel.acked == [(2, True)]
 
 
-def test_a_batch_waits_for_those_before_it_to_be_acknowledged(step: Step) -> None:
+def test_a_batch_is_acknowledged_alone_while_those_before_it_are_under_way(step: Step) -> None:
     """Acknowledging several at once takes all tags up to one."""
     step.deliver([1])
     step.tick()
@@ -298,10 +298,37 @@ def test_a_batch_waits_for_those_before_it_to_be_acknowledged(step: Step) -> Non
     step.tick()
 
     step.begun[1].ack()
-    assert step.channel.acked == []
+    assert step.channel.acked == [(2, False)]
 
     step.begun[0].ack()
-    assert step.channel.acked == [(1, True), (2, True)]
+    assert step.channel.acked == [(2, False), (1, True)]
+
+
+def test_lone_events_go_past_messages_of_many_and_both_go_on(step: Step) -> None:
+    for n in range(4):
+        step.deliver(range(1000 * n, 1000 * n + BULK))
+    step.tick()
+    assert len(step.begun) == 4, "two batches in two halves each"
+    step.deliver([1])
+    step.deliver([2])
+
+    for half in step.begun[:2]:
+        half.ack()
+    step.tick()
+    assert step.begun[4].ids == [1, 2], "before the other bulk"
+
+    step.begun[4].ack()
+    step.deliver([3])
+    step.tick()
+    assert step.begun[5].ids == [3], "again, since bulk is in flight"
+
+    for half in step.begun[2:4]:
+        half.ack()
+    step.deliver([4])
+    step.tick()
+    assert [batch.ids for batch in step.begun[6:] if batch.ids == [4]] == [], "now it is the turn of bulk"
+    assert len(step.begun) == 8
+    assert step.channel.acked == [(1, True), (5, False), (6, False), (2, True)]
 
 
 def test_a_batch_whose_worker_died_returns_and_those_after_it_are_acknowledged(step: Step) -> None:
@@ -314,7 +341,7 @@ def test_a_batch_whose_worker_died_returns_and_those_after_it_are_acknowledged(s
     step.begun[0].reject()
 
     assert step.channel.rejected == [(1, True)]
-    assert step.channel.acked == [(2, True)]
+    assert step.channel.acked == [(2, False)]
     step.deliver([3])
     step.tick()
     assert len(step.begun) == 3

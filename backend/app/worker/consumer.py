@@ -1,9 +1,11 @@
 """The worker's step from deliveries to batches of distinct keys.
 
 Deliveries gather until a batch slot is free and the linger is over, or until the batch is full; so batches grow with
-the backlog. A batch becomes a request of the Celery task `apply_catalog_events` right here, without a second trip
-through the broker: its events stay unacknowledged until their patch is committed, so the prefetch bounds what a
-worker holds, and a lost worker's events return by themselves.
+the backlog. Messages of many events, as a large statement makes them, gather apart, and lone events go past them.
+
+A batch becomes a request of the Celery task `apply_catalog_events` right here, without a second trip through the
+broker: its events stay unacknowledged until their patch is committed, so the prefetch bounds what a worker holds, and
+a lost worker's events return by themselves.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ from events.errors import Malformed
 
 log = logging.getLogger(__name__)
 SUSPECT_DELIVERIES: Final = 3  # a message that came back this often is applied alone: it may be what kills workers
+BULK: Final = 100  # events of one message, from which on others may go past it
 MOST_LETTER_BYTES: Final = 4 * 1024 * 1024  # of the bodies in one batch's dead letters
 MOST_KEPT_BYTES: Final = 16 * 1024 * 1024  # of all that this worker holds; of further bodies only the beginning
 BEGINNING: Final = 1024  # characters
@@ -78,11 +81,37 @@ class Collecting:
         self.newest = times.latest([self.newest, *texts])
 
 
-@dataclass(eq=False)
+@dataclass
+class Line:
+    """Deliveries that wait for a slot: full batches, and the one that takes more."""
+
+    open: Collecting = field(default_factory=Collecting)
+    closed: deque[Collecting] = field(default_factory=deque)
+
+    @property
+    def waits(self) -> bool:
+        """Whether anything does."""
+        return bool(self.closed or self.open.tags)
+
+    def close(self) -> None:
+        """What comes from now on goes into another batch."""
+        if self.open.tags:
+            self.closed.append(self.open)
+            self.open = Collecting()
+
+    def take(self) -> Collecting:
+        """The oldest batch, full or not."""
+        if not self.closed:
+            self.close()
+        return self.closed.popleft()
+
+
+@dataclass(eq=False, kw_only=True)
 class Dispatched(InFlight):
     """A batch with the pool."""
 
     collected: Collecting
+    parts_left: int  # requests that have not ended
     refused: bool = False  # by one of its requests
     requeue: bool = False
 
@@ -99,9 +128,9 @@ class EventConsumer(bootsteps.StartStopStep):
         self._timer: Any = None
         self._due = 0.0  # when it fires, monotonic
         self._consumers: list[Any] = []
-        self._open = Collecting()  # takes deliveries
-        self._closed: deque[Collecting] = deque()  # full, wait for a slot
-        self._in_flight: deque[Dispatched] = deque()  # with the pool
+        self._lone, self._bulk = Line(), Line()
+        self._was_bulk = False  # the batch that started last
+        self._in_flight: list[Dispatched] = []  # with the pool
         self._batches = self._events = 0
         self._interrupted: deque[str] = deque(maxlen=MOST_INTERRUPTED)
 
@@ -127,7 +156,7 @@ class EventConsumer(bootsteps.StartStopStep):
         for consumer in self._consumers:
             ignore_errors(worker.connection, consumer.cancel)
         self._consumers = []
-        self._open, self._closed = Collecting(), deque()
+        self._lone, self._bulk = Line(), Line()
 
     def shutdown(self, worker: Any) -> None:
         """Close the channel; what was not acknowledged returns to the queue."""
@@ -144,7 +173,9 @@ class EventConsumer(bootsteps.StartStopStep):
         return {"messages": messages, "oldest": oldest, "newest": newest, "because": holding.reasons()}
 
     def _held(self) -> list[Collecting]:
-        return [*(batch.collected for batch in self._in_flight), *self._closed, self._open]
+        lines = (self._lone, self._bulk)
+        waiting = [batch for line in lines for batch in (*line.closed, line.open)]
+        return [*(batch.collected for batch in self._in_flight), *waiting]
 
     def info(self, worker: Any) -> dict[str, Any]:  # type: ignore[override]
         """Shown by `celery inspect stats`."""
@@ -156,9 +187,8 @@ class EventConsumer(bootsteps.StartStopStep):
         self._interrupted += (
             task_id for batch in self._in_flight if batch.collected.suspect for task_id in batch.collected.task_ids
         )
-        self._open = Collecting()
-        self._closed = deque()
-        self._in_flight = deque()
+        self._lone, self._bulk = Line(), Line()
+        self._in_flight = []
         metrics.WORKER_HELD.set(0)
 
     def _consume(self, queue: Any, on_message: Callable[[Any], None]) -> Any:
@@ -172,9 +202,9 @@ class EventConsumer(bootsteps.StartStopStep):
     def _on_event(self, message: Any) -> None:
         hints, letters = read(message)
         is_suspect = _deliveries(message.headers or {}) >= SUSPECT_DELIVERIES
-        self._gather(message, hints, letters, _suspect(message) if is_suspect else None)
+        batch = self._gather(message, hints, letters, _suspect(message) if is_suspect else None)
         if tracing.enabled():
-            self._trace(message)
+            _trace(message, batch)
 
     def _on_dead_letter(self, message: Any) -> None:
         """What the broker gave up on without a look at it can still be applied."""
@@ -190,10 +220,11 @@ class EventConsumer(bootsteps.StartStopStep):
 
     def _gather(
         self, message: Any, hints: list[Hint], letters: list[DeadLetter], suspect: Suspect | None = None
-    ) -> None:
+    ) -> Collecting:
+        line = self._bulk if len(hints) >= BULK else self._lone
         if suspect:
-            self._close_batch()
-        batch = self._open
+            line.close()
+        batch = line.open
         batch.tags.append(message.delivery_tag)
         batch.hints += hints
         for letter in letters:
@@ -201,8 +232,9 @@ class EventConsumer(bootsteps.StartStopStep):
         batch.suspect = suspect
         batch.take_times([hint.time for hint in hints])
         if batch.is_full or suspect:
-            self._close_batch()
+            line.close()
         self._dispatch_in(0 if batch.is_full else settings().batch_linger_ms / 1000)
+        return batch
 
     def _affordable(self, letter: DeadLetter) -> DeadLetter:
         """The letter, without most of its body where this worker holds too many bytes of others already."""
@@ -210,19 +242,6 @@ class EventConsumer(bootsteps.StartStopStep):
             return letter
         kept = sum(batch.letter_bytes for batch in self._held())
         return letter if kept < MOST_KEPT_BYTES else beginning(letter, BEGINNING)
-
-    def _trace(self, message: Any) -> None:
-        """A batch goes on in the trace of its first message that is recorded."""
-        batch = self._open if self._open.tags else self._closed[-1]
-        if batch.parent is None or not tracing.is_sampled(batch.parent):
-            header = (message.headers or {}).get("traceparent")
-            traced = (hint.traceparent for hint in batch.hints if hint.traceparent)
-            batch.parent = header if isinstance(header, str) else next(traced, batch.parent)
-
-    def _close_batch(self) -> None:
-        if self._open.tags:
-            self._closed.append(self._open)
-            self._open = Collecting()
 
     def _dispatch_in(self, seconds: float) -> None:
         """Only the hub's timers dispatch: deliveries may come while the worker still starts and has no pool."""
@@ -236,15 +255,19 @@ class EventConsumer(bootsteps.StartStopStep):
     def _dispatch(self) -> None:
         """Start batches while slots are free; what is left waits for one and grows."""
         self._timer = None
-        while self._closed or self._open.tags:
+        while (line := self._next()).waits:
             if (seconds := self._pause()) is None:
                 return
             if seconds > 0:
                 self._dispatch_in(seconds)
                 return
-            if not self._closed:
-                self._close_batch()
-            self._start(self._closed.popleft())
+            self._was_bulk = line is self._bulk
+            self._start(line.take())
+
+    def _next(self) -> Line:
+        if self._lone.waits and self._bulk.waits:
+            return self._bulk if starting.is_bulk_next(self._in_flight, self._was_bulk) else self._lone
+        return self._bulk if self._bulk.waits else self._lone
 
     def _pause(self) -> float | None:
         chosen = settings()
@@ -252,7 +275,8 @@ class EventConsumer(bootsteps.StartStopStep):
 
     def _start(self, collected: Collecting) -> None:
         channel, parts = self._channel, _parts(collected)
-        batch = Dispatched(len(collected.hints), time.monotonic(), len(parts), collected)
+        keys, now = len(collected.hints), time.monotonic()
+        batch = Dispatched(keys, now, self._was_bulk, collected=collected, parts_left=len(parts))
         self._in_flight.append(batch)
         self._batches += 1
         self._events += batch.keys
@@ -281,20 +305,24 @@ class EventConsumer(bootsteps.StartStopStep):
     def _on_end(self, channel: Any, batch: Dispatched) -> None:
         """A message may have keys in both halves: it is acknowledged when both are done, or comes back for both."""
         batch.parts_left -= 1
-        if batch.is_under_way or channel is not self._channel:  # with a lost connection the broker delivers again
+        if batch.parts_left or channel is not self._channel:  # with a lost connection the broker delivers again
             return
+        self._in_flight.remove(batch)
         if batch.refused:
             for tag in batch.collected.tags:
                 channel.basic_reject(tag, requeue=batch.requeue)
-            self._in_flight.remove(batch)
-        self._release(channel)
-
-    def _release(self, channel: Any) -> None:
-        """Acknowledge what is done, as far as nothing before it is under way, and use the free slots."""
-        while self._in_flight and not self._in_flight[0].is_under_way:
-            channel.basic_ack(max(self._in_flight.popleft().collected.tags), multiple=True)
+        else:
+            self._acknowledge(batch.collected.tags)
         self._show_held()
         self._dispatch_in(0)
+
+    def _acknowledge(self, tags: list[int]) -> None:
+        """All of them at once, where nothing that is held came before the last of them."""
+        if all(tags[-1] < other.tags[0] for other in self._held() if other.tags):
+            self._channel.basic_ack(tags[-1], multiple=True)
+        else:
+            for tag in tags:
+                self._channel.basic_ack(tag)
 
     def _show_held(self) -> None:
         metrics.WORKER_HELD.set(sum(len(batch.tags) for batch in self._held()))
@@ -308,6 +336,14 @@ KNOWN: Final = {"canaries": True}  # what a worker of this release takes, and an
 def held_events(state: Any) -> dict[str, Any]:
     """Asked by whoever wants to know how far the caches lag: passive declarations don't count what workers hold."""
     return _running[0].held() | KNOWN if _running else {}  # this worker does not consume events
+
+
+def _trace(message: Any, batch: Collecting) -> None:
+    """A batch goes on in the trace of its first message that is recorded."""
+    if batch.parent is None or not tracing.is_sampled(batch.parent):
+        header = (message.headers or {}).get("traceparent")
+        traced = (hint.traceparent for hint in batch.hints if hint.traceparent)
+        batch.parent = header if isinstance(header, str) else next(traced, batch.parent)
 
 
 def read(message: Any) -> tuple[list[Hint], list[DeadLetter]]:

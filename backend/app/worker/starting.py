@@ -16,12 +16,7 @@ class InFlight:
 
     keys: int
     started: float  # monotonic seconds
-    parts_left: int  # requests that have not ended; 0: it only waits for those before it to be acknowledged
-
-    @property
-    def is_under_way(self) -> bool:
-        """Whether any part of it is."""
-        return self.parts_left > 0
+    is_bulk: bool = False  # from messages of many events each
 
 
 def pause(in_flight: Iterable[InFlight], slots: int, lanes: int, now: float) -> float | None:
@@ -32,8 +27,17 @@ def pause(in_flight: Iterable[InFlight], slots: int, lanes: int, now: float) -> 
     batches = list(in_flight)
     if len(batches) >= slots:
         return None
-    large = (batch.started for batch in batches if batch.is_under_way and batch.keys > KEYS_A_LANE * lanes)
+    large = (batch.started for batch in batches if batch.keys > KEYS_A_LANE * lanes)
     return max((started + ALONE_SECONDS - now for started in large if now < started + ALONE_SECONDS), default=0.0)
+
+
+def is_bulk_next(in_flight: Iterable[InFlight], was_bulk: bool) -> bool:
+    """Where both wait, whether a bulk batch starts next, or one of lone events; `was_bulk`: what started last.
+
+    Lone events go first, so that they wait for no more than the bulk that has its slot. So that bulk goes on too, it
+    has every second turn while none of it is in flight.
+    """
+    return not was_bulk and not any(batch.is_bulk for batch in in_flight)
 
 
 def runs_at_once(children: int, slots: int) -> int:
