@@ -26,10 +26,10 @@ from backend.app.worker import consumer
 from backend.app.worker.batch import Batch, apply_apart, apply_batch
 from events import contract
 from events.contract import Hint
-from events.outbox import CLAIM_LIMITS, Row
 from events.outbox import SQL as OUTBOX_SQL
 from events.packing import messages
 from tests import oracle
+from tests.outbox import waiting
 from tests.plain import Plain
 
 CITIES, COMPANIES, PRODUCTS = 4, 4, 8  # the highest ids: few, so that ids come back and companies grow wide
@@ -351,8 +351,7 @@ class World:
 
     def _taken(self) -> list[Hint]:
         """The outbox as the relay takes it, through the bytes of its messages to the consumer's hints."""
-        limits = {"floor": 0, "rows": 100_000, **CLAIM_LIMITS}
-        rows = [Row(*row) for row in self._plain.all(OUTBOX_SQL["claim"], limits)]
+        rows = waiting(self._plain)
         self._plain.run(OUTBOX_SQL["delete"], {"ids": [row.id for row in rows]})
         hints: list[Hint] = []
         for message in messages(rows):

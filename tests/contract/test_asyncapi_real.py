@@ -13,9 +13,9 @@ from sqlalchemy import inspect
 from backend.app.catalog.models import City, Company, Product
 from backend.app.worker import consumer
 from events import contract
-from events.outbox import CLAIM_LIMITS, SQL, Row
 from events.packing import Outgoing, messages
 from tests.contract.test_asyncapi import DOCUMENT, TRACE, validate
+from tests.outbox import waiting
 from tests.plain import Plain
 
 MODELS = {"product": Product, "company": Company, "city": City}
@@ -44,7 +44,7 @@ def published(database: str) -> list[Outgoing]:
         plain.run(EVERY_TYPE)
         plain.one("SELECT set_config('citycache.traceparent', %s, false)", (TRACE,))
         plain.run("INSERT INTO cities (id, name) VALUES (9, 'traced')")
-        rows = [Row(*row) for row in plain.all(SQL["claim"], {"floor": 0, "rows": 1000, **CLAIM_LIMITS})]
+        rows = waiting(plain)
     return list(messages(rows))
 
 

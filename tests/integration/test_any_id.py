@@ -21,10 +21,9 @@ from backend.app.observing.auditor import Auditor
 from backend.app.worker.batch import Batch, apply_batch
 from events import contract
 from events.contract import Hint
-from events.outbox import CLAIM_LIMITS, Row
-from events.outbox import SQL as OUTBOX_SQL
 from tests import oracle
 from tests.integration.api import V1, Client
+from tests.outbox import waiting
 from tests.plain import Plain
 
 LEAST, MOST = -(2**63), 2**63 - 1
@@ -48,7 +47,7 @@ def world(configured_database: None, plain: Plain, monkeypatch: pytest.MonkeyPat
 
 def deliver(plain: Plain) -> None:
     """The outbox's events, as the relay and the updater take them."""
-    rows = [Row(*row) for row in plain.all(OUTBOX_SQL["claim"], {"floor": 0, "rows": 100_000, **CLAIM_LIMITS})]
+    rows = waiting(plain)
     plain.run("DELETE FROM event_outbox")
     hints: list[Hint] = [contract.hint(contract.event(*row[1:8])) for row in rows]
     if hints:

@@ -122,7 +122,7 @@ KEYED: dict[str, tuple[str, dict[str, Any]]] = {
         for view in search.VIEWS.values()
     },
     "search_runs": (search.SQL["runs"], {"limit": 6, "first": f"2b{'0' * 30}", "last": f"2b{'f' * 30}"}),
-    "claim": (outbox.SQL["claim"], {"floor": 0, "rows": 4000, **outbox.CLAIM_LIMITS}),
+    "claim": (outbox.SQL["claim"], {"floor": 0, "rows": 4000, "ids": None, **outbox.CLAIM_LIMITS}),
     "delete": (outbox.SQL["delete"], {"ids": KEYS}),
 }
 
@@ -137,7 +137,7 @@ def test_reads_by_key(plain: Plain, name: str) -> None:
 
 
 def test_the_claim_walks_the_primary_key_in_order_and_sorts_nothing(plain: Plain) -> None:
-    nodes = plan(plain, outbox.SQL["claim"], floor=10, rows=4000, **outbox.CLAIM_LIMITS)
+    nodes = plan(plain, outbox.SQL["claim"], floor=10, rows=4000, ids=None, **outbox.CLAIM_LIMITS)
 
     kinds = [node["Node Type"] for node in nodes]
     assert "Sort" not in kinds
