@@ -331,6 +331,22 @@ def test_lone_events_go_past_messages_of_many_and_both_go_on(step: Step) -> None
     assert step.channel.acked == [(1, True), (5, False), (6, False), (2, True)]
 
 
+def test_what_waits_when_the_worker_stops_is_not_acknowledged_with_what_went_past_it(step: Step) -> None:
+    for n in range(4):
+        step.deliver(range(1000 * n, 1000 * n + BULK))
+    step.tick()
+    step.deliver([1])
+    for half in step.begun[:2]:
+        half.ack()
+    step.tick()
+    assert step.begun[4].ids == [1]
+
+    step.step.stop(SimpleNamespace(connection=None))
+    for half in step.begun[2:]:
+        half.ack()
+    assert step.channel.acked == [(1, True), (2, True), (5, False)]
+
+
 def test_a_batch_whose_worker_died_returns_and_those_after_it_are_acknowledged(step: Step) -> None:
     step.deliver([1])
     step.tick()

@@ -131,6 +131,7 @@ class EventConsumer(bootsteps.StartStopStep):
         self._lone, self._bulk = Line(), Line()
         self._was_bulk = False  # the batch that started last
         self._in_flight: list[Dispatched] = []  # with the pool
+        self._unsettled: dict[int, None] = {}  # tags of all deliveries on this channel, oldest first
         self._batches = self._events = 0
         self._interrupted: deque[str] = deque(maxlen=MOST_INTERRUPTED)
 
@@ -189,6 +190,7 @@ class EventConsumer(bootsteps.StartStopStep):
         )
         self._lone, self._bulk = Line(), Line()
         self._in_flight = []
+        self._unsettled = {}
         metrics.WORKER_HELD.set(0)
 
     def _consume(self, queue: Any, on_message: Callable[[Any], None]) -> Any:
@@ -226,6 +228,7 @@ class EventConsumer(bootsteps.StartStopStep):
             line.close()
         batch = line.open
         batch.tags.append(message.delivery_tag)
+        self._unsettled[message.delivery_tag] = None
         batch.hints += hints
         for letter in letters:
             batch.bury(self._affordable(letter))
@@ -308,17 +311,20 @@ class EventConsumer(bootsteps.StartStopStep):
         if batch.parts_left or channel is not self._channel:  # with a lost connection the broker delivers again
             return
         self._in_flight.remove(batch)
-        if batch.refused:
-            for tag in batch.collected.tags:
-                channel.basic_reject(tag, requeue=batch.requeue)
-        else:
-            self._acknowledge(batch.collected.tags)
+        self._settle(batch)
         self._show_held()
         self._dispatch_in(0)
 
-    def _acknowledge(self, tags: list[int]) -> None:
-        """All of them at once, where nothing that is held came before the last of them."""
-        if all(tags[-1] < other.tags[0] for other in self._held() if other.tags):
+    def _settle(self, batch: Dispatched) -> None:
+        """Acknowledge or return its messages; all at once only where none that came before the last of them is left,
+        not even one that waited when this worker was told to stop."""
+        tags = batch.collected.tags
+        for tag in tags:
+            del self._unsettled[tag]
+        if batch.refused:
+            for tag in tags:
+                self._channel.basic_reject(tag, requeue=batch.requeue)
+        elif tags[-1] < next(iter(self._unsettled), tags[-1] + 1):
             self._channel.basic_ack(tags[-1], multiple=True)
         else:
             for tag in tags:
