@@ -82,7 +82,7 @@ class Collecting:
 
 
 @dataclass
-class Line:
+class Gathering:
     """Deliveries that wait for a slot: full batches, and the one that takes more."""
 
     open: Collecting = field(default_factory=Collecting)
@@ -128,7 +128,7 @@ class EventConsumer(bootsteps.StartStopStep):
         self._timer: Any = None
         self._due = 0.0  # when it fires, monotonic
         self._consumers: list[Any] = []
-        self._lone, self._bulk = Line(), Line()
+        self._lone, self._bulk = Gathering(), Gathering()
         self._was_bulk = False  # the batch that started last
         self._in_flight: list[Dispatched] = []  # with the pool
         self._unsettled: dict[int, None] = {}  # tags of all deliveries on this channel, oldest first
@@ -157,7 +157,7 @@ class EventConsumer(bootsteps.StartStopStep):
         for consumer in self._consumers:
             ignore_errors(worker.connection, consumer.cancel)
         self._consumers = []
-        self._lone, self._bulk = Line(), Line()
+        self._lone, self._bulk = Gathering(), Gathering()
 
     def shutdown(self, worker: Any) -> None:
         """Close the channel; what was not acknowledged returns to the queue."""
@@ -188,7 +188,7 @@ class EventConsumer(bootsteps.StartStopStep):
         self._interrupted += (
             task_id for batch in self._in_flight if batch.collected.suspect for task_id in batch.collected.task_ids
         )
-        self._lone, self._bulk = Line(), Line()
+        self._lone, self._bulk = Gathering(), Gathering()
         self._in_flight = []
         self._unsettled = {}
         metrics.WORKER_HELD.set(0)
@@ -267,7 +267,7 @@ class EventConsumer(bootsteps.StartStopStep):
             self._was_bulk = line is self._bulk
             self._start(line.take())
 
-    def _next(self) -> Line:
+    def _next(self) -> Gathering:
         if self._lone.waits and self._bulk.waits:
             return self._bulk if starting.is_bulk_next(self._in_flight, self._was_bulk) else self._lone
         return self._bulk if self._bulk.waits else self._lone
