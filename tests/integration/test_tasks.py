@@ -142,7 +142,7 @@ def test_the_page_has_a_button_for_what_is_scheduled_and_words_for_all() -> None
     assert listed("REFRESHES", runs) == {kind.name for kind in TASKS if kind.every}
     filters = re.search(r"const FILTERS = \{ task: \[\.\.\.REFRESHES, (.*?)\]", runs)
     assert filters is not None
-    assert {*re.findall(r'"(\w+)"', filters.group(1)), *listed("REFRESHES", runs)} == set(BY_NAME)
+    assert {*re.findall(r'"(\w+)"', filters.group(1)), *listed("REFRESHES", runs)} == {*BY_NAME, recorded.TASK}
     assert listed("BY_EVENTS", runs) == {kind.name for kind in TASKS if kind.role is None}
     assert set(re.findall(r'"task\.(\w+)":', words)) == {*BY_NAME, recorded.TASK}
     assert set(re.findall(r'"action\.(\w+_\w+)":', words)) == listed("REFRESHES", runs)
