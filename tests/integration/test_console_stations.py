@@ -27,7 +27,7 @@ STORED = Stored(
     last_id=100, first_waiting=101, outbox_rows=0, outbox_seconds=None, relay_leads=True, wide_companies=0,
     wide_seconds=None, applied=50, changed=40, changed_seconds=1.0, canary_ms=8.0, canary_seconds=2.0,
 )  # fmt: skip
-CARRIED = Carried(True, 0, 1, ("one@here",), 0, None, None)
+CARRIED = Carried(True, 0, 1, ("one@here",), 0, None)
 AWAY: Answer[Stored] = Answer(failure="connection refused")
 NO_BROKER: Answer[Carried] = Answer(failure="no route")
 VALUES = {
@@ -133,7 +133,7 @@ WELL = signs.StoredSigns(
     "x", relay_leads=True, canary_seconds=1.0, observed_seconds=1.0,
     scheduled=(Scheduled("refresh_all_caches", datetime(2100, 1, 1, tzinfo=UTC), "SUCCESS", None),),
 )  # fmt: skip
-CARRIES: Told[Waiting] = Told(Waiting(0, 0, None, None, consumers=1))
+CARRIES: Told[Waiting] = Told(Waiting(0, 0, None, consumers=1))
 
 
 class TestVerdict:

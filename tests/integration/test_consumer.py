@@ -407,7 +407,7 @@ def test_says_what_it_holds(step: Step) -> None:
 
     held = step.step.held()
     assert held["messages"] == 2
-    assert held["oldest"] == held["newest"] == TIME
+    assert held["oldest"] == TIME
 
 
 def test_says_how_old_what_it_holds_is_in_whatever_zone_its_publishers_write(step: Step) -> None:
@@ -416,7 +416,6 @@ def test_says_how_old_what_it_holds_is_in_whatever_zone_its_publishers_write(ste
 
     held = step.step.held()
     assert held["oldest"] == "2026-11-24T08:30:00.000000Z"
-    assert held["newest"] == TIME
 
 
 def test_an_event_of_unknown_age_may_be_the_oldest_of_all(step: Step) -> None:
@@ -425,7 +424,7 @@ def test_an_event_of_unknown_age_may_be_the_oldest_of_all(step: Step) -> None:
     step.deliver([3])
 
     held = step.step.held()
-    assert (held["oldest"], held["newest"]) == (None, TIME)
+    assert held["oldest"] is None
 
 
 # Reading

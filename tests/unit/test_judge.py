@@ -11,7 +11,7 @@ from backend.app.health.signs import Signs, StoredSigns, Told
 PATIENCE = 10.0
 STANDS = Told(StoredSigns(version="9999", outbox_first=7, observed_seconds=1.0, canary_seconds=1.0))
 AWAY: Told[Waiting] = Told(failure="connection refused")
-THERE = Told(Waiting(0, 0, None, None, consumers=1))
+THERE = Told(Waiting(0, 0, None, consumers=1))
 
 
 def kinds(judge: Judge, carried: Told[Waiting], now: float) -> set[str]:

@@ -19,7 +19,7 @@ from tests.conftest import configured_as
 SECONDS = 1.0
 ANSWERS: dict[tuple[Any, str], Any] = {
     (signs, "stored"): StoredSigns("9999", relay_leads=True, observed_seconds=1.0, canary_seconds=1.0),
-    (signs, "carried"): Waiting(0, 0, None, None, consumers=1),
+    (signs, "carried"): Waiting(0, 0, None, consumers=1),
     (replica, "look"): None,
     (reach, "look"): reach.Reach("table"),
 }

@@ -56,7 +56,6 @@ class Carried:
     workers: tuple[str, ...]  # of them, those that answer
     held: int  # messages in the workers' hands
     oldest_held: str | None  # time of the oldest event that a worker holds
-    newest_held: str | None
 
 
 def stored() -> Stored:
@@ -104,10 +103,9 @@ class BrokerReader:
         ready, consumers = found or (0, 0)
         held = self._held(consumers) if consumers else {}
         oldest = times.earliest(worker.oldest for worker in held.values() if worker.messages)
-        newest = times.latest(worker.newest for worker in held.values())
         return Carried(
             found is not None, ready, consumers, tuple(sorted(held)), sum(one.messages for one in held.values()),
-            oldest, newest,
+            oldest,
         )  # fmt: skip
 
     def _held(self, consumers: int) -> dict[str, HeldEvents]:

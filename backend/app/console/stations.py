@@ -123,7 +123,7 @@ def _queue(look: Look) -> Station:
         return Station("queue", code="in_process")
     if look.stored.value is None:
         return Station("queue", "unknown", "unasked", depth=carried.ready or None)
-    age = _age(look.now, carried.newest_held) if carried.ready else None
+    age = _age(look.now, carried.oldest_held) if carried.ready else None  # what waits is hardly older than what is held
     state, code, values = _slow_if(age or 0.0, "queue_waits")
     return Station("queue", state, code, values, look.rates.published, carried.ready, age)
 

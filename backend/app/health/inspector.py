@@ -36,7 +36,6 @@ class Waiting:
     ready: int  # in the queue
     held: int  # taken by workers, not yet applied
     oldest_held: str | None  # time of the oldest event that a worker holds; None: of one of them it is unknown
-    newest_held: str | None
     silent: int = 0  # workers that did not say what they hold: suspended, or lost and not yet noticed by the broker
     consumers: int = 0  # workers that take from the queue
     exists: bool = True  # whether there is a queue
@@ -65,14 +64,13 @@ def waiting(
     cluster is down, the broker goes on counting the consumers whose connections ended with it.
     """
     if (url or settings().celery_broker_url).startswith("memory://"):
-        return Waiting(0, 0, None, None, knows_canaries=True)
+        return Waiting(0, 0, None, knows_canaries=True)
     found = _declared((topology.UPDATER.name,), url)[topology.UPDATER.name]
     if not found:
-        return Waiting(0, 0, None, None, exists=False)
+        return Waiting(0, 0, None, exists=False)
     ready, consumers = found
     held, is_blocked = _held(consumers, url, reply_seconds)
     oldest = times.earliest(worker.oldest for worker in held if worker.messages)
-    newest = times.latest(worker.newest for worker in held)
     messages = sum(worker.messages for worker in held)
     silent = max(0, consumers - len(held))
     if held and silent and (workers := connected()) is not None:
@@ -80,7 +78,7 @@ def waiting(
     # A queue whose leader is being elected, as after a restart of the broker, says that it has neither.
     knows_canaries = all(worker.canaries for worker in held) if held and not silent else None
     return Waiting(
-        ready, messages, oldest, newest, silent, consumers, is_blocked=is_blocked,
+        ready, messages, oldest, silent, consumers, is_blocked=is_blocked,
         is_known=not silent and not is_blocked and (consumers > 0 or ready > 0),
         because=[reason for worker in held for reason in worker.because],
         knows_canaries=knows_canaries,

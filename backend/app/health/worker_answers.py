@@ -27,7 +27,6 @@ class HeldEvents(msgspec.Struct, frozen=True):
 
     messages: Annotated[int, msgspec.Meta(ge=0, le=MOST)]
     oldest: str | None = None  # time of the oldest event; None: not known of all of them
-    newest: str | None = None
     because: list[HoldReason] = []
     canaries: bool = False  # whether it takes canaries
 

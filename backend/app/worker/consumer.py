@@ -57,7 +57,6 @@ class Collecting:
     letters: list[DeadLetter] = field(default_factory=list)
     since: float = field(default_factory=time.time)
     oldest: str | None = None  # time of the oldest event, RFC 3339; None: not known of all of them
-    newest: str | None = None
     parent: str | None = None  # trace context of the first recorded message
     suspect: Suspect | None = None  # its only message, one that came back often
     task_ids: list[str] = field(default_factory=list)  # of its requests
@@ -78,7 +77,6 @@ class Collecting:
         """The times of one more message's events."""
         is_first = len(self.tags) == 1
         self.oldest = times.earliest(texts if is_first else [self.oldest, *texts])
-        self.newest = times.latest([self.newest, *texts])
 
 
 @dataclass
@@ -170,8 +168,7 @@ class EventConsumer(bootsteps.StartStopStep):
         batches = self._held()
         messages = sum(len(batch.tags) for batch in batches)
         oldest = times.earliest(batch.oldest for batch in batches if batch.tags)
-        newest = times.latest(batch.newest for batch in batches)
-        return {"messages": messages, "oldest": oldest, "newest": newest, "because": holding.reasons()}
+        return {"messages": messages, "oldest": oldest, "because": holding.reasons()}
 
     def _held(self) -> list[Collecting]:
         lines = (self._lone, self._bulk)
