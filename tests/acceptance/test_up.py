@@ -160,7 +160,9 @@ class TestRunning:
             )
             running.wait_until(lambda: sql.one("SELECT count(*) FROM product_city_mapping") == 1, 20)
 
-    @pytest.mark.parametrize("part", sorted(PARTS))
+    @pytest.mark.parametrize(
+        "part", [*sorted(PARTS - {"forkserver"}), pytest.param("forkserver", marks=pytest.mark.alone)]
+    )
     def test_starts_again_what_dies(self, running: Running, part: str):
         before = running.status()["processes"][part]
         assert spawn.is_running(before), running.said()
