@@ -133,9 +133,11 @@ def _traceback(formatter: logging.Formatter, record: logging.LogRecord) -> list[
 
 
 def say_once(log: logging.Logger, text: str, *told: object) -> None:
-    """A warning about what stays as it is: each sentence once in a process."""
+    """A warning about what stays as it is: once in a process, and again after MOST_SAID others."""
     said = text % told
-    if said not in _said and len(_said) < MOST_SAID:
+    if len(_said) >= MOST_SAID:
+        _said.clear()
+    if said not in _said:
         _said.add(said)
         log.warning("%s", said)
 
