@@ -87,7 +87,8 @@ class Outbox:
         return True
 
     def claim(self, rows: int) -> list[Row]:
-        """Up to `rows` oldest rows, of about CLAIM_BYTES in all. They stay in the table until deleted.
+        """Up to `rows` oldest rows, and, while others wait behind them, up to OVERTAKING that have just come, first;
+        each of the two of about CLAIM_LIMITS' bytes. They stay in the table until deleted.
 
         After a claim that found nothing the table is not looked at again before any transaction has ended: while the
         server's snapshot says the same, every statement sees the same rows.

@@ -3,9 +3,10 @@
 SELECT pg_try_advisory_lock(%(lock)s)
 
 -- name: claim
--- The oldest rows above the floor, which only spares the scan of dead index entries: see floor.py; of these ids, where some
--- are named. At most so many rows, and so many bytes of images and one row more; images above `whole` stay here, and the row says why. What is compressed
--- would have to be unpacked to be measured, so it counts 64 times: it may have been up to 255 times as large.
+-- The oldest rows above the floor, which only spares the scan of dead index entries: see floor.py; of these ids, where
+-- some are named. At most so many rows, and so many bytes of images and one row more; images above `whole` stay here, and
+-- the row says why. What is compressed would have to be unpacked to be measured, so it counts 64 times: it may have been
+-- up to 255 times as large. Last, whether others wait behind them.
 WITH oldest AS (
     SELECT id, event_id, type, subject, occurred_at, traceparent, before, after,
            coalesce(pg_column_size(before), 0) + coalesce(pg_column_size(after), 0) AS stored,
