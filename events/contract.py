@@ -173,7 +173,10 @@ def encode(happened: Iterable[Event]) -> bytes:
 
 
 def decode(body: bytes | str, content_type: str, headers: Mapping[str, Any]) -> Iterator[Event | Malformed]:
-    """The events of a message in batch, structured or binary mode; what cannot be read comes as an error instead."""
+    """The events of a message in batch, structured or binary mode; what cannot be read comes as an error instead.
+
+    A batch with more than MOST_EVENTS of those is not read any further: it may have half a million of them.
+    """
     if failure := foreign.unreadable(headers):
         yield Malformed(failure)
     elif headers.get("compression"):
@@ -218,8 +221,13 @@ def _decode_apart(body: bytes | str) -> Iterator[Event | Malformed]:
     except UNREADABLE as failure:
         yield Malformed(f"the body is not a JSON array of events: {failure}")
         return
+    unreadable = 0
     for raw in raws:
-        yield _decode_one(bytes(raw))
+        happened = _decode_one(bytes(raw))
+        yield happened
+        unreadable += isinstance(happened, Malformed)
+        if unreadable > MOST_EVENTS:
+            return
 
 
 def _decode_one(body: bytes | str) -> Event | Malformed:

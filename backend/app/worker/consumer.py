@@ -14,7 +14,7 @@ import hashlib
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 from uuid import uuid4
@@ -360,6 +360,7 @@ def read_parts(body: bytes | str, content_type: str, headers: dict[str, Any]) ->
     hints: list[Hint] = []
     letters: list[DeadLetter] = []
     malformed: list[Malformed] = []
+    refused = 0
     for event in contract.decode(body, content_type, headers):
         if isinstance(event, Malformed):
             malformed.append(event)
@@ -367,18 +368,19 @@ def read_parts(body: bytes | str, content_type: str, headers: dict[str, Any]) ->
         try:
             hints.append(contract.hint(event))
         except Malformed as failure:
-            letters.append(unreadable(failure, contract.encode_one(event), contract.STRUCTURED, {}))
-    if len(letters) > contract.MOST_EVENTS:
-        letters = [unreadable(_summary(letters), body, content_type, headers)]
+            refused += 1
+            if refused <= contract.MOST_EVENTS:
+                letters.append(unreadable(failure, contract.encode_one(event), contract.STRUCTURED, {}))
+    if refused > contract.MOST_EVENTS:
+        letters = [unreadable(_summary(letters[0].reason, refused), body, content_type, headers)]
     if malformed:
-        letters.append(unreadable(_summary(malformed), body, content_type, headers))
+        rest = "; what follows is not looked at" if len(malformed) > contract.MOST_EVENTS else ""
+        letters.append(unreadable(_summary(str(malformed[0]), len(malformed), rest), body, content_type, headers))
     return hints, letters
 
 
-def _summary(failures: Sequence[Malformed | DeadLetter]) -> Malformed:
-    first = failures[0]
-    reason = first.reason if isinstance(first, DeadLetter) else str(first)
-    return Malformed(reason if len(failures) == 1 else f"{reason}, and {len(failures) - 1:,} more parts of it")
+def _summary(reason: str, failures: int, rest: str = "") -> Malformed:
+    return Malformed(reason if failures == 1 else f"{reason}, and {failures - 1:,} more parts of it{rest}")
 
 
 def _parts(collected: Collecting) -> list[Collecting]:
