@@ -41,8 +41,8 @@ from events.errors import Malformed
 log = logging.getLogger(__name__)
 SUSPECT_DELIVERIES: Final = 3  # a message that came back this often is applied alone: it may be what kills workers
 BULK: Final = 100  # events of one message, from which on others may go past it
-MOST_LETTER_BYTES: Final = 4 * 1024 * 1024  # of the bodies in one batch's dead letters
-MOST_KEPT_BYTES: Final = 16 * 1024 * 1024  # of all that this worker holds; of further bodies only the beginning
+MOST_LETTER_BYTES: Final = 1024 * 1024  # of the bodies in one batch's dead letters
+MOST_KEPT_BYTES: Final = 8 * 1024 * 1024  # of all that this worker holds; of further bodies only the beginning
 BEGINNING: Final = 1024  # characters
 MOST_INTERRUPTED: Final = 100  # attempts that ended with their connection, remembered until one says so in the ledger
 APPLICABLE: Final = ("delivery_limit", "expired", "maxlen")  # the broker's reasons that say nothing of the message
