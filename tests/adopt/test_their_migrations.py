@@ -12,9 +12,10 @@ import pytest
 from backend.app import db
 from backend.app.adopting.doctor import look
 from backend.app.caches import diff
+from backend.app.health.answer import Answer
 from backend.app.health.judge import Judge
 from backend.app.health.kinds import KINDS
-from backend.app.health.signs import Signs, Told, stored
+from backend.app.health.signs import Signs, stored
 from tests.adopt.following import adopt_here, beside, follow
 from tests.adopt.marketplace import Marketplace
 from tests.adopt.shop import DEFINITION, changed, shop_at
@@ -117,7 +118,7 @@ def test_a_table_that_is_gone_is_named_once_and_not_by_its_columns(shop: Marketp
         writer.run("ALTER TABLE shop.sellers RENAME TO vendors")
 
     told = [finding.found for finding in look() if finding.name in ("table", "column")]
-    wrong = Judge().judge(Signs(Told(stored()), Told())).wrong
+    wrong = Judge().judge(Signs(Answer(stored()), Answer())).wrong
 
     assert told == ["there is no table shop.sellers any more: events wait"]
     assert [one.effect for one in wrong if KINDS[one.kind].part == "capture"] == [

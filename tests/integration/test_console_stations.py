@@ -9,18 +9,18 @@ from typing import Any
 
 import pytest
 
-from backend.app.api.probe import Answer
 from backend.app.console.readings import Carried, Stored
 from backend.app.console.state import LastCanary
 from backend.app.console.stations import PLACES, SENTENCES, Look, Station, culprit, way
 from backend.app.console.trend import Rates, Trend
 from backend.app.console.verdict import Health
 from backend.app.health import signs
+from backend.app.health.answer import Answer
 from backend.app.health.incidents import Incident, Overview
 from backend.app.health.inspector import Waiting
 from backend.app.health.judge import Wrong
 from backend.app.health.kinds import KINDS
-from backend.app.health.signs import Scheduled, Signs, Told
+from backend.app.health.signs import Scheduled, Signs
 from backend.app.settings import settings
 
 STORED = Stored(
@@ -133,7 +133,7 @@ WELL = signs.StoredSigns(
     "x", relay_leads=True, canary_seconds=1.0, observed_seconds=1.0,
     scheduled=(Scheduled("refresh_all_caches", datetime(2100, 1, 1, tzinfo=UTC), "SUCCESS", None),),
 )  # fmt: skip
-CARRIES: Told[Waiting] = Told(Waiting(0, 0, None, consumers=1))
+CARRIES: Answer[Waiting] = Answer(Waiting(0, 0, None, consumers=1))
 
 
 class TestVerdict:
@@ -144,12 +144,12 @@ class TestVerdict:
         yield
         settings.cache_clear()
 
-    def verdict(self, stored: Told[signs.StoredSigns], *open_: Incident) -> dict[str, Any]:
+    def verdict(self, stored: Answer[signs.StoredSigns], *open_: Incident) -> dict[str, Any]:
         overview = Overview(list(open_), datetime(2026, 11, 1, tzinfo=UTC)) if stored.value else None
         return Health().take(Signs(stored, CARRIES), overview).as_dict()
 
     def test_is_well_since_the_last_incident_ended(self) -> None:
-        found = self.verdict(Told(WELL))
+        found = self.verdict(Answer(WELL))
 
         assert (found["state"], found["wrong"], found["unknown"]) == ("well", [], [])
         assert found["since"] == "2026-11-01T00:00:00+00:00"
@@ -158,42 +158,42 @@ class TestVerdict:
         ("wrong", "kind"), [({"rows_wrong": 203}, "rows_wrong"), ({"letters": 35}, "dead_letters_open")]
     )
     def test_is_bad_while_anything_needs_a_person(self, wrong: Any, kind: str) -> None:
-        found = self.verdict(Told(replace(WELL, **wrong)))
+        found = self.verdict(Answer(replace(WELL, **wrong)))
 
         assert (found["state"], [one["kind"] for one in found["wrong"]]) == ("bad", [kind])
 
     def test_is_bad_while_a_scheduled_run_has_failed(self) -> None:
         failed = Scheduled("refresh_all_caches", datetime.now(UTC), "FAILURE", "boom")
-        assert self.verdict(Told(replace(WELL, scheduled=(failed,))))["state"] == "bad"
+        assert self.verdict(Answer(replace(WELL, scheduled=(failed,))))["state"] == "bad"
 
     def test_says_since_when_the_observer_has_seen_it(self) -> None:
         began = datetime(2026, 11, 20, tzinfo=UTC)
         seen = Incident(1, "dead_letters_open", "", began, None, {"letters": 3})
 
-        found = self.verdict(Told(replace(WELL, letters=3)), seen)
+        found = self.verdict(Answer(replace(WELL, letters=3)), seen)
 
         assert found["since"] == began.isoformat()
 
     def test_names_what_nobody_knows_while_the_database_is_away(self) -> None:
-        found = self.verdict(Told(failure="no answer in time"))
+        found = self.verdict(Answer(failure="no answer in time"))
 
         assert found["state"] == "bad"
         assert [one["kind"] for one in found["wrong"]] == ["database_away"]
         assert {"caches", "dead_letters", "schedule", "relay", "worker"} <= set(found["unknown"])
 
     def test_is_unknown_while_nobody_observes(self) -> None:
-        assert self.verdict(Told(replace(WELL, observed_seconds=90.0)))["state"] == "unknown"
+        assert self.verdict(Answer(replace(WELL, observed_seconds=90.0)))["state"] == "unknown"
 
     def test_is_unknown_until_the_broker_was_asked(self) -> None:
-        found = Health().take(Signs(Told(WELL), Told()), Overview([], None), is_broker_asked=False).as_dict()
+        found = Health().take(Signs(Answer(WELL), Answer()), Overview([], None), is_broker_asked=False).as_dict()
 
         assert (found["state"], found["unknown"]) == ("unknown", ["broker", "worker"])
 
     def test_a_canary_that_never_came_leaves_freshness_unknown(self) -> None:
-        assert self.verdict(Told(replace(WELL, canary_seconds=None)))["unknown"] == ["freshness"]
+        assert self.verdict(Answer(replace(WELL, canary_seconds=None)))["unknown"] == ["freshness"]
 
     def test_a_new_system_is_well_before_its_schedule_comes_round(self) -> None:
-        found = self.verdict(Told(replace(WELL, scheduled=(Scheduled("refresh_all_caches", None, None, None),))))
+        found = self.verdict(Answer(replace(WELL, scheduled=(Scheduled("refresh_all_caches", None, None, None),))))
 
         assert (found["state"], found["unknown"]) == ("well", ["schedule"])
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 
+from backend.app.health.answer import Answer
 from backend.app.health.inspector import Waiting
 from backend.app.health.judge import Judge
-from backend.app.health.signs import Signs, StoredSigns, Told
+from backend.app.health.signs import Signs, StoredSigns
 
 PATIENCE = 10.0
-STANDS = Told(StoredSigns(version="9999", outbox_first=7, observed_seconds=1.0, canary_seconds=1.0))
-AWAY: Told[Waiting] = Told(failure="connection refused")
-THERE = Told(Waiting(0, 0, None, consumers=1))
+STANDS = Answer(StoredSigns(version="9999", outbox_first=7, observed_seconds=1.0, canary_seconds=1.0))
+AWAY: Answer[Waiting] = Answer(failure="connection refused")
+THERE = Answer(Waiting(0, 0, None, consumers=1))
 
 
-def kinds(judge: Judge, carried: Told[Waiting], now: float) -> set[str]:
+def kinds(judge: Judge, carried: Answer[Waiting], now: float) -> set[str]:
     return {one.kind for one in judge.judge(Signs(STANDS, carried), now).wrong}
 
 
@@ -43,9 +44,9 @@ def test_says_when_to_look_again_for_what_is_about_to_have_stood_too_long() -> N
 
 
 def test_a_replica_is_not_blamed_while_the_primary_gives_no_answer_either() -> None:
-    silent: Told[StoredSigns] = Told(failure="no answer in time")
-    verdict = Judge(PATIENCE).judge(Signs(silent, THERE, Told(failure="no answer in time")))
+    silent: Answer[StoredSigns] = Answer(failure="no answer in time")
+    verdict = Judge(PATIENCE).judge(Signs(silent, THERE, Answer(failure="no answer in time")))
     assert [one.kind for one in verdict.wrong] == ["database_away"]
     assert verdict.state("reads") == "unknown"
-    alone = Judge(PATIENCE).judge(Signs(STANDS, THERE, Told(failure="no answer in time")))
+    alone = Judge(PATIENCE).judge(Signs(STANDS, THERE, Answer(failure="no answer in time")))
     assert [one.kind for one in alone.wrong] == ["replica_away"]

@@ -59,9 +59,8 @@ async def live() -> Any:
 async def ready(response: Response) -> Any:
     """Each part by itself; 503 while one that serves requests or events is bad."""
     answers = await _signs()
-    told = {name: signs.Told(answer.value, answer.failure) for name, answer in answers.items()}
-    verdict = _judge().judge(signs.Signs(told["stored"], told["carried"], told["replica"]))
-    report = readiness.report(verdict, told["incidents"].value or [], told["replica"].value)
+    verdict = _judge().judge(signs.Signs(answers["stored"], answers["carried"], answers["replica"]))
+    report = readiness.report(verdict, answers["incidents"].value or [], answers["replica"].value)
     if report["status"] == "unavailable":
         response.status_code = 503
         response.headers["Retry-After"] = "1"

@@ -11,9 +11,10 @@ from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from backend.app.api import database, stats
-from backend.app.api.probe import Answer, Shared, ask_all
+from backend.app.api.probe import Shared, ask_all
 from backend.app.database import replica
 from backend.app.health import inspector
+from backend.app.health.answer import Answer
 from backend.app.observing import readings
 from backend.app.settings import settings
 from backend.app.telemetry import metrics

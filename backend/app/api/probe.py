@@ -6,27 +6,19 @@ import asyncio
 import contextvars
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
 import anyio
 import anyio.to_thread
 
 from backend.app.errors import CitycacheError
+from backend.app.health.answer import Answer
 
 SECONDS: Final = 1.5  # of one question; those of one answer are asked side by side
 THREADS: Final = 12  # of all questions; threads that hang use them up, then questions fail at once
 Value = TypeVar("Value")
 
 _limiters: dict[int, anyio.CapacityLimiter] = {}  # by event loop
-
-
-@dataclass(frozen=True)
-class Answer(Generic[Value]):
-    """A value, or why there is none."""
-
-    value: Value | None = None
-    failure: str | None = None
 
 
 async def ask(question: Callable[[], Value], seconds: float = SECONDS) -> Answer[Value]:

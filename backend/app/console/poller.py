@@ -12,7 +12,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from backend.app.api.probe import Answer
 from backend.app.console import cities, state
 from backend.app.console.audience import Audience, event
 from backend.app.console.question import Question
@@ -23,8 +22,9 @@ from backend.app.console.verdict import Health, Judged
 from backend.app.database import replica
 from backend.app.database.replica import ReplicaSigns
 from backend.app.health import incidents, signs
+from backend.app.health.answer import Answer
 from backend.app.health.inspector import Waiting
-from backend.app.health.signs import Signs, Told
+from backend.app.health.signs import Signs
 from backend.app.settings import settings
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class Poller:
         self._broker = BrokerReader()
         self._trend, self._watch = Trend(), cities.CityDeltas()
         self._health = Health()
-        self._waiting: Told[Waiting] | None = None  # None: not asked yet
+        self._waiting: Answer[Waiting] | None = None  # None: not asked yet
         self._waiting_asked = asyncio.Event()
         self._ask_signs: Question[signs.StoredSigns] = Question(lambda: signs.stored())
         self._ask_waiting: Question[Waiting] = Question(lambda: signs.carried())
@@ -157,8 +157,7 @@ class Poller:
         self._audience.send(event("state", changed))
 
     async def _turn_waiting(self) -> None:
-        answer = await self._ask_waiting(ASK_WAITING_SECONDS)
-        self._waiting = Told(answer.value, answer.failure)
+        self._waiting = await self._ask_waiting(ASK_WAITING_SECONDS)
         self._waiting_asked.set()
 
     async def _look(self) -> dict[str, Any]:
@@ -175,7 +174,7 @@ class Poller:
             self._ask_signs(ASK_SECONDS), self._ask_replica(ASK_SECONDS), self._ask_incidents(ASK_SECONDS),
             self._first_waiting(),
         )  # fmt: skip
-        told = Signs(Told(found.value, found.failure), self._waiting or Told(), Told(beside.value, beside.failure))
+        told = Signs(found, self._waiting or Answer(), beside)
         return self._health.take(told, overview.value, self._waiting is not None)
 
     async def _first_waiting(self) -> None:

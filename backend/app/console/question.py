@@ -8,8 +8,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Generic, TypeVar
 
-from backend.app.api.probe import Answer
 from backend.app.errors import CitycacheError
+from backend.app.health.answer import Answer
 
 Value = TypeVar("Value")
 

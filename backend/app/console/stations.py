@@ -12,9 +12,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal
 
-from backend.app.api.probe import Answer
 from backend.app.console.readings import WINDOW_SECONDS, Carried, Stored
 from backend.app.console.trend import Rates
+from backend.app.health.answer import Answer
 from backend.app.health.judge import Wrong
 from events import times
 

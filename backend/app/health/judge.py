@@ -18,10 +18,11 @@ from backend.app.beat.schedule import ENTRIES
 from backend.app.beat.scheduler import due_instant
 from backend.app.catalog import definition
 from backend.app.database.schema import needed
+from backend.app.health.answer import Answer
 from backend.app.health.inspector import Waiting
 from backend.app.health.kinds import KINDS, PARTS
 from backend.app.health.reach import Reach
-from backend.app.health.signs import Signs, StoredSigns, Told
+from backend.app.health.signs import Signs, StoredSigns
 from backend.app.settings import settings
 from events import times
 
@@ -135,7 +136,7 @@ class Judge:
             yield Wrong("replica_behind", "", {"behind": round(behind), "bound": bound}, late)
 
     def _log(self, signs: Signs, stored: StoredSigns | None, now: float) -> Iterator[Wrong]:
-        told = signs.log or Told[Reach]()
+        told = signs.log or Answer[Reach]()
         is_to_blame = bool(told.failure and stored and not signs.carried.failure)  # and no server that is away
         if unreadable := self._still("log_unreadable", is_to_blame, None, now):
             yield Wrong("log_unreadable", "", {"failure": told.failure}, unreadable)

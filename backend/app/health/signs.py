@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, TypeVar
 
 from backend.app import db
 from backend.app.beat.schedule import ENTRIES
@@ -16,6 +16,7 @@ from backend.app.catalog.completeness import Gaps, PassedTable, gaps, passed_tab
 from backend.app.database import replica, schema
 from backend.app.errors import Away, CitycacheError, sentence
 from backend.app.health import inspector, reach
+from backend.app.health.answer import Answer
 from backend.app.settings import settings
 from backend.app.telemetry import latency
 from events.outbox import LEADER_LOCK
@@ -30,15 +31,7 @@ REPLY_SECONDS: Final = 0.5  # for workers to say what they hold; one that is wel
 Value = TypeVar("Value")
 
 
-@dataclass(frozen=True)
-class Told(Generic[Value]):
-    """An answer, or why there is none."""
-
-    value: Value | None = None
-    failure: str | None = None
-
-
-NOT_ASKED: Final = Told[Any]()
+NOT_ASKED: Final = Answer[Any]()
 
 
 @dataclass(frozen=True)
@@ -76,10 +69,10 @@ class StoredSigns:
 class Signs:
     """One look; `carried` has neither value nor failure where there is no broker, `replica` where there is none."""
 
-    stored: Told[StoredSigns]
-    carried: Told[inspector.Waiting]
-    replica: Told[replica.ReplicaSigns | None] = NOT_ASKED
-    log: Told[reach.Reach] | None = None  # None: who looks leaves this to the observer
+    stored: Answer[StoredSigns]
+    carried: Answer[inspector.Waiting]
+    replica: Answer[replica.ReplicaSigns | None] = NOT_ASKED
+    log: Answer[reach.Reach] | None = None  # None: who looks leaves this to the observer
 
 
 class Looker:
@@ -88,7 +81,7 @@ class Looker:
     def __init__(self, seconds: float = LOOK_SECONDS) -> None:
         self._seconds = seconds
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="signs")
-        self._log, self._log_due = Told[reach.Reach](), 0.0  # the last answer; monotonic seconds
+        self._log, self._log_due = Answer[reach.Reach](), 0.0  # the last answer; monotonic seconds
         self._log_asked: Future[reach.Reach] | None = None
 
     def look(self) -> Signs:
@@ -97,7 +90,7 @@ class Looker:
         asked, beside = self._threads.submit(stored), self._threads.submit(replica.look)
         behind = None if settings().in_process else self._threads.submit(carried)
         self._ask_log()
-        answers = _told(behind, until) if behind else Told[inspector.Waiting]()
+        answers = _told(behind, until) if behind else Answer[inspector.Waiting]()
         return Signs(_told(asked, until), answers, _told(beside, until), self._log_told(until))
 
     def _ask_log(self) -> None:
@@ -105,7 +98,7 @@ class Looker:
         if self._log_asked is None and time.monotonic() >= self._log_due:
             self._log_asked = self._threads.submit(reach.look)
 
-    def _log_told(self, until: float) -> Told[reach.Reach]:
+    def _log_told(self, until: float) -> Answer[reach.Reach]:
         if asked := self._log_asked:
             self._log = _told(asked, until)
             if asked.done():
@@ -115,18 +108,18 @@ class Looker:
         return self._log
 
 
-def _told(asked: Future[Value], until: float) -> Told[Value]:
+def _told(asked: Future[Value], until: float) -> Answer[Value]:
     """The answer until this monotonic second, or the first line of why there is none."""
     try:
-        return Told(asked.result(max(0.0, until - time.monotonic())))
+        return Answer(asked.result(max(0.0, until - time.monotonic())))
     except TimeoutError:
         asked.cancel()
-        return Told(failure="no answer in time")
+        return Answer(failure="no answer in time")
     except CitycacheError as failure:
-        return Told(failure=sentence(failure))
+        return Answer(failure=sentence(failure))
     except Exception as failure:
         log.exception("a sign of health could not be read")
-        return Told(failure=sentence(failure))
+        return Answer(failure=sentence(failure))
 
 
 def stored() -> StoredSigns:
