@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -15,16 +14,13 @@ import pytest
 from backend.app.console import audience, cities, poller, state
 from backend.app.console.poller import Poller
 from backend.app.console.question import Question
-from backend.app.console.readings import BrokerReader
 from backend.app.errors import DatabaseAway
 from backend.app.health import incidents, signs
 from backend.app.settings import settings
-from events import connection
-from tests.integration.test_console_stations import CARRIED, CARRIES, STORED, WELL
-from tests.waiting import eventually, until
+from tests.integration.test_console_stations import CARRIED, STORED, WELL
+from tests.waiting import eventually
 
 Row = tuple[int, str, float, float, int, int, int]
-TCP_ESTABLISHED = 1  # Linux, tcp_states.h
 
 
 class Facts:
@@ -34,11 +30,10 @@ class Facts:
         self.asked: list[str] = []
         self.delta = cities.Delta()
         self.stored = self._question("stored", STORED)
-        self.carried = self._question("carried", CARRIED)
         self.runs = self._question("runs", {"active": [], "recent": []})
         self.slow = self._question("slow", state.Sections(findings=[]))
         self.signs = self._question("signs", WELL)
-        self.waiting = self._question("waiting", CARRIES.value)
+        self.waiting = self._question("waiting", CARRIED)
 
     def look(self) -> cities.Delta:
         told, self.delta = self.delta, cities.Delta()
@@ -56,7 +51,6 @@ class Facts:
 def facts(monkeypatch: pytest.MonkeyPatch) -> Iterator[Facts]:
     known = Facts()
     monkeypatch.setattr(poller, "stored", lambda: known.stored())
-    monkeypatch.setattr(poller, "BrokerReader", lambda: lambda: known.carried())
     monkeypatch.setattr(signs, "stored", lambda: known.signs())
     monkeypatch.setattr(signs, "carried", lambda: known.waiting())
     monkeypatch.setattr(incidents, "overview", lambda: incidents.Overview([], None))
@@ -302,24 +296,3 @@ def test_a_question_answers_in_time_or_says_that_it_did_not() -> None:
         assert (await slow(1)).value == "fresh"
 
     asyncio.run(scene())
-
-
-def is_established(sock: socket.socket) -> bool:
-    """Whether the other side has not ended it, as the kernel has it."""
-    return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == TCP_ESTABLISHED
-
-
-def test_a_connection_that_ended_while_nobody_looked_is_no_fault_of_the_broker(
-    configured: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(connection, "HEARTBEAT_SECONDS", 1)  # the broker ends a connection that is silent for two of it
-    reader = BrokerReader()
-    assert not reader().queue_exists
-    kept = reader._connection
-    sock = kept.connection.transport.sock
-
-    until(lambda: not is_established(sock), 15, "the broker ends it")
-    assert not reader().queue_exists
-
-    assert reader._connection is not kept
-    reader.close()

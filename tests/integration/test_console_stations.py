@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from backend.app.console.readings import Carried, Stored
+from backend.app.console.readings import Stored
 from backend.app.console.state import LastCanary
 from backend.app.console.stations import PLACES, SENTENCES, Look, Station, culprit, way
 from backend.app.console.trend import Rates, Trend
@@ -27,9 +27,9 @@ STORED = Stored(
     last_id=100, first_waiting=101, outbox_rows=0, outbox_seconds=None, relay_leads=True, wide_companies=0,
     wide_seconds=None, applied=50, changed=40, changed_seconds=1.0, canary_ms=8.0, canary_seconds=2.0,
 )  # fmt: skip
-CARRIED = Carried(True, 0, 1, ("one@here",), 0, None)
+CARRIED = Waiting(0, 0, None, ("one@here",), consumers=1)
 AWAY: Answer[Stored] = Answer(failure="connection refused")
-NO_BROKER: Answer[Carried] = Answer(failure="no route")
+NO_BROKER: Answer[Waiting] = Answer(failure="no route")
 VALUES = {
     "failure": "f", "version": "1", "wanted": "2", "table": "t", "column": "c", "state": "lack", "messages": 3,
     "silent": 1, "sentence": "no rights.", "companies": 4, "p99_ms": 9, "rows": 3, "letters": 35,
@@ -41,7 +41,7 @@ def at(seconds_ago: float) -> str:
     return (datetime.now(UTC) - timedelta(seconds=seconds_ago)).isoformat()
 
 
-def look(stored: Stored | None = STORED, carried: Carried | None = CARRIED, *kinds: str) -> Look:
+def look(stored: Stored | None = STORED, carried: Waiting | None = CARRIED, *kinds: str) -> Look:
     wrong = tuple(Wrong(kind, "", VALUES, 7.0) for kind in kinds)
     return Look(Answer(stored) if stored else AWAY, Answer(carried) if carried else NO_BROKER, Rates(5.0, 5.0), wrong)
 
@@ -103,7 +103,7 @@ def test_never_blames_a_backlog_that_moves() -> None:
 
 
 def test_says_when_some_of_the_workers_are_silent() -> None:
-    partly = way(look(carried=replace(CARRIED, consumers=3)))[4]
+    partly = way(look(carried=replace(CARRIED, consumers=3, silent=2)))[4]
 
     assert (partly.state, partly.as_dict()["why"]) == ("slow", "2 of 3 workers do not answer.")
 
@@ -133,7 +133,6 @@ WELL = signs.StoredSigns(
     "x", relay_leads=True, canary_seconds=1.0, observed_seconds=1.0,
     scheduled=(Scheduled("refresh_all_caches", datetime(2100, 1, 1, tzinfo=UTC), "SUCCESS", None),),
 )  # fmt: skip
-CARRIES: Answer[Waiting] = Answer(Waiting(0, 0, None, consumers=1))
 
 
 class TestVerdict:
@@ -146,7 +145,7 @@ class TestVerdict:
 
     def verdict(self, stored: Answer[signs.StoredSigns], *open_: Incident) -> dict[str, Any]:
         overview = Overview(list(open_), datetime(2026, 11, 1, tzinfo=UTC)) if stored.value else None
-        return Health().take(Signs(stored, CARRIES), overview).as_dict()
+        return Health().take(Signs(stored, Answer(CARRIED)), overview).as_dict()
 
     def test_is_well_since_the_last_incident_ended(self) -> None:
         found = self.verdict(Answer(WELL))

@@ -15,7 +15,7 @@ from typing import Any, Final
 from backend.app.console import cities, state
 from backend.app.console.audience import Audience, event
 from backend.app.console.question import Question
-from backend.app.console.readings import BrokerReader, Carried, Stored, stored
+from backend.app.console.readings import Stored, stored
 from backend.app.console.stations import Look
 from backend.app.console.trend import Trend
 from backend.app.console.verdict import Health, Judged
@@ -30,7 +30,7 @@ from backend.app.settings import settings
 log = logging.getLogger(__name__)
 STATE_SECONDS: Final = 1.0
 CITIES_SECONDS: Final = 0.4
-WAITING_SECONDS: Final = 2.0  # between two questions of health to broker and workers, which cost more
+WAITING_SECONDS: Final = 1.0  # between two questions to broker and workers, which may take longer than a look
 SLOW_SECONDS: Final = 3.0  # between two looks at what changes slowly
 ASK_SECONDS: Final = 0.8  # with the pause before it: a server that is away is told within 2 s
 ASK_WAITING_SECONDS: Final = 3.0  # workers have time to reply, and a broker to confirm
@@ -52,7 +52,6 @@ class Poller:
         self._state: dict[str, Any] = {}
         self._told = asyncio.Event()
         self._watching = False  # whether changes of cities are known from now on
-        self._broker = BrokerReader()
         self._trend, self._watch = Trend(), cities.CityDeltas()
         self._health = Health()
         self._waiting: Answer[Waiting] | None = None  # None: not asked yet
@@ -62,7 +61,6 @@ class Poller:
         self._ask_replica: Question[ReplicaSigns | None] = Question(replica.look)
         self._ask_incidents: Question[incidents.Overview] = Question(lambda: incidents.overview())
         self._ask_stored: Question[Stored] = Question(stored)
-        self._ask_carried: Question[Carried] = Question(self._broker)
         self._ask_runs = Question(state.runs)
         self._ask_slow = Question(state.slow_sections)
         self._ask_cities = Question(lambda: self._watch.look())
@@ -161,12 +159,12 @@ class Poller:
         self._waiting_asked.set()
 
     async def _look(self) -> dict[str, Any]:
-        stored_, carried, judged, _, _ = await asyncio.gather(
-            self._ask_stored(ASK_SECONDS), self._ask_broker(), self._judge(), self._look_at_runs(), self._look_slowly()
+        stored_, judged, _, _ = await asyncio.gather(
+            self._ask_stored(ASK_SECONDS), self._judge(), self._look_at_runs(), self._look_slowly()
         )
         if stored_.value is not None or self._known_at is None:
             self._known_at = datetime.now(UTC)
-        look = Look(stored_, carried, self._trend.take(time.monotonic(), stored_.value), judged.stands)
+        look = Look(stored_, self._carried(), self._trend.take(time.monotonic(), stored_.value), judged.stands)
         return state.assemble(look, self._canary_of(stored_.value), self._sections, judged, self._known_at)
 
     async def _judge(self) -> Judged:
@@ -184,8 +182,8 @@ class Poller:
                 async with asyncio.timeout(ASK_SECONDS):
                     await self._waiting_asked.wait()
 
-    async def _ask_broker(self) -> Answer[Carried]:
-        return Answer() if settings().in_process else await self._ask_carried(ASK_SECONDS)
+    def _carried(self) -> Answer[Waiting]:
+        return Answer() if settings().in_process else self._waiting or Answer(failure="no answer in time")
 
     async def _look_at_runs(self) -> None:
         if found := (await self._ask_runs(ASK_SECONDS)).value:

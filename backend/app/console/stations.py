@@ -12,9 +12,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal
 
-from backend.app.console.readings import WINDOW_SECONDS, Carried, Stored
+from backend.app.console.readings import WINDOW_SECONDS, Stored
 from backend.app.console.trend import Rates
 from backend.app.health.answer import Answer
+from backend.app.health.inspector import Waiting
 from backend.app.health.judge import Wrong
 from events import times
 
@@ -63,7 +64,7 @@ class Look:
     """All that was read in one look."""
 
     stored: Answer[Stored]
-    carried: Answer[Carried]  # neither value nor failure: there is no broker
+    carried: Answer[Waiting]  # neither value nor failure: there is no broker
     rates: Rates
     wrong: tuple[Wrong, ...] = ()  # by the judge of health
     now: float = field(default_factory=time.time)  # seconds since the epoch
@@ -142,10 +143,9 @@ def _worker(look: Look) -> Station:
     return Station("worker", state, code, values, rate, carried.held, age)
 
 
-def _worker_state(carried: Carried, age: float) -> tuple[State, str, dict[str, Any]]:
-    if 0 < len(carried.workers) < carried.consumers:
-        missing = carried.consumers - len(carried.workers)
-        return "slow", "worker_partly", {"missing": missing, "consumers": carried.consumers}
+def _worker_state(carried: Waiting, age: float) -> tuple[State, str, dict[str, Any]]:
+    if carried.workers and carried.silent:
+        return "slow", "worker_partly", {"missing": carried.silent, "consumers": carried.consumers}
     return _slow_if(age, "worker_behind")
 
 

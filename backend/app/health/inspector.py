@@ -36,6 +36,7 @@ class Waiting:
     ready: int  # in the queue
     held: int  # taken by workers, not yet applied
     oldest_held: str | None  # time of the oldest event that a worker holds; None: of one of them it is unknown
+    workers: tuple[str, ...] = ()  # names of those that said what they hold
     silent: int = 0  # workers that did not say what they hold: suspended, or lost and not yet noticed by the broker
     consumers: int = 0  # workers that take from the queue
     exists: bool = True  # whether there is a queue
@@ -69,7 +70,8 @@ def waiting(
     if not found:
         return Waiting(0, 0, None, exists=False)
     ready, consumers = found
-    held, is_blocked = _held(consumers, url, reply_seconds)
+    answers, is_blocked = _held(consumers, url, reply_seconds)
+    held = [answer for _, answer in answers]
     oldest = times.earliest(worker.oldest for worker in held if worker.messages)
     messages = sum(worker.messages for worker in held)
     silent = max(0, consumers - len(held))
@@ -78,7 +80,7 @@ def waiting(
     # A queue whose leader is being elected, as after a restart of the broker, says that it has neither.
     knows_canaries = all(worker.canaries for worker in held) if held and not silent else None
     return Waiting(
-        ready, messages, oldest, silent, consumers, is_blocked=is_blocked,
+        ready, messages, oldest, tuple(sorted(name for name, _ in answers)), silent, consumers, is_blocked=is_blocked,
         is_known=not silent and not is_blocked and (consumers > 0 or ready > 0),
         because=[reason for worker in held for reason in worker.because],
         knows_canaries=knows_canaries,
@@ -89,7 +91,7 @@ class _Enough(Exception):
     """All workers that consume events have answered; no need to wait for others."""
 
 
-def _held(consumers: int, url: str | None, seconds: float) -> tuple[list[HeldEvents], bool]:
+def _held(consumers: int, url: str | None, seconds: float) -> tuple[list[tuple[str, HeldEvents]], bool]:
     """What each worker holds, and whether the broker takes no messages, which is why nobody can be asked then."""
     from celery import Celery
 
@@ -102,10 +104,10 @@ def _held(consumers: int, url: str | None, seconds: float) -> tuple[list[HeldEve
         broker_connection_timeout=2,
         control_queue_exclusive=True,
     )
-    answers: list[HeldEvents] = []
+    answers: list[tuple[str, HeldEvents]] = []  # with the worker's name, which several may have
 
     def take(reply: dict[str, Any]) -> None:
-        answers.extend(understood([reply], HeldEvents).values())
+        answers.extend(understood([reply], HeldEvents).items())
         if len(answers) >= consumers:
             raise _Enough
 
