@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,10 +13,12 @@ from sqlalchemy import Connection
 
 from backend.app.caches import diff
 from backend.app.caches.diff import Noun
+from backend.app.database.statement import value_named
 from backend.app.errors import NotFound
 from events.sql_files import statements
 
 SQL: Final = statements(Path(__file__).with_name("explain.sql"))
+_value: Final = partial(value_named, SQL)
 CACHES: Final = {"product": "products", "company": "companies", "city": "counts"}
 
 
@@ -85,7 +88,3 @@ def _was_removed(connection: Connection, noun: Noun, row_id: int) -> bool:
 def _subjects(noun: Noun, row_id: int, *rows: dict[str, Any] | None) -> list[str]:
     companies = {row["company_id"] for row in rows if row and noun == "product"}
     return [f"{noun}/{row_id}", *(f"company/{company}" for company in sorted(companies))]
-
-
-def _value(connection: Connection, name: str, **parameters: Any) -> Any:
-    return connection.exec_driver_sql(SQL[name], parameters).scalar()

@@ -19,6 +19,12 @@ def run_named(statements: Mapping[str, str], connection: Connection, name: str, 
     return run(connection, statements[name], **parameters)
 
 
+def value_named(statements: Mapping[str, str], connection: Connection, name: str, **parameters: Any) -> Any:
+    """The first value of its first row; None where it yields none."""
+    rows = run_named(statements, connection, name, **parameters)
+    return rows[0][0] if rows else None
+
+
 def as_array(value: Any) -> Any:
     """Lists as PostgreSQL array texts: its parser reads one literal far faster than thousands of values."""
     if not isinstance(value, list):
