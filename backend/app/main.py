@@ -56,30 +56,6 @@ from backend.app.telemetry import logs, tracing
 TRACES: Final[TelemetryConfig] = {"metrics": False, "logs": False, "operation_spans": False}  # FastAPI's: only requests
 
 
-def create_app(seconds: float = SECONDS) -> FastAPI:
-    """The whole API, which answers each request within `seconds`; connects to nothing before its first request."""
-    app = FastAPIOffline(title="citycache", version=__version__, redoc_url=None, lifespan=_lifespan, telemetry=TRACES)
-    problems.install(app)
-    app.include_router(_v1())
-    app.include_router(health.router)
-    app.include_router(page.router)
-    app.state.audit = AuditWriter()
-    app.state.turns, app.state.lookout, app.state.answers = Turns(seconds=seconds), Lookout(), Answers(seconds=seconds)
-    rates, the_long_way = Allowances(), app.build_middleware_stack
-    app.add_middleware(problems.CatchAll)
-    app.add_middleware(Limits, rates)
-    for middleware in (Hosts, Measured):
-        app.add_middleware(middleware)  # the last one is the outermost
-    app.add_middleware(Deadline, seconds)
-    for outer in (Heads, SafeHeaders, Forwarded):
-        app.add_middleware(outer)
-    app.build_middleware_stack = lambda: Shortcut(  # type: ignore[method-assign]
-        the_long_way(), app.state.answers, rates, seconds
-    )
-    app.openapi = lambda: _described(app)  # type: ignore[method-assign]
-    return app
-
-
 def _v1() -> APIRouter:
     v1 = APIRouter(prefix="/api/v1")
     for module in (
@@ -97,6 +73,33 @@ def _v1() -> APIRouter:
     ):
         v1.include_router(module.router)
     return v1
+
+
+V1: Final = _v1()  # its routes are resolved once
+
+
+def create_app(seconds: float = SECONDS) -> FastAPI:
+    """The whole API, which answers each request within `seconds`; connects to nothing before its first request."""
+    app = FastAPIOffline(title="citycache", version=__version__, redoc_url=None, lifespan=_lifespan, telemetry=TRACES)
+    problems.install(app)
+    app.include_router(V1)
+    app.include_router(health.router)
+    app.include_router(page.router)
+    app.state.audit = AuditWriter()
+    app.state.turns, app.state.lookout, app.state.answers = Turns(seconds=seconds), Lookout(), Answers(seconds=seconds)
+    rates, the_long_way = Allowances(), app.build_middleware_stack
+    app.add_middleware(problems.CatchAll)
+    app.add_middleware(Limits, rates)
+    for middleware in (Hosts, Measured):
+        app.add_middleware(middleware)  # the last one is the outermost
+    app.add_middleware(Deadline, seconds)
+    for outer in (Heads, SafeHeaders, Forwarded):
+        app.add_middleware(outer)
+    app.build_middleware_stack = lambda: Shortcut(  # type: ignore[method-assign]
+        the_long_way(), app.state.answers, rates, seconds
+    )
+    app.openapi = lambda: _described(app)  # type: ignore[method-assign]
+    return app
 
 
 @asynccontextmanager
