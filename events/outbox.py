@@ -73,7 +73,7 @@ class Outbox:
         self._spoke = time.monotonic()
         self._is_idle = False  # the last claim found nothing
         self._empty_at: tuple[str, int] | None = None  # snapshot from before it, and floor
-        self._seen: int | None = None  # the newest row when the last claim left others behind; None: it left none
+        self._seen: int | None = None  # the newest row that the last claim saw when it left others; None: it left none
         self._next: int | None = None  # position in the table that is the log; None: it is none
         self._days_at = 0.0  # monotonic
         self._days_lacking = 0
@@ -97,26 +97,29 @@ class Outbox:
         now = (self._ask("snapshot")[0][0], self.floor.id) if self._is_idle else None
         if now is not None and now == self._empty_at:
             return []
-        oldest, others_wait = self._claim(rows)
+        oldest, others_wait, newest = self._claim(rows)
         self._is_idle, self._empty_at = not oldest, None if oldest else now
         if not others_wait:
             self._seen = None
             return oldest
-        arrived = self._arrivals(oldest[-1].id)
+        arrived = self._arrivals(oldest[-1].id, newest)
         return self._claim(len(arrived), arrived)[0] + oldest if arrived else oldest
 
-    def _claim(self, rows: int, ids: list[int] | None = None) -> tuple[list[Row], bool]:
-        """Rows, and whether others wait behind them."""
+    def _claim(self, rows: int, ids: list[int] | None = None) -> tuple[list[Row], bool, int]:
+        """Rows, whether others wait behind them, and the newest of all that were there."""
         asked = {"floor": self.floor.id, "rows": rows, "ids": ids, **CLAIM_LIMITS}
         claimed = self._run(SQL["claim"], asked, as_bytes=True)
-        return [_row(*row[:-1]) for row in claimed], bool(claimed) and claimed[0][-1]
+        others_wait, newest = claimed[0][-2:] if claimed else (False, 0)
+        return [_row(*row[:-2]) for row in claimed], others_wait, newest
 
-    def _arrivals(self, claimed: int) -> list[int]:
-        """Ids of rows that came after those that the claim before left behind, beyond those claimed now."""
-        seen, self._seen = self._seen, self._ask("newest")[0][0] or claimed
-        if seen is None or self._seen <= max(seen, claimed) or self._seen - claimed > MOST_OVERTAKEN:
+    def _arrivals(self, claimed: int, newest: int) -> list[int]:
+        """Ids of rows that came after those that the claim before left behind, or this one if that left none, beyond
+        those claimed now. What comes while a claim is under way is not among its `newest`, so it counts as well."""
+        seen, self._seen = max(self._seen or newest, claimed), newest
+        latest = self._ask("newest")[0][0] or newest
+        if latest <= seen or latest - claimed > MOST_OVERTAKEN:
             return []
-        found = self._ask("arrivals", floor=self.floor.id, seen=max(seen, claimed), rows=OVERTAKING)
+        found = self._ask("arrivals", floor=self.floor.id, seen=seen, rows=OVERTAKING)
         return [row_id for (row_id,) in found]
 
     def log_into(self, source: LogSource, no_stream: str | None = None) -> None:

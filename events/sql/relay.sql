@@ -6,7 +6,7 @@ SELECT pg_try_advisory_lock(%(lock)s)
 -- The oldest rows above the floor, which only spares the scan of dead index entries: see floor.py; of these ids, where
 -- some are named. At most so many rows, and so many bytes of images and one row more; images above `whole` stay here, and
 -- the row says why. What is compressed would have to be unpacked to be measured, so it counts 64 times: it may have been
--- up to 255 times as large. Last, whether others wait behind them.
+-- up to 255 times as large. Last, whether others wait behind them, and the newest row that this statement sees.
 WITH oldest AS (
     SELECT id, event_id, type, subject, occurred_at, traceparent, before, after,
            coalesce(pg_column_size(before), 0) + coalesce(pg_column_size(after), 0) AS stored,
@@ -35,7 +35,8 @@ SELECT id, event_id::text, left(type, 256), left(subject, 256),
        CASE WHEN size <= %(whole)s THEN after::text END,
        left(traceparent, 64),
        CASE WHEN size > %(whole)s THEN 'its row has ' || size || ' bytes, more than ' || %(whole)s END,
-       offered = %(rows)s OR offered > count(*) OVER ()
+       offered = %(rows)s OR offered > count(*) OVER (),
+       (SELECT max(id) FROM event_outbox)
   FROM measured
  ORDER BY id
 

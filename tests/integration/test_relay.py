@@ -106,6 +106,22 @@ def test_a_large_statement_of_large_rows_is_overtaken_too(
     assert took(outbox, 400) == [3]
 
 
+def test_what_comes_while_the_first_rows_of_a_large_statement_are_claimed_goes_before_the_others(
+    plain: Plain, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain.run("INSERT INTO products (id, company_id, name) SELECT n, 1, 'p' FROM generate_series(1, 12) AS n")
+    claim, coming = outbox._claim, [21]
+
+    def claim_meanwhile(*asked: Any) -> Any:
+        claimed = claim(*asked)
+        while coming:
+            add(plain, coming.pop())
+        return claimed
+
+    monkeypatch.setattr(outbox, "_claim", claim_meanwhile)
+    assert sorted([*took(outbox, 4), *took(outbox, 4)]) == [1, 2, 3, 4, 5, 6, 7, 8, 21]
+
+
 def took(outbox: Outbox, rows: int) -> list[int]:
     """Ids of the products that a round has delivered."""
     delivered = Delivered()
