@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
@@ -14,7 +15,7 @@ from hypothesis import strategies as some
 from backend.app import db, settings
 from backend.app.dead_letters import letters as dead_letters
 from backend.app.dead_letters import requeue
-from backend.app.dead_letters.letters import CUT, DeadLetter, unreadable
+from backend.app.dead_letters.letters import CUT, MOST_PAYLOAD, DeadLetter, unreadable
 from backend.app.dead_letters.requeue import Chosen
 from backend.app.errors import BrokerAway
 from events.contract import Hint
@@ -23,6 +24,8 @@ from tests import oracle
 from tests.plain import Plain
 
 HUGE = 300_000
+CURLY = "\N{RIGHT DOUBLE QUOTATION MARK}"
+MOST_BYTES = 12 * 2**20  # that Python may take to keep 2 million characters
 SCALARS = some.one_of(some.text(max_size=2_000), some.integers(-(2**63), 2**63), some.floats(), some.none())
 
 
@@ -112,6 +115,18 @@ def test_letters_of_a_reason_are_found_by_a_name_that_fits_into_an_address(plain
 
     assert [len(dead_letters.listed(group=group)) for group in groups] == [2, 1]
     assert all(len(group) == 32 for group in groups)
+
+
+def test_many_large_letters_are_kept_in_little_memory(plain: Plain) -> None:
+    bodies = [f"{number}{CURLY * (MOST_PAYLOAD - 1)}" for number in range(8)]
+
+    tracemalloc.start()
+    bury(*(DeadLetter("unreadable", "r", payload=body) for body in bodies))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert plain.column("SELECT payload FROM dead_letters ORDER BY id") == bodies
+    assert peak < MOST_BYTES
 
 
 # Sending again

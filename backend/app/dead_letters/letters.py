@@ -10,7 +10,7 @@ import base64
 import codecs
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from itertools import islice
@@ -158,9 +158,23 @@ def bare(letter: DeadLetter) -> DeadLetter:
 
 def bury(connection: Connection, letters: Sequence[DeadLetter], task_id: str | None) -> None:
     """Keep dead letters, in the caller's transaction."""
-    if letters:
-        parameters = {"letters": _storable([asdict(bounded(letter)) for letter in letters]), "task_id": task_id}
+    for portion in _portions(letters):
+        parameters = {"letters": _storable([asdict(bounded(letter)) for letter in portion]), "task_id": task_id}
         connection.exec_driver_sql(SQL["bury"], parameters)
+
+
+def _portions(letters: Sequence[DeadLetter]) -> Iterator[list[DeadLetter]]:
+    """A few at a time where their bodies are large: a statement has each some ten times over on its way."""
+    portion: list[DeadLetter] = []
+    size = 0
+    for letter in letters:
+        portion.append(letter)
+        size += len(letter.payload or "")
+        if size >= MOST_PAYLOAD:
+            yield portion
+            portion, size = [], 0
+    if portion:
+        yield portion
 
 
 def close_patched(connection: Connection, keys: Keys, task_id: str) -> None:
