@@ -158,6 +158,7 @@ def _say_in_json(message: str, *stream: Any) -> None:
 beat_init.connect(lambda **kwargs: watchdog.watch("beat", settings().watchdog_seconds), weak=False)
 celeryd_init.connect(connection.own_name)
 worker_init.connect(garbage_collection.collect_seldom)  # before the children are forked, which share what is loaded
+worker_init.connect(garbage_collection.fork_small)
 worker_shutting_down.connect(stopping.within_deadline)
 worker_process_init.connect(stopping.with_the_worker)
 

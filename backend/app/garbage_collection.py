@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
+from collections.abc import Callable
 from typing import Any, Final
 
 LARGE_BYTES: Final = 256 * 1024  # blocks from here on are the system's again as soon as they are freed
@@ -21,8 +23,23 @@ def collect_seldom(**kwargs: Any) -> None:
     _return_large_blocks()
 
 
+def fork_small(**kwargs: Any) -> None:
+    """From now on this process gives back what it can before it forks: a child has all of its memory for good."""
+    os.register_at_fork(before=_give_back)
+
+
+def _give_back() -> None:
+    gc.collect()
+    if trim := _of_malloc("malloc_trim"):
+        trim(0)
+
+
 def _return_large_blocks() -> None:
     """glibc keeps blocks as large as the largest that was freed so far: one large message would make that 32 MiB."""
-    set_option = getattr(ctypes.CDLL(None), "mallopt", None)
-    if set_option is not None:  # musl has none, and returns them anyway
+    if set_option := _of_malloc("mallopt"):
         set_option(MMAP_THRESHOLD, LARGE_BYTES)
+
+
+def _of_malloc(name: str) -> Callable[..., int] | None:
+    """A function of glibc's; musl has neither, and returns memory anyway."""
+    return getattr(ctypes.CDLL(None), name, None)
