@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -50,6 +51,55 @@ def test_events_alone_follow_what_the_marketplace_does_all_day(market: Marketpla
             plain.run(statement)
             follow()
             assert marketplace.counted(plain) == marketplace.wanted(plain), statement
+
+
+PLACES = """
+WITH counted AS (
+    SELECT city.id, city.name, city.region_id, coalesce(products_count, 0)::int AS count
+      FROM public.cities AS city LEFT JOIN citycache.city_counts ON city_id = city.id WHERE city.is_active
+), region AS (
+    SELECT id, name, country_id, federal_district_id AS district_id,
+           (SELECT coalesce(sum(count), 0) FROM counted WHERE region_id = region.id)::int AS count
+      FROM public.regions AS region
+), district AS (
+    SELECT id, name, country_id,
+           (SELECT coalesce(sum(count), 0) FROM region WHERE district_id = district.id)::int AS count
+      FROM public.federal_districts AS district
+), below_country AS (
+    SELECT country_id, count FROM district UNION ALL SELECT country_id, count FROM region WHERE district_id IS NULL
+)
+SELECT 'city', id, name, count, 'region', region_id FROM counted
+UNION ALL SELECT 'region', id, name, count, 'country', country_id FROM region WHERE district_id IS NULL
+UNION ALL SELECT 'region', id, name, count, 'federal_district', district_id FROM region WHERE district_id IS NOT NULL
+UNION ALL SELECT 'federal_district', id, name, count, 'country', country_id FROM district
+UNION ALL SELECT 'country', id, name,
+                 (SELECT coalesce(sum(count), 0) FROM below_country WHERE country_id = country.id)::int, NULL, NULL
+            FROM public.countries AS country"""
+
+
+def places(found: list[dict[str, Any]], *above: Any) -> Iterator[tuple[Any, ...]]:
+    """All of a tree, each with what it hangs on; by name on each branch."""
+    assert found == sorted(found, key=lambda place: (place["name"], place["id"]))
+    for place in found:
+        yield place["level"], place["id"], place["name"], place["count"], *(above or (None, None))
+        yield from places(place["children"], place["level"], place["id"])
+
+
+def test_the_tree_is_that_of_the_tables_as_they_are_now(market: Marketplace) -> None:
+    moves = (
+        "UPDATE public.regions SET name = 'Ärger \"und\" \\' || id WHERE id % 2 = 0",
+        "UPDATE public.regions SET federal_district_id = NULL WHERE id = (SELECT max(id) FROM public.regions)",
+        "UPDATE citycache.city_counts SET products_count = products_count + city_id WHERE city_id % 3 = 0",
+        "UPDATE public.cities SET is_active = false WHERE id % 5 = 0",
+        "UPDATE public.cities SET name = name",
+    )
+    with TestClient(create_app(), base_url="http://localhost") as api, Plain(market.url) as plain:
+        for statement in moves:
+            plain.run(statement)
+            wanted = sorted(plain.all(PLACES), key=str)
+            for query, shown in (("all=true", wanted), ("", [row for row in wanted if row[3]])):
+                tree = api.get(f"/api/v1/cities/tree?{query}").json()
+                assert sorted(places(tree), key=str) == shown, statement
 
 
 def test_what_breaks_silently_is_named_and_what_came_later_is_captured(market: Marketplace) -> None:

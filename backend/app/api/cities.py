@@ -148,7 +148,7 @@ async def get_tree(
     levels = [level.name for level in definition.current().levels]
 
     def told(rows: list[tuple[Any, ...]]) -> Document:
-        return Document(encode(tree.tree(rows, levels, everything)))
+        return Document(tree.tree(rows, levels, everything))
 
     return await request.app.state.answers.of(request, Lookup(tree.read(len(levels), count), told, is_wide=True))
 

@@ -1,115 +1,109 @@
-"""Cities under their regions, districts and countries, each with the sum of what is below it."""
+"""Cities under their regions, districts and countries, each with the sum of what is below it.
+
+Which places there are, and what hangs on what, seldom changes: what was made of it serves as long as the database says
+the same, word for word. A tree whose counts have moved is their numbers between texts that are there.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
+
+import msgspec
 
 from backend.app.caches.reads import Read
 from events.sql_files import statements
 
 SQL: Final = statements(Path(__file__).with_name("tree.sql"))
+LEVEL: Final = """
+UNION ALL
+SELECT {number}, coalesce(array_to_json(array_agg(id)), '[]')::text,
+       coalesce(array_to_json(array_agg(label)), '[]')::text,
+       coalesce(array_to_json(array_agg(parents)), '[]')::text, NULL
+  FROM (SELECT * FROM level_{number}_rows() ORDER BY id) AS place"""
 CITY: Final = "city"
+decode: Final = msgspec.json.decode
+encode: Final = json.JSONEncoder(ensure_ascii=False).encode
+BARE: Final = ',"children":[]}'
 Counted = Literal["products", "services", "companies"]
-Key = tuple[int, int]  # number of the level, 0 for cities, and id
+Texts = tuple[str, str, str]  # of the places of a level: ids, names, parents
 
 
-@dataclass(slots=True)
-class CountedPlace:
-    """One place."""
+class Level(NamedTuple):
+    """Cities, or the rows of a level, as columns."""
 
-    id: int
-    name: str | None
-    level: str
-    count: int = 0
-    children: list[CountedPlace] = field(default_factory=list)
+    ids: Sequence[int]
+    labels: Sequence[str | None]
+    parents: Sequence[Sequence[int | None]]  # by level, from the nearest to the widest; none of them without levels
 
-
-class Place(NamedTuple):
-    """A row of a level, or a city."""
-
-    level: int  # 0: a city
-    id: int
-    name: str | None
-    parents: Sequence[int | None]  # by level, from the nearest to the widest; None: the row names none
-    counted: int | None
-
-    @property
-    def key(self) -> Key:
-        """What it is known by."""
-        return self.level, self.id
+    def heads(self, name: str) -> Iterator[str]:
+        """Each place as JSON, behind a comma, up to its count."""
+        end = f',"level":{encode(name)},"count":'
+        for row_id, label in zip(self.ids, self.labels, strict=True):
+            yield f',{{"id":{row_id},"name":{encode(label)}{end}'
 
 
 def read(levels: int, counted: Counted) -> Read:
-    """Cities with one of their counts, and the rows of so many levels above them."""
-    wider = (
-        f"UNION ALL SELECT {number}, id, label, parents, NULL FROM level_{number}_rows()"
-        for number in range(1, levels + 1)
-    )
-    statement = "\n".join((SQL["cities_below_levels" if levels else "cities"], *wider))
-    return Read(statement, {"counted": counted})
+    """Cities with one of their counts, and the rows of so many levels above them: JSON arrays, a row for each level."""
+    wider = (LEVEL.format(number=number) for number in range(1, levels + 1))
+    return Read(SQL["cities_below_levels" if levels else "cities"] + "".join(wider), {"counted": counted})
 
 
-def tree(rows: Iterable[Sequence[Any]], levels: Sequence[str], everything: bool) -> list[CountedPlace]:
-    """The widest places with what is below them, by name; branches of zero only with `everything`."""
-    if not levels:
-        return _flat(rows, everything)
-    places = [Place(*row) for row in rows]
-    above = {place.key: place for place in places if place.level}
-    growing = _Growing((CITY, *levels), above)
-    for place in places:
-        if not place.level and (place.counted or everything):
-            growing.add(place, place.counted or 0)
-    if everything:
-        for place in above.values():
-            growing.add(place, 0)
-    return growing.roots()
+def tree(rows: Iterable[tuple[Any, ...]], levels: Sequence[str], everything: bool) -> bytes:
+    """The widest places with what is below them, by name, as JSON; branches of zero only with `everything`."""
+    found = sorted(rows)
+    counts: str = found[0][4]
+    numbers = counts[1:-1].split(",") if counts != "[]" else []
+    return _shape(tuple((row[1], row[2], row[3]) for row in found), (CITY, *levels)).filled(numbers, everything)
 
 
-def _flat(rows: Iterable[Sequence[Any]], everything: bool) -> list[CountedPlace]:
-    found = [CountedPlace(row[1], row[2], CITY, row[4] or 0, []) for row in rows if row[4] or everything]
-    return sorted(found, key=_by_name)
+class _Shape:
+    """The tree without its numbers. Places are known by their positions: cities first, then level by level."""
+
+    def __init__(self, texts: Sequence[Texts], names: Sequence[str]) -> None:
+        """`names`: of the levels."""
+        levels = [Level(*map(decode, level)) for level in texts]
+        heads = [list(level.heads(name)) for level, name in zip(levels, names, strict=True)]
+        self._cities, self._wider = heads[0], list(chain(*heads[1:]))
+        self._below: list[list[int]] = [[] for _ in self._wider]
+        self._roots: list[int] = []
+        ids = [row_id for level in levels for row_id in level.ids]
+        labels = [label or "" for level in levels for label in level.labels]
+        above = _above(levels)
+        for _, _, at in sorted(zip(labels, ids, range(len(ids)), strict=True)):
+            wider = above[at]
+            (self._roots if wider is None else self._below[wider - len(heads[0])]).append(at)
+
+    def filled(self, counts: Sequence[str], everything: bool) -> bytes:
+        """It with the counts of the cities, in their order, as JSON."""
+        told = [
+            head + count + BARE if everything or count != "0" else ""
+            for head, count in zip(self._cities, counts, strict=True)
+        ]
+        sums = [int(count) for count in counts] if self._wider else []
+        for head, below in zip(self._wider, self._below, strict=True):
+            children, total = "".join([told[at] for at in below]), sum([sums[at] for at in below])
+            told.append(f'{head}{total},"children":[{children[1:]}]}}' if everything or children else "")
+            sums.append(total)
+        return f"[{''.join([told[at] for at in self._roots])[1:]}]".encode()
 
 
-class _Growing:
-    def __init__(self, names: Sequence[str], above: Mapping[Key, Place]) -> None:
-        self._names, self._above = names, above
-        self._nodes: dict[Key, CountedPlace] = {}
-        self._roots: list[CountedPlace] = []
-
-    def add(self, place: Place, count: int) -> None:
-        """Put a place under those that it belongs to, and its count into all of them."""
-        below: CountedPlace | None = None
-        for step in self._way(place):
-            is_known, node = step.key in self._nodes, self._node(step)
-            node.count += count
-            if below is not None:
-                node.children.append(below)
-            below = None if is_known else node  # a known one hangs where it belongs already
-        if below is not None:
-            self._roots.append(below)
-
-    def _node(self, place: Place) -> CountedPlace:
-        return self._nodes.setdefault(place.key, CountedPlace(place.id, place.name, self._names[place.level]))
-
-    def roots(self) -> list[CountedPlace]:
-        """The widest places, each level by name."""
-        for node in self._nodes.values():
-            node.children.sort(key=_by_name)
-        return sorted(self._roots, key=_by_name)
-
-    def _way(self, place: Place) -> Iterator[Place]:
-        """From the place upwards. What is wider is asked of the row below it; a level that it does not name, or
-        that is not there, is left out."""
-        yield place
-        for number in range(place.level + 1, len(self._names)):
-            key = place.parents[number - 1]
-            if key is not None and (wider := self._above.get((number, key))):
-                place = wider
-                yield place
+_shape: Final = lru_cache(maxsize=1)(_Shape)
 
 
-def _by_name(node: CountedPlace) -> tuple[Any, ...]:
-    return (node.name or "", node.id)
+def _above(levels: Sequence[Level]) -> list[int | None]:
+    """For each place where the next wider one is; a level that the row does not name, or that is not there, is left
+    out."""
+    if len(levels) == 1:
+        return [None] * len(levels[0].ids)
+    positions = iter(range(sum(len(level.ids) for level in levels)))
+    at: list[dict[int | None, int]] = [dict(zip(level.ids, positions, strict=False)) for level in levels]
+    return [
+        next((place for place in map(dict.get, at[number:], parents[number - 1 :]) if place is not None), None)
+        for number, level in enumerate(levels, 1)
+        for parents in level.parents
+    ]

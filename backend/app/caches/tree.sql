@@ -1,16 +1,24 @@
 -- Cities under what they belong to, in one statement. Numbers come from the cache of counts, names from the definition.
--- `level` 0: cities; rows of wider levels follow from `level_N`.
+-- One row a level, 0 for the cities: its places as JSON arrays in one order. What seldom changes stands apart from the
+-- counts, as text that is compared as a whole; by id, so that it stays the same while rows move about their table.
 
 -- name: cities
-SELECT 0 AS level, city.id::bigint, city.name AS label, NULL::bigint[] AS parents,
-       CASE CAST(%(counted)s AS text) WHEN 'products' THEN counted.products_count WHEN 'services' THEN counted.services_count
-            ELSE counted.companies_count END AS count
-  FROM catalog_cities AS city LEFT JOIN city_counts AS counted ON counted.city_id = city.id
+SELECT 0 AS level, coalesce(array_to_json(array_agg(id)), '[]')::text, coalesce(array_to_json(array_agg(label)), '[]')::text,
+       '[]', coalesce(array_to_json(array_agg(count)), '[]')::text
+  FROM (SELECT city.id::bigint, city.name AS label,
+               coalesce(CASE CAST(%(counted)s AS text) WHEN 'products' THEN counted.products_count
+                             WHEN 'services' THEN counted.services_count ELSE counted.companies_count END, 0) AS count
+          FROM catalog_cities AS city
+          LEFT JOIN city_counts AS counted ON counted.city_id = city.id
+         ORDER BY city.id) AS city
 
 -- name: cities_below_levels
-SELECT 0 AS level, city.id::bigint, city.name AS label, place.parents,
-       CASE CAST(%(counted)s AS text) WHEN 'products' THEN counted.products_count WHEN 'services' THEN counted.services_count
-            ELSE counted.companies_count END AS count
-  FROM catalog_cities AS city
-  JOIN level_0_rows() AS place ON place.id = city.id
-  LEFT JOIN city_counts AS counted ON counted.city_id = city.id
+SELECT 0 AS level, coalesce(array_to_json(array_agg(id)), '[]')::text, coalesce(array_to_json(array_agg(label)), '[]')::text,
+       coalesce(array_to_json(array_agg(parents)), '[]')::text, coalesce(array_to_json(array_agg(count)), '[]')::text
+  FROM (SELECT city.id::bigint, city.name AS label, place.parents,
+               coalesce(CASE CAST(%(counted)s AS text) WHEN 'products' THEN counted.products_count
+                             WHEN 'services' THEN counted.services_count ELSE counted.companies_count END, 0) AS count
+          FROM catalog_cities AS city
+          JOIN level_0_rows() AS place ON place.id = city.id
+          LEFT JOIN city_counts AS counted ON counted.city_id = city.id
+         ORDER BY city.id) AS city
