@@ -31,6 +31,10 @@ async def settled() -> None:
         await turn_of_the_loop()
 
 
+async def no_rest() -> None:
+    """The next round begins at once."""
+
+
 async def begun(rounds: Rounds[int]) -> asyncio.Task[int]:
     """Somebody who waits for a round."""
     task = asyncio.create_task(rounds())
@@ -41,7 +45,7 @@ async def begun(rounds: Rounds[int]) -> asyncio.Task[int]:
 def test_whoever_comes_while_a_round_goes_on_shares_the_next_one() -> None:
     async def scene() -> None:
         work = Work()
-        rounds = Rounds(work)
+        rounds = Rounds(work, no_rest)
         first = await begun(rounds)
         later = [asyncio.create_task(rounds()) for _ in range(3)]
         await settled()
@@ -55,10 +59,31 @@ def test_whoever_comes_while_a_round_goes_on_shares_the_next_one() -> None:
     asyncio.run(scene())
 
 
+def test_those_who_were_answered_and_ask_again_share_the_round_of_those_who_waited_meanwhile() -> None:
+    async def scene() -> None:
+        work, rested = Work(), asyncio.Event()
+        rounds = Rounds(work, rested.wait)
+        first = await begun(rounds)
+        later = asyncio.create_task(rounds())
+        await settled()
+        work.ends[0].set_result(None)
+        await settled()
+        assert first.done()
+        again = asyncio.create_task(rounds())
+        await settled()
+        assert work.begun == 1
+        rested.set()
+        await settled()
+        work.ends[1].set_result(None)
+        assert [await later, await again, work.begun] == [2, 2, 2]
+
+    asyncio.run(scene())
+
+
 def test_all_who_come_before_it_begins_share_the_first_one() -> None:
     async def scene() -> None:
         work = Work()
-        rounds = Rounds(work)
+        rounds = Rounds(work, no_rest)
         crowd = [asyncio.create_task(rounds()) for _ in range(5)]
         await settled()
         work.ends[0].set_result(None)
@@ -70,7 +95,7 @@ def test_all_who_come_before_it_begins_share_the_first_one() -> None:
 def test_whoever_stops_waiting_takes_nothing_from_the_others() -> None:
     async def scene() -> None:
         work = Work()
-        rounds = Rounds(work)
+        rounds = Rounds(work, no_rest)
         one, other = asyncio.create_task(rounds()), asyncio.create_task(rounds())
         await settled()
         one.cancel()
@@ -84,7 +109,7 @@ def test_whoever_stops_waiting_takes_nothing_from_the_others() -> None:
 def test_a_round_that_fails_fails_for_its_own_and_the_next_one_begins() -> None:
     async def scene() -> None:
         work = Work()
-        rounds = Rounds(work)
+        rounds = Rounds(work, no_rest)
         first = await begun(rounds)
         second = asyncio.create_task(rounds())
         work.ends[0].set_exception(ValueError("no"))
@@ -99,7 +124,7 @@ def test_a_round_that_fails_fails_for_its_own_and_the_next_one_begins() -> None:
 
 def test_a_loop_that_is_gone_holds_up_nobody() -> None:
     work = Work()
-    rounds = Rounds(work)
+    rounds = Rounds(work, no_rest)
 
     async def left() -> None:
         task = await begun(rounds)

@@ -7,6 +7,7 @@ that came before it was put; an answer is therefore as new as one that was read 
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass, field
 from functools import partial
@@ -28,6 +29,7 @@ from backend.app.api.security import caller_of
 
 SESSIONS: Final = 6
 AT_ONCE: Final = SESSIONS // 2  # statements that one caller has begun
+REST_SECONDS: Final = 0.002  # about what it takes until those who were answered together have asked again
 MOST_SECONDS: Final = 2.0  # that an answer is kept: dates are told to the second, and grow more exact with time
 MOST_UNSEEN: Final = 15  # beside writes; so many are read for nothing when these end
 MOST_ANSWERS: Final = 5_000
@@ -100,7 +102,7 @@ class Answers:
         known = self._memory.get(target)
         if known is None:
             known = Known(target, lookup, getattr(scope.get("route"), "path", "other"))
-            known.rounds = Rounds(partial(self._asked, known))
+            known.rounds = Rounds(partial(self._asked, known), partial(asyncio.sleep, REST_SECONDS))
             if not names_fresh(scope["query_string"]):  # such a one is not asked for again
                 self._memory.keep(target, known, _length(target))
         known.lookup = lookup  # the definition may have changed

@@ -13,8 +13,12 @@ Value = TypeVar("Value")
 class Rounds(Generic[Value]):
     """One round at a time; whoever comes while it goes on shares the next one, whose result is younger than they."""
 
-    def __init__(self, work: Callable[[], Coroutine[Any, Any, Value]]) -> None:
-        self._work = work
+    def __init__(
+        self, work: Callable[[], Coroutine[Any, Any, Value]], rest: Callable[[], Coroutine[Any, Any, Any]]
+    ) -> None:
+        """`rest`: between a round and one that is waited for, so that those who were just answered and ask again still
+        share that one. Else they would stay a round behind those who came while they waited."""
+        self._work, self._rest = work, rest
         self._running: asyncio.Task[Value] | None = None
         self._next: asyncio.Task[Value] | None = None
 
@@ -30,6 +34,7 @@ class Rounds(Generic[Value]):
     async def _round(self, before: asyncio.Task[Value] | None) -> Value:
         if before is not None and not before.done():
             await asyncio.wait({before})
+            await self._rest()
         self._running, self._next = self._next, None
         return await self._work()
 
