@@ -33,7 +33,7 @@ Counted = Literal["products", "services", "companies"]
 Texts = tuple[str, str, str]  # of the places of a level: ids, names, parents
 
 
-class Level(NamedTuple):
+class PlaceColumns(NamedTuple):
     """Cities, or the rows of a level, as columns."""
 
     ids: Sequence[int]
@@ -66,7 +66,7 @@ class _Shape:
 
     def __init__(self, texts: Sequence[Texts], names: Sequence[str]) -> None:
         """`names`: of the levels."""
-        levels = [Level(*map(decode, level)) for level in texts]
+        levels = [PlaceColumns(*map(decode, level)) for level in texts]
         heads = [list(level.heads(name)) for level, name in zip(levels, names, strict=True)]
         self._cities, self._wider = heads[0], list(chain(*heads[1:]))
         self._below: list[list[int]] = [[] for _ in self._wider]
@@ -95,7 +95,7 @@ class _Shape:
 _shape: Final = lru_cache(maxsize=1)(_Shape)
 
 
-def _above(levels: Sequence[Level]) -> list[int | None]:
+def _above(levels: Sequence[PlaceColumns]) -> list[int | None]:
     """For each place where the next wider one is; a level that the row does not name, or that is not there, is left
     out."""
     if len(levels) == 1:
