@@ -44,6 +44,7 @@ def show(report: campaign.Report) -> int:
     print(f"from commit to cache as usual:  {report.usual_probes}")
     print(f"while it was hostile:           {report.probes}")
     print(f"  but for what was kept away:   {report.calm_probes}")
+    print(f"    and {campaign.CATCHING_UP_SECONDS:g} s of catching up:    {report.later_probes}")
     for name, usual in sorted(report.usual.items()):
         most = report.most[name]
         print(

@@ -35,6 +35,7 @@ MESSAGE_PAUSE: Final = 0.02  # seconds between two hostile messages
 ROW_PAUSE: Final = 0.3
 USUAL_ROWS: Final = 20_000  # of one statement that a system is used to
 DRAIN_SECONDS: Final = 180.0
+CATCHING_UP_SECONDS: Final = 3.0  # after the first change has come through again, with all that waited behind it
 LETTER_SECONDS: Final = 60.0  # until the next dead letter
 LETTERS: Final = "SELECT count(*) FROM dead_letters"
 UNTOLD: Final = (messages.CONTROL, topology.LOG_NAME)  # queues whose messages become no dead letters
@@ -62,6 +63,7 @@ class Report:
     usual_probes: Freshness = NONE  # before it was hostile
     probes: Freshness = NONE
     calm_probes: Freshness = NONE  # those that touch no time in which servers or parts were away by our doing
+    later_probes: Freshness = NONE  # of these, those that were not written within CATCHING_UP_SECONDS of such a time
     lost_probes: int = 0
     usual: dict[str, int] = field(default_factory=dict)  # bytes at most, by process
     most: dict[str, int] = field(default_factory=dict)
@@ -88,6 +90,7 @@ def run(siege: Siege, plan: Plan) -> Report:
     report.answers, report.kills, report.starts = operator.answers, siege.kills, siege.starts
     report.usual_probes, report.probes = usual.freshness(), probes.freshness()
     report.calm_probes, report.lost_probes = probes.freshness(attack.spans), len(probes.waiting)
+    report.later_probes = probes.freshness([(begin, end + CATCHING_UP_SECONDS) for begin, end in attack.spans])
     _judge(siege, report, attack)
     return report
 
