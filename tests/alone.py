@@ -1,6 +1,7 @@
-"""Tests marked `alone` run while no other test does, also where files of tests run side by side.
+"""Who runs beside whom, where files of tests run side by side.
 
-They hold the system to a time that it promises, or load the whole machine: beside others they would measure those.
+Tests marked `calm` hold the system to a time that it promises and load nothing: beside the crowd of all others they
+would measure those, beside each other they wait together. Tests marked `alone` load the whole machine as well.
 """
 
 from __future__ import annotations
@@ -10,18 +11,31 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final, Literal
+
+Company = Literal["crowd", "calm", "alone"]
+ORDER: Final[tuple[Company, ...]] = ("crowd", "calm", "alone")  # in which they come
+EMPTY: Final = {"crowd": "calm", "calm": "crowd"}  # which room must be empty for who enters the other
 
 
 @contextmanager
-def turn(session: str, alone: bool) -> Iterator[None]:
-    """Wait until nobody else of this session, or no lone test, runs; then be seen to run.
+def turn(session: str, company: Company) -> Iterator[None]:
+    """Wait until nobody of this session runs whom this test does not go with; then be seen to run.
 
-    Whoever comes passes the door, and who wants to be alone keeps it shut, so that nobody is overtaken for ever.
+    Whoever comes passes the door, and who waits keeps it shut, so that nobody is overtaken for ever.
     """
     place = Path(tempfile.gettempdir()) / f"citycache-tests-{session}"
     place.mkdir(exist_ok=True)
-    with (place / "door").open("w") as door, (place / "room").open("w") as room:
+    with (place / "door").open("w") as door, (place / "crowd").open("w") as crowd, (place / "calm").open("w") as calm:
+        rooms = {"crowd": crowd, "calm": calm}
         fcntl.flock(door, fcntl.LOCK_EX)
-        fcntl.flock(room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        if company == "alone":
+            for room in rooms.values():
+                fcntl.flock(room, fcntl.LOCK_EX)
+        else:
+            other = rooms[EMPTY[company]]
+            fcntl.flock(other, fcntl.LOCK_EX)
+            fcntl.flock(rooms[company], fcntl.LOCK_SH)
+            fcntl.flock(other, fcntl.LOCK_UN)
         fcntl.flock(door, fcntl.LOCK_UN)
         yield

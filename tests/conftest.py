@@ -13,25 +13,25 @@ from backend.app import db, settings
 from backend.embedded.errors import ServerMissing
 from backend.embedded.postgres import Postgres
 from backend.embedded.rabbitmq import RabbitMQ
-from tests.alone import turn
+from tests.alone import ORDER, Company, turn
 from tests.servers import CAREFREE, Databases, Vhosts, migrate
 from tests.system import System
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that must be alone come last, files or classes of them, when no others need to wait for them."""
-    items.sort(key=_is_alone)
+    """Tests that not all others may run beside come last, files or classes of them, when few need to wait for them."""
+    items.sort(key=lambda item: ORDER.index(_company(item)))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """A test's time begins when it has its turn."""
-    with turn(getattr(item.config, "workerinput", {}).get("testrunuid", str(os.getpid())), _is_alone(item)):
+    with turn(getattr(item.config, "workerinput", {}).get("testrunuid", str(os.getpid())), _company(item)):
         return (yield)
 
 
-def _is_alone(item: pytest.Item) -> bool:
-    return item.get_closest_marker("alone") is not None
+def _company(item: pytest.Item) -> Company:
+    return next((company for company in ORDER if item.get_closest_marker(company)), "crowd")
 
 
 @pytest.fixture(scope="session")

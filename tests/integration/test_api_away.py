@@ -22,7 +22,7 @@ from tests.servers import ROOT, frozen
 from tests.system import System
 from tests.waiting import until
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.calm
 
 NO_DATABASE = "postgresql+psycopg2://nobody:nothing@127.0.0.1:1/none"
 NO_BROKER = "amqp://guest:guest@127.0.0.1:1//"

@@ -23,7 +23,7 @@ from tests.verdicts import part
 from tests.waiting import until
 
 TURN = 15.0  # seconds within which an answer turns, and back
-pytestmark = pytest.mark.alone  # fifteen seconds are promised, both ways
+pytestmark = pytest.mark.calm  # fifteen seconds are promised, both ways
 
 WATCHED = {"OBSERVER": "true", "CANARY_SECONDS": "1", "FRESHNESS_TARGET_MS": "3600000"}
 ADD = "INSERT INTO companies (name, city_id) SELECT 'c', min(id) FROM cities"
@@ -161,32 +161,6 @@ def test_writes_past_capture_are_said_with_their_table_although_the_row_was_capt
     turns(plant, "capture", "well", "ok")
 
 
-def test_a_database_that_is_away_leaves_an_incident_and_nothing_is_called_well_meanwhile(
-    plant: Plant, sql: Plain, proxies: tuple[Proxy, Proxy]
-):
-    proxies[0].hold()
-    said = turns(plant, "database", "bad", "unavailable")
-    states = {one["name"]: one["state"] for one in said["parts"]}
-    assert {states[name] for name in ("relay", "caches", "dead_letters", "schedule", "freshness")} == {"unknown"}
-    assert states["broker"] == "well", "the other server is not blamed"
-    until(lambda: "kind=database_away" in plant.log("api"), TURN, "the observer has seen it as well")
-    proxies[0].heal()
-    turns(plant, "database", "well", "ok")
-    until(lambda: past(sql, "database_away") == 1, TURN, "it stays in the list with its beginning and its end")
-
-
-def test_a_broker_that_is_away_is_blamed_and_not_the_relay(plant: Plant, sql: Plain, proxies: tuple[Proxy, Proxy]):
-    proxies[1].hold()
-    said = turns(plant, "broker", "bad", "unavailable")
-    assert part(said, "relay")["state"] != "bad"
-    until(lambda: "broker_away" in open_kinds(sql), TURN, "an incident is open")
-    listed = plant.get("/api/v1/incidents?open=true")["items"]
-    assert {one["kind"]: one["severity"] for one in listed}["broker_away"] == "critical"
-    proxies[1].heal()
-    turns(plant, "broker", "well", "ok")
-    until(lambda: past(sql, "broker_away") == 1, TURN, "the incident ends")
-
-
 def test_a_schema_that_is_newer_is_no_fault_and_one_that_is_older_is(plant: Plant, sql: Plain):
     version = sql.one("SELECT version_num FROM alembic_version")
     sql.run("UPDATE alembic_version SET version_num = 'from_the_future'")
@@ -211,13 +185,40 @@ def alarmed(database: str, own_rabbitmq: RabbitMQ, tmp_path: Path) -> Iterator[P
         yield plant.started()
 
 
-def test_a_brokers_alarm_is_said(alarmed: Plant, own_rabbitmq: RabbitMQ):
-    until(lambda: ready(alarmed)["status"] == "ok", 30, "all is well at first")
-    own_rabbitmq.ctl("set_vm_memory_high_watermark", "absolute", "1MB")
-    said = turns(alarmed, "broker", "bad", "unavailable")
-    assert "short of memory or disk" in part(said, "broker")["effect"]
-    own_rabbitmq.ctl("set_vm_memory_high_watermark", "absolute", "4GB")
-    turns(alarmed, "broker", "well", "ok")
+class TestServers:
+    def test_a_database_that_is_away_leaves_an_incident_and_nothing_is_called_well_meanwhile(
+        self, plant: Plant, sql: Plain, proxies: tuple[Proxy, Proxy]
+    ):
+        proxies[0].hold()
+        said = turns(plant, "database", "bad", "unavailable")
+        states = {one["name"]: one["state"] for one in said["parts"]}
+        assert {states[name] for name in ("relay", "caches", "dead_letters", "schedule", "freshness")} == {"unknown"}
+        assert states["broker"] == "well", "the other server is not blamed"
+        until(lambda: "kind=database_away" in plant.log("api"), TURN, "the observer has seen it as well")
+        proxies[0].heal()
+        turns(plant, "database", "well", "ok")
+        until(lambda: past(sql, "database_away") == 1, TURN, "it stays in the list with its beginning and its end")
+
+    def test_a_broker_that_is_away_is_blamed_and_not_the_relay(
+        self, plant: Plant, sql: Plain, proxies: tuple[Proxy, Proxy]
+    ):
+        proxies[1].hold()
+        said = turns(plant, "broker", "bad", "unavailable")
+        assert part(said, "relay")["state"] != "bad"
+        until(lambda: "broker_away" in open_kinds(sql), TURN, "an incident is open")
+        listed = plant.get("/api/v1/incidents?open=true")["items"]
+        assert {one["kind"]: one["severity"] for one in listed}["broker_away"] == "critical"
+        proxies[1].heal()
+        turns(plant, "broker", "well", "ok")
+        until(lambda: past(sql, "broker_away") == 1, TURN, "the incident ends")
+
+    def test_a_brokers_alarm_is_said(self, alarmed: Plant, own_rabbitmq: RabbitMQ):
+        until(lambda: ready(alarmed)["status"] == "ok", 30, "all is well at first")
+        own_rabbitmq.ctl("set_vm_memory_high_watermark", "absolute", "1MB")
+        said = turns(alarmed, "broker", "bad", "unavailable")
+        assert "short of memory or disk" in part(said, "broker")["effect"]
+        own_rabbitmq.ctl("set_vm_memory_high_watermark", "absolute", "4GB")
+        turns(alarmed, "broker", "well", "ok")
 
 
 def scheduled(sql: Plain, state: str, ago: str, error: str | None = None) -> None:
