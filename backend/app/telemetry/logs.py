@@ -32,8 +32,8 @@ _NAMED: Final = re.compile(
     r"(['\"]?\s{0,8}[=:]\s{0,8}['\"]?)(bearer\s{1,8})?[^\s&'\",;]+",
     re.IGNORECASE,
 )
-_CONTROLS: Final = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\t\n"}
-_CONTROLS_IN_JSON: Final = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
+_CONTROLS: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # a table for `translate` takes 40 ms of a cut text
+_CONTROLS_IN_JSON: Final = re.compile("[\x7f-\x9f]")  # json.dumps has escaped the others
 _CONTINUED: Final = "\n    "  # lines of one record after its first: none of them looks like a record of its own
 _OWN: Final = frozenset(vars(logging.LogRecord("", 0, "", 0, "", (), None))) | {
     "message",
@@ -81,7 +81,7 @@ class TextLines(logging.Formatter):
         fields = "".join(f" {name}={value}" for name, value in _fields(record).items())
         line = f"{_instant(record)} {record.levelname} {record.name}: {record.getMessage()}{fields}"
         told = "\n".join(map(masked, [line, *_traceback(self, record)]))
-        return _encodable(told.translate(_CONTROLS).replace("\n", _CONTINUED))
+        return _encodable(_CONTROLS.sub(lambda one: f"\\x{ord(one[0]):02x}", told).replace("\n", _CONTINUED))
 
 
 class JsonLines(logging.Formatter):
@@ -99,7 +99,7 @@ class JsonLines(logging.Formatter):
         if trace := _traceback(self, record):
             entry["traceback"] = "\n".join(trace)
         told = json.dumps({name: _masked_value(value) for name, value in entry.items()}, ensure_ascii=False)
-        return _encodable(told.translate(_CONTROLS_IN_JSON))
+        return _encodable(_CONTROLS_IN_JSON.sub(lambda one: f"\\u{ord(one[0]):04x}", told))
 
 
 def now() -> str:
