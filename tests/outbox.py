@@ -12,4 +12,4 @@ LIMITS: Final = {"floor": 0, "rows": 100_000, "ids": None, **CLAIM_LIMITS}
 
 def waiting(plain: Plain) -> list[Row]:
     """What waits, oldest first; it stays there."""
-    return [Row(*row[:-1]) for row in plain.all(SQL["claim"], LIMITS)]
+    return [Row(*row[:-2]) for row in plain.all(SQL["claim"], LIMITS)]
