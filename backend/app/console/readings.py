@@ -1,4 +1,4 @@
-"""What database and broker say about the way of an event, once a second while somebody looks."""
+"""What the database says about the way of an event, once a second while somebody looks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WINDOW_SECONDS: Final = 5.0  # over which applied events are counted
 
 @dataclass(frozen=True)
 class Stored:
-    """The database's part."""
+    """What is in the outbox, and what patches and canaries have done lately."""
 
     last_id: int  # of the outbox's sequence
     first_waiting: int  # id of the oldest event in the outbox, or the next one
