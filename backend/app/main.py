@@ -93,7 +93,7 @@ def create_app(seconds: float = SECONDS) -> FastAPI:
     for middleware in (Hosts, Measured):
         app.add_middleware(middleware)  # the last one is the outermost
     app.add_middleware(Deadline, seconds)
-    for outer in (Heads, SafeHeaders, Forwarded):
+    for outer in (Heads, SafeHeaders, Forwarded, problems.CatchAll):
         app.add_middleware(outer)
     app.build_middleware_stack = lambda: Shortcut(  # type: ignore[method-assign]
         the_long_way(), app.state.answers, rates, seconds

@@ -136,7 +136,7 @@ def install(app: FastAPI) -> None:
 
 
 class CatchAll:
-    """Innermost middleware: what no handler knows becomes a problem here, before the server prints a bare 500."""
+    """Innermost and outermost middleware: what no handler knows becomes a problem, so the server prints no bare 500."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
