@@ -123,6 +123,18 @@ def test_an_address_that_is_not_too_long_is_answered(api: Api) -> None:
     assert api.ask("/health/live?" + "a" * 8_000).startswith("HTTP/1.1 200 ")
 
 
+@pytest.mark.parametrize(
+    ("length", "status"), [("2", 422), ("0" * 20 + "2", 422), ("0" * 5_000 + "2", 422), ("0" * 5_000 + "9" * 8, 413)]
+)
+def test_a_length_of_any_number_of_digits_is_a_length(api: Api, length: str, status: int) -> None:
+    head = f"POST /api/v1/cities HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n"
+    with closing(api.connect()) as connection:
+        connection.sendall(head.encode() + b"{}")
+        answer = rest(connection)
+    assert answer.startswith(f"HTTP/1.1 {status} ")
+    assert "application/problem+json" in answer
+
+
 @pytest.mark.parametrize("header", ["X-Forwarded-For", "X-Api-Key", "Cookie", "traceparent", "Origin"])
 def test_a_long_header_holds_up_nobody(api: Api, header: str) -> None:
     begin = time.monotonic()

@@ -18,6 +18,7 @@ from backend.app.settings import settings
 from backend.app.telemetry import metrics
 
 LARGEST_BODY: Final = 2**20  # bytes
+MOST_DIGITS: Final = len(str(LARGEST_BODY))
 BURST_SECONDS: Final = 2.0  # of the rate may come at once
 MOST_CALLERS: Final = 10_000  # remembered; the one that came least lately is forgotten
 COUNTED: Final = "citycache.counted"  # key of a scope whose request has taken its token
@@ -91,8 +92,7 @@ class Limits:
             headers = {"Retry-After": str(math.ceil(seconds))}
             sentence = f"more than {settings().rate_limit_per_second:g} requests a second; come again later"
             return await problem(429, sentence, scope["path"], headers=headers)(scope, receive, send)
-        length = Headers(scope=scope).get("content-length", "")
-        if length.isascii() and length.isdigit() and int(length) > LARGEST_BODY:
+        if _is_larger(Headers(scope=scope).get("content-length", "").lstrip("0")):
             metrics.HTTP_REFUSED.labels("size").inc()
             return await problem(413, TOO_LARGE, scope["path"])(scope, receive, send)
         return await self.app(scope, _counted(receive), send)
@@ -101,6 +101,11 @@ class Limits:
         if COUNTED in scope or scope["path"].startswith(UNLIMITED):
             return 0.0
         return self._rates.wait(caller_of(scope).share)
+
+
+def _is_larger(digits: str) -> bool:
+    """Whether a number without leading zeros is larger than the largest body, however many digits it has."""
+    return digits.isascii() and digits.isdigit() and (len(digits) > MOST_DIGITS or int(digits) > LARGEST_BODY)
 
 
 def _counted(receive: Receive) -> Receive:
