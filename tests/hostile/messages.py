@@ -29,6 +29,7 @@ JSON: Final = {"content_type": "application/json", "content_encoding": "utf-8"}
 BATCH: Final = {"content_type": contract.BATCH}
 GOOD_TASK: Final = "update_cities_product_count"
 EVENTS_TASK: Final = "apply_catalog_events"
+REPLAY_TASK: Final = "replay_events"
 BOMBS: Final = ("gzip", "bzip2", "lzma")
 BOMB_BYTES: Final = 2**28  # that some kilobytes unpack to
 LARGE_BYTES: Final = 17 * 2**20  # more than RabbitMQ 4 takes
@@ -165,6 +166,9 @@ def _calls(queue: str, random: randomness.Random) -> Iterator[Message]:
     for kind, arguments in _arguments(random):
         headers = _head(random, EVENTS_TASK)
         yield Message(queue, f"hints that are {kind}", dict(JSON), headers, _dump([[], arguments, {}]))
+    for kind, arguments in _ranges(random):
+        body = _dump([[], {"dry_run": True} | arguments, {}])
+        yield Message(queue, f"a replay {kind}", dict(JSON), _head(random, REPLAY_TASK), body)
     yield Message(queue, "good: headers that nobody knows", dict(JSON), _head(random) | {"x": [1, {"y": 2}]}, _CALL)
     yield Message(queue, "good: protocol 1", dict(JSON), {}, _dump(_old(random)))
 
@@ -217,6 +221,9 @@ def _heads(random: randomness.Random) -> Iterator[tuple[str, dict[Any, Any]]]:
     yield "an id that is none", _head(random) | {"id": random.choice(["", "1", "x" * 36, "\0" * 36])}
     yield "expires that is no time", _head(random) | {"expires": random.choice(["tomorrow", "9999-99-99", "\0"])}
     yield "eta that is no time", _head(random) | {"eta": random.choice(["never", "2026-13-01T00:00:00", ""]) or "x"}
+    for name in ("expires", "eta"):
+        beyond = random.choice(["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+        yield f"{name} of no year", _head(random) | {name: beyond}
     ahead = datetime.now(UTC) + timedelta(days=random.randint(1, 300_000))
     yield "eta ahead", _head(random) | {"eta": ahead.isoformat()}
     yield "eta ahead, naive", _head(random) | {"eta": ahead.replace(tzinfo=None).isoformat()}
@@ -256,6 +263,12 @@ def _arguments(random: randomness.Random) -> Iterator[tuple[str, Any]]:
     yield "letters", good | {"unreadable": [{"kind": "failed", "reason": "x"}]}
     yield "from another time", good | {"received_at": random.choice(["now", -1, None, [], -1e300])}
     yield "with an object in them", good | {"parent": {"__type__": "uuid", "__value__": "no"}}
+
+
+def _ranges(random: randomness.Random) -> Iterator[tuple[str, dict[str, Any]]]:
+    odd = random.choice(["\0", "2026-11-25T00:00:00Z\0", "x" * 500_000])
+    yield "from no instant", {random.choice(["since", "until"]): odd}
+    yield "from no offset", {"from_offset": random.choice([-1, 2**63, 10**40, 1.5, True, "1"])}
 
 
 # Events

@@ -86,6 +86,7 @@ def test_each_wrong_message_is_a_letter_that_says_why(plant: Plant, sql: Plain, 
     assert len(found) == len(wrong), set(wrong) - {kind for kind, _ in found}
     assert {kind for kind, _ in found} <= {None, *wrong}
     assert [reason for _, reason in found if not 10 < len(reason) < 600 or "Traceback" in reason] == []
+    assert "Traceback" not in plant.log("worker"), "each is told by its reason"
     plant.drain()
     assert plant.violations() == []
 

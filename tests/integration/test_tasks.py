@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from billiard.exceptions import SoftTimeLimitExceeded
+from msgspec import inspect
 
 from backend import test_celery
 from backend.app.catalog.feed import recorded
@@ -19,6 +20,7 @@ from backend.app.ledger import ledger
 from backend.app.settings import settings
 from backend.app.tasks.roster import BY_NAME, TASKS, TaskKind
 from backend.app.tasks.single_flight import FLIGHTS, flight
+from backend.app.worker import task_messages
 from tests.integration.api import V1, Client, client
 from tests.plain import Plain
 from tests.servers import ROOT
@@ -46,6 +48,28 @@ def test_every_task_stands_in_the_table() -> None:
 @each()
 def test_goes_to_its_queue(kind: TaskKind) -> None:
     assert app.amqp.router.route({}, kind.name)["queue"].name == kind.queue
+
+
+@each()
+def test_bounds_what_a_message_may_give_it(kind: TaskKind) -> None:
+    """So that the ledger can keep it."""
+    arguments = inspect.type_info(task_messages.signature(app.tasks[kind.name].run))
+    assert isinstance(arguments, inspect.StructType)
+    assert {field.name: found for field in arguments.fields if (found := list(boundless(field.type)))} == {}
+
+
+def boundless(kind: inspect.Type) -> Iterator[inspect.Type]:
+    """Texts of any length or with a NUL, and numbers beyond all bounds."""
+    match kind:
+        case inspect.StrType(max_length=None) | inspect.StrType(pattern=None) | inspect.IntType(ge=None):
+            yield kind
+        case inspect.IntType(le=None) | inspect.FloatType(ge=None):
+            yield kind
+        case inspect.UnionType(types=kinds) | inspect.TupleType(item_types=kinds):
+            for one in kinds:
+                yield from boundless(one)
+        case inspect.ListType(item_type=one):
+            yield from boundless(one)
 
 
 @each()

@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
+from msgspec import Meta
 from sqlalchemy import Connection
 from tenacity import RetryCallState, retry, stop_after_delay, wait_exponential_jitter
 
@@ -44,6 +45,8 @@ PART_KEYS: Final = 50_000  # of a dry run, compared at a time
 CHECKPOINT_SECONDS: Final = 1.0  # between two checkpoints
 CHECKPOINT_SHARE: Final = 0.05  # of the time at most; a checkpoint costs more the more keys have been gathered
 WATCHED: Final = "watched"
+Instant = Annotated[str, Meta(max_length=times.MOST_CHARACTERS, pattern=r"^[^\x00]*$")]
+Offset = Annotated[int, Meta(ge=0, le=BIGINT_MAX)]
 KEPT_IN: Final = {"product": "products", "company": "companies", "city": "cities"}
 
 
@@ -158,9 +161,9 @@ class Replay:
 @ledgered
 def replay_events(
     self: LedgerTask,
-    since: str | None = None,
-    until: str | None = None,
-    from_offset: int | None = None,
+    since: Instant | None = None,
+    until: Instant | None = None,
+    from_offset: Offset | None = None,
     dry_run: bool = False,
 ) -> dict[str, Any]:
     """Replay events from the log; a dry run answers what would change instead."""

@@ -113,7 +113,7 @@ def _envelope(said: Mapping[Any, Any]) -> Envelope:
 
 def _arguments(run: Callable[..., Any], arguments: Any, keywords: Any) -> dict[str, Any]:
     """By name, each as the task's signature wants it."""
-    kind = _signature(run)
+    kind = signature(run)
     if not isinstance(arguments, Sequence) or isinstance(arguments, str) or not isinstance(keywords, dict):
         raise Malformed("args is not a list, or kwargs not an object")
     if len(arguments) > len(kind.__struct_fields__):
@@ -129,7 +129,8 @@ def _arguments(run: Callable[..., Any], arguments: Any, keywords: Any) -> dict[s
 
 
 @cache
-def _signature(run: Callable[..., Any]) -> type[msgspec.Struct]:
+def signature(run: Callable[..., Any]) -> type[msgspec.Struct]:
+    """The arguments of a task, with their types and bounds."""
     types = get_type_hints(run, include_extras=True)
     fields: list[Any] = [
         (name, types[name]) if parameter.default is parameter.empty else (name, types[name], parameter.default)
@@ -160,5 +161,8 @@ def _anew(message: Any, envelope: Envelope, arguments: dict[str, Any]) -> Messag
 
 
 def _aware(instant: datetime) -> datetime:
-    """Celery takes a naive time as UTC."""
-    return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+    """Celery takes a naive time as UTC. Raises Malformed for one that lies in no year of UTC's."""
+    try:
+        return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+    except OverflowError:
+        raise Malformed(f"{instant.isoformat()} lies beyond the years 1 to 9999 in UTC") from None
