@@ -146,6 +146,9 @@ def _connections(random: randomness.Random) -> Iterator[Request]:
     yield Request("hung up", (whole,), hangs_up=True)
     alive = _get("/health/live").replace(b"Connection: close\r\n", b"")
     yield Request("pipelined", (alive * 300,))
+    yield Request(
+        "pipelined", (_get("/api/v1/console/stream").replace(b"close", b"keep-alive") + alive * 50,), hangs_up=True
+    )
     yield Request("pipelined garbage", (alive + random.randbytes(500) + alive,))
     yield Request("blank lines", (b"\r\n" * 20_000,))
     yield Request("not HTTP", (random.randbytes(1_000),))

@@ -203,6 +203,24 @@ def test_one_address_leaves_event_streams_for_others(api: Api) -> None:
         assert other.recv(15)[9:12] == b"200"
 
 
+def test_who_hangs_up_with_requests_in_line_is_forgotten_at_once(tmp_path: Path) -> None:
+    stream = b"GET /api/v1/console/stream HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with running(tmp_path) as api:
+        for _ in range(12):
+            with closing(api.connect()) as connection:
+                connection.sendall(stream + b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n" * 3)
+                connection.recv(15)
+            until(lambda: api.ask("/health/live").startswith("HTTP/1.1 200 "), 5)
+
+        def is_let_in() -> bool:
+            with closing(api.connect()) as connection:
+                connection.sendall(stream)
+                return connection.recv(15)[9:12] == b"200"
+
+        until(is_let_in, 10, "the places of those who have gone are free")
+        assert "Traceback" not in api.log
+
+
 FORWARDED = {"X_Forwarded_For": "203.0.113.9", "X_Forwarded_Proto": "https"}
 
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import resource
+from collections import deque
 from typing import Any, Final, Literal
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from backend.app.api.edge.forwarding import PEER
 from backend.app.api.edge.shares import Pool, network
@@ -54,6 +55,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_head, self._head = False, 0  # bytes of the present head so far
         self._refusal: Refusal = INVALID
         self._timers: dict[Literal["read", "write"], asyncio.TimerHandle] = {}
+        self._answering: deque[RequestResponseCycle] = deque()  # requests that have come and wait for their answers
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a place of the pool, or end."""
@@ -71,6 +73,9 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._caller is not None:
             self.pool.give(self._caller)
             self._caller = None
+        for cycle in self._answering:  # uvicorn tells the last one only
+            cycle.disconnected = True
+            cycle.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -105,6 +110,10 @@ class BoundedProtocol(HttpToolsProtocol):
         """The head has ended."""
         self._in_head = False
         super().on_headers_complete()
+        while self._answering and self._answering[0].response_complete:
+            self._answering.popleft()
+        if self.cycle is not None:
+            self._answering.append(self.cycle)
 
     def on_message_complete(self) -> None:
         """The whole request is here."""
