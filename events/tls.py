@@ -7,6 +7,7 @@ others). `certfile` and `keyfile` show a certificate of ours. `verify=verify_non
 
 from __future__ import annotations
 
+import re
 import ssl
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +16,7 @@ from urllib.parse import parse_qsl, urlsplit, urlunsplit
 SCHEME: Final = "amqps"
 FILES: Final = {"cacertfile": "ca_certs", "certfile": "certfile", "keyfile": "keyfile"}
 VERIFY: Final = {"verify_peer": ssl.CERT_REQUIRED, "verify_none": ssl.CERT_NONE}
+_HEARTBEAT: Final = re.compile(r"(heartbeat=[0-9]{1,5})?")
 PARAMETERS: Final = (*FILES, "verify", "server_name_indication")
 
 
@@ -25,6 +27,8 @@ def split(urls: str) -> tuple[str, dict[str, Any] | bool]:
     """
     parts = [urlsplit(url) for url in urls.split(";")]
     if not any(part.scheme == SCHEME for part in parts):
+        if not all(_HEARTBEAT.fullmatch(part.query) for part in parts):
+            raise ValueError(f"there is an unknown parameter; without {SCHEME}:// only heartbeat=SECONDS is known")
         return urls, False
     if any(part.scheme != SCHEME for part in parts):
         raise ValueError("all of them must be amqps://, or none")

@@ -90,7 +90,7 @@ class Settings(BaseSettings):
         if url:
             address.check_scheme(url)
             addresses.check_database_url(url)
-            address.parameters(url)
+            address.check_values(url)
         return url
 
     @field_validator("celery_broker_url")

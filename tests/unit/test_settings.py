@@ -16,12 +16,14 @@ NONSENSE: Final[dict[str, tuple[str, ...]]] = {
     "DATABASE_URL": (
         "postgresql://", "postgresql://h", "postgresql://h/", "postgresql://h:0/d", "postgresql://h:99999/d",
         "postgresql://h:port/d", "postgresql://a b/d", "postgresql://[::1/d", "mysql://h/d", "h", "postgresql://h,/d",
-        "postgresql://u:p/ss@h/d", *TEXTS,
+        "postgresql://u:p/ss@h/d", "postgresql://h/d?sslmode=some", "postgresql://h/d?target_session_attrs=best",
+        "postgresql://h/d?require_auth=any", "postgresql://h/d?channel_binding=1", "postgresql:///d?host=a:1&host=b:c",
+        "postgresql:///d?host=a:²", "postgresql:///d?host=a,b,c&port=1,2", "postgresql://h/d?port=٣", *TEXTS,
     ),
     "DATABASE_READ_URL": ("postgresql://h", "postgresql://h:0/d", "mysql://h/d", "h", *TEXTS),
     "CELERY_BROKER_URL": (
         "", "amqp://", "amqp:///", "amqp://h:0//", "amqp://h:99999//", "amqp://h//;", ";", "redis://h", "amqp://u:p@",
-        "amqp://[::1//", "amqps://h//?unknown=1", *TEXTS,
+        "amqp://[::1//", "amqps://h//?unknown=1", "amqp://h//?heartbeat=x", "amqp://h//;amqp://i//?x=1", *TEXTS,
     ),
     "CELERY_RESULT_BACKEND": ("rpc", ":", "//", *TEXTS),
     "API_KEY": (" ", " a", "a ", "schlüssel", "x" * 10_000, "\t", "a\nb", "\udcff"),

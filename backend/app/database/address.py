@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 from urllib.parse import parse_qsl, quote, urlencode
 
 import psycopg2
@@ -11,6 +11,8 @@ from psycopg2.extensions import parse_dsn
 SCHEMES: Final = ("postgresql", "postgres", "postgresql+psycopg2")
 WRITES: Final = "primary"
 READS: Final = "prefer-standby"
+NOWHERE: Final = "/nowhere"
+PLACES: Final = ("host", "hostaddr", "port", "service", "passfile")
 WANTED: Final = "must be postgresql://user:password@host:port/name, several hosts as host:port,host:port"
 
 
@@ -28,6 +30,7 @@ def parameters(url: str, attributes: str = WRITES) -> dict[str, str]:
     found = _parsed(f"postgresql://{place}?{others}") | ({"host": ",".join(named)} if named else {})
     if any(_has_port(host) for host in named):
         found |= _split(named)
+    _check_ports(found)
     return {"target_session_attrs": attributes, **found}
 
 
@@ -35,6 +38,19 @@ def check_scheme(url: str) -> None:
     """Raise ValueError unless the URL is one of PostgreSQL."""
     if url.partition("://")[0] not in SCHEMES:
         raise ValueError("must start with postgresql+psycopg2:// or postgresql://")
+
+
+def check_values(url: str) -> None:
+    """Raise ValueError unless libpq knows the value of each parameter: it looks at them when it connects, and here that
+    is to a folder without a server."""
+    for name, value in parameters(url).items():
+        if name not in PLACES:
+            wishes: dict[str, Any] = {"host": NOWHERE, name: value}
+            try:
+                psycopg2.connect(**wishes)
+            except psycopg2.OperationalError as failure:
+                if not str(failure).startswith("connection to server"):
+                    raise ValueError(f"has a {name} that PostgreSQL's client does not know") from None
 
 
 def password(url: str) -> str:
@@ -47,10 +63,19 @@ def _parsed(uri: str) -> dict[str, str]:
         found: dict[str, str] = parse_dsn(uri)
     except psycopg2.ProgrammingError:
         raise ValueError(WANTED) from None
-    ports = found.get("port", "").split(",")
-    if any(port and not (port.isdecimal() and 0 < int(port) < 65_536) for port in ports):
-        raise ValueError(WANTED)
     return found
+
+
+def _check_ports(found: dict[str, str]) -> None:
+    """One for all hosts, or one each."""
+    ports = found.get("port", "").split(",")
+    hosts = found.get("host", found.get("hostaddr", "")).split(",")
+    if len(ports) not in (1, len(hosts)) or not all(map(_is_port, ports)):
+        raise ValueError(WANTED)
+
+
+def _is_port(text: str) -> bool:
+    return not text or (text.isascii() and text.isdigit() and 0 < int(text[:6]) < 65_536)
 
 
 def _has_port(host: str) -> bool:
