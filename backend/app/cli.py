@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -73,15 +75,31 @@ def group() -> None:
 
 def fail(sentence: str, code: int) -> None:
     """End with a sentence on standard error."""
-    click.echo(f"citycache: {sentence}", err=True)
+    with suppress(OSError):
+        click.echo(f"citycache: {sentence}", err=True)
     sys.exit(code)
+
+
+def _run(arguments: list[str] | None) -> None:
+    """One command, and all that it has printed."""
+    try:
+        group(arguments, prog_name="citycache")
+    finally:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+
+
+def _give_up_output() -> None:
+    """What could not be written would be tried again at the end."""
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def main(arguments: list[str] | None = None) -> Any:
     """The entry point `citycache`."""
     try:
         logs.configure(settings().log_format, settings().log_level)
-        group(arguments, prog_name="citycache")
+        _run(arguments)
     except (BadSetting, BadDefinition, DatabaseUnfit, StatementFailed) as failure:
         fail(str(failure), WRONG)
     except (CitycacheError, EventError) as failure:
@@ -91,6 +109,11 @@ def main(arguments: list[str] | None = None) -> Any:
         if not isinstance(lacking, InsufficientPrivilege):
             raise
         fail(f"{str(lacking).splitlines()[0]}: {RIGHTS}", NO)
+    except UnicodeEncodeError:
+        fail("an argument is not UTF-8", WRONG)
+    except OSError as failure:
+        _give_up_output()
+        fail(failure.strerror or str(failure), NO)
     except KeyboardInterrupt:
         fail("interrupted", INTERRUPTED)
 

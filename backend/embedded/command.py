@@ -11,7 +11,7 @@ from backend.embedded.up import up
 
 
 @click.command()
-@click.option("--port", default=8000, show_default=True, help="Port of the API.")
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65_535), help="Port of the API.")
 @click.option(
     "--data-dir", default=".citycache", show_default=True, type=click.Path(path_type=Path), help="Where all data is."
 )

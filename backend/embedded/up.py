@@ -81,15 +81,15 @@ def up(
                 Up(wishes).run(hurry)
         except StopRequested:
             return 0
-        except (AlreadyRunning, PortTaken, WrongDatabase) as failure:
+        except (AlreadyRunning, PortTaken, WrongServer) as failure:
             return _complain(failure, 2)
         except (EmbeddedError, OSError) as failure:
             return _complain(failure, 1)
     return 0
 
 
-class WrongDatabase(EmbeddedError):
-    """The database that the URL names cannot be used."""
+class WrongServer(EmbeddedError):
+    """A server that a URL names cannot be used."""
 
 
 class PortTaken(EmbeddedError):
@@ -115,7 +115,7 @@ class Up:
             self._migrate()
             if broker is not None:
                 broker.await_ready()
-            self._urls["broker_url"] = broker.url if broker else self.wishes.broker_url or IN_PROCESS
+            self._urls.setdefault("broker_url", broker.url if broker else IN_PROCESS)
             stack.callback(lambda: supervisor.stop(hurry))
             for child in self._children():
                 supervisor.start(child)
@@ -136,6 +136,7 @@ class Up:
     def _begin_broker(self, stack: ExitStack, supervisor: Supervisor) -> RabbitMQ | None:
         """A node takes seconds to start: it does so while the database is made ready."""
         if self.wishes.broker_url is not None:
+            self._urls["broker_url"] = self.wishes.broker_url
             return None
         if find_server() is None:
             _say(_without_rabbitmq())
@@ -160,7 +161,7 @@ class Up:
         log = self._log("migrate")
         migration = spawn.spawn([program("citycache"), "migrate"], log=log, env=self._environment())
         if (code := migration.wait(MIGRATION_PATIENCE)) == 2:
-            raise WrongDatabase(spawn.tail(log, 1).removeprefix("citycache: "))
+            raise WrongServer(spawn.tail(log, 1).removeprefix("citycache: "))
         if code != 0:
             raise StartFailed(f"the database could not be migrated; {log} ends with:\n{spawn.tail(log)}")
 

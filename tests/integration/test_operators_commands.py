@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from backend.embedded.errors import NotRunning
 from tests.conftest import configured_as
 from tests.plain import Plain
 from tests.servers import ROOT
+from tests.system import SCRIPTS
 
 NOWHERE = "postgresql://nobody@127.0.0.1:1/none"
 
@@ -128,6 +130,31 @@ def test_a_number_that_means_nothing_is_refused_by_the_name_of_its_option(
 
     assert done.exit_code == 2
     assert f"Invalid value for '{command[-1]}'" in done.output
+
+
+OUT_OF_RANGE = "not in the range"
+LINES = [
+    ("import - <&-", 2, "standard input is closed"), ("preview - <&-", 2, "standard input is closed"),
+    ("verify >/dev/full", 1, "No space left"), ("verify --json >/dev/full", 1, "No space left"),
+    ("verify >&-", 0, ""), ("verify 2>&-", 0, "agree"), ("verify --json | true", 1, ""),
+    (f"dead-letters requeue {2**63}", 2, OUT_OF_RANGE), (f"replay --from-offset {2**63}", 2, OUT_OF_RANGE),
+    ("up --port 65536", 2, OUT_OF_RANGE), (r"preview $'SELECT \xff'", 2, "not UTF-8"),
+    ("up --port 0 --data-dir up --broker-url x", 2, "CELERY_BROKER_URL: must be amqp://"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("line", "code", "sentence"), LINES)
+def test_however_a_command_is_called_it_ends_in_a_sentence(
+    configured_database: None, place: Path, line: str, code: int, sentence: str
+) -> None:
+    done = subprocess.run(
+        ["bash", "-c", f"{SCRIPTS / 'citycache'} {line}; exit ${{PIPESTATUS[0]}}"],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    told = done.stdout + done.stderr
+
+    assert (done.returncode, "Traceback" in told, "Exception ignored" in told) == (code, False, False), told
+    assert sentence in told
 
 
 def test_one_place_says_which_release_this_is() -> None:

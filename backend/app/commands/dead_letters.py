@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from backend.app.commands.terminal import print_table
+from backend.app.commands.terminal import ROW_ID, print_table
 from backend.app.dead_letters import letters as dead_letters
 from backend.app.dead_letters.requeue import Chosen
 from backend.app.dead_letters.requeue import requeue as send_again
@@ -50,7 +50,7 @@ def reasons(as_json: bool) -> None:
 
 
 @dead_letters_command.command("requeue")
-@click.argument("ids", nargs=-1, type=int)
+@click.argument("ids", nargs=-1, type=ROW_ID)
 @click.option("--reason", default=None, help="All open ones with this reason.")
 @click.option("--kind", type=click.Choice(dead_letters.KINDS), default=None, help="All open ones of this kind.")
 @click.option("--group", default=None, help="All open ones of this group, as `reasons` names it.")

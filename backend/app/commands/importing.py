@@ -29,7 +29,7 @@ from backend.app.catalog import definition
 from backend.app.catalog.feed import importing
 from backend.app.catalog.feed.recorded import recorded
 from backend.app.commands.exit_codes import NO, WRONG
-from backend.app.commands.terminal import Number
+from backend.app.commands.terminal import Number, standard_input
 from backend.app.errors import BadSetting, CitycacheError
 
 
@@ -95,7 +95,7 @@ def _fail(message: str, code: int, as_json: bool, done: importing.Imported | Non
 def _opened(file: Path) -> Iterator[tuple[BinaryIO, int | None]]:
     """The file, or standard input, and its size in bytes when it has one."""
     if str(file) == "-":
-        yield sys.stdin.buffer, None
+        yield standard_input(), None
         return
     with file.open("rb") as stream:
         yield stream, os.fstat(stream.fileno()).st_size or None

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from backend.app.commands.exit_codes import NO
+from backend.app.commands.terminal import standard_input
 from backend.app.errors import StatementFailed, TooLong
 from backend.app.preview.outcome import Preview, preview
 from backend.app.preview.trial import TrialLimits
@@ -90,7 +91,7 @@ def _statements(sql: str | None, file: str | None) -> str:
 
 def _read(file: str) -> str:
     try:
-        return (sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()).decode()
+        return (standard_input().read() if file == "-" else Path(file).read_bytes()).decode()
     except OSError as failure:
         raise click.UsageError(f"{file}: {failure.strerror}") from failure
     except UnicodeDecodeError as failure:

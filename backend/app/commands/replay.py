@@ -11,6 +11,7 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
+from backend.app.commands.terminal import OFFSET
 from backend.app.errors import CitycacheError, NotFound, Refused, Unprocessable
 from backend.app.ledger import ledger
 from backend.app.tasks.replay import ReplayRange, replay
@@ -23,7 +24,7 @@ from events.errors import EventError
 @click.command()
 @click.option("--since", default=None, help="From this instant on, like 2026-01-31T12:00:00Z.")
 @click.option("--until", default=None, help="Up to this instant.")
-@click.option("--from-offset", default=None, type=int, help="From this offset of the log on.")
+@click.option("--from-offset", default=None, type=OFFSET, help="From this offset of the log on.")
 @click.option("--dry-run", is_flag=True, help="Write nothing; show what would change.")
 @click.option("--resume", default=None, type=click.UUID, help="Go on with a replay that was killed; its run's id.")
 @click.option("--json", "as_json", is_flag=True, help="For scripts.")

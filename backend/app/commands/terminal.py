@@ -1,11 +1,12 @@
-"""Tables for a terminal: whatever its width, nothing is cut, and foreign text is shown as it is written. Numbers that
-an operator may give."""
+"""Tables for a terminal: whatever its width, nothing is cut, and foreign text is shown as it is written. Numbers and
+bytes that an operator may give."""
 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, BinaryIO, Final
 
 import click
 from rich.box import SIMPLE_HEAD
@@ -13,6 +14,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+ROW_ID: Final = click.IntRange(-(2**63), 2**63 - 1)
+OFFSET: Final = click.IntRange(0, 2**63 - 1)  # of the log
 STRANGE = "\N{REPLACEMENT CHARACTER}"  # for what would steer the terminal
 
 
@@ -25,6 +28,13 @@ class Number(click.FloatRange):
         if math.isnan(number):
             self.fail(f"{value!r} is no number", param, ctx)
         return number
+
+
+def standard_input() -> BinaryIO:
+    """Its bytes. Raises UsageError where it is closed."""
+    if sys.stdin is None:
+        raise click.UsageError("there is nothing to read: standard input is closed")
+    return sys.stdin.buffer
 
 
 def print_table(head: Iterable[str], rows: Iterable[Iterable[object]], whole: Iterable[str] = ()) -> None:
