@@ -56,6 +56,7 @@ GOOD = b'"op":"create","kind":"city","id":"a"'
         (b"{" + GOOD + b',"ts":"yesterday"}', "ts 'yesterday' is not a date"),
         (b"{" + GOOD + b',"ts":"2026-13-01T00:00:00Z"}', "is not a date"),
         (b"{" + GOOD + b',"ts":5}', "ts: Expected `str | null`"),
+        (b"{" + GOOD + b',"ts":"2026-01-01T00:00:00.' + b"1" * 1_000_000 + b'"}', "is not a date"),
     ],
 )
 def test_says_what_is_wrong_with_a_line(line: bytes, reason: str) -> None:
