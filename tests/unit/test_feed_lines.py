@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+from typing import Any
 
 import pytest
 
@@ -95,8 +96,17 @@ def test_knows_gzip_by_its_first_bytes() -> None:
     assert lines_of(gzip.compress(b"a\nb\n"), name="feed.jsonl") == [(1, b"a\n"), (2, b"b\n")]
 
 
-def test_takes_no_offence_at_a_byte_order_mark() -> None:
-    assert lines_of(b"\xef\xbb\xbfa\n") == [(1, b"a\n")]
+def test_knows_gzip_when_a_pipe_gives_one_byte_at_first() -> None:
+    class Drop(io.BytesIO):
+        def readinto(self, buffer: Any) -> int:
+            return super().readinto(memoryview(buffer)[:1])
+
+    assert list(numbered(unpacked(Drop(gzip.compress(b"a\n"))), 1)) == [(1, b"a\n")]
+
+
+@pytest.mark.parametrize(("data", "lines"), [(b"a\n", [(1, b"a\n")]), (b"\n", [(1, b"\n")]), (b"", [(1, b"\n")])])
+def test_takes_no_offence_at_a_byte_order_mark(data: bytes, lines: list[tuple[int, bytes]]) -> None:
+    assert lines_of(b"\xef\xbb\xbf" + data) == lines
 
 
 @pytest.mark.parametrize(
@@ -104,6 +114,8 @@ def test_takes_no_offence_at_a_byte_order_mark() -> None:
     [
         (gzip.compress(b"a\n" * 100_000)[:-8], "", 100_001, "truncated"),
         (b"plain text", "feed.jsonl.gz", 1, "not a gzip file"),
+        (b"", "feed.jsonl.gz", 1, "truncated"),
+        (b"\x1f", "", 1, "gzip"),
         (gzip.compress(b"a\n", mtime=0)[:-5] + b"wrong", "", 2, "damaged"),
         (b"a\n" + b"b" * (1024 * 1024 + 1) + b"\n", "", 2, "longer than 1 MiB"),
     ],

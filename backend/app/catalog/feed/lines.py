@@ -21,8 +21,9 @@ SKIPPED_TOGETHER: Final = 100_000  # lines before the first one that counts
 BLANK: Final = b" \t\r\n\v\f"
 OPS: Final = ("create", "update", "move", "delete")
 KINDS: Final = ("city", "company", "product")
-GZIP: Final = b"\x1f\x8b"
+GZIP: Final = b"\x1f"  # of two bytes; a pipe may give one at first, and no line begins so
 BOM: Final = b"\xef\xbb\xbf"
+UTF_16: Final = (b"\xff\xfe", b"\xfe\xff")
 
 
 class Bad(ValueError):
@@ -52,9 +53,9 @@ _decode = msgspec.json.Decoder(FeedChange).decode
 
 
 def unpacked(stream: BinaryIO, name: str = "") -> io.BufferedReader:
-    """The feed's bytes; gzip is known by its first two bytes, or by the name."""
+    """The feed's bytes; gzip is known by its first byte, or by the name."""
     buffered = stream if isinstance(stream, io.BufferedReader) else io.BufferedReader(cast(io.RawIOBase, stream))
-    if buffered.peek(2)[:2] == GZIP or name.endswith(".gz"):
+    if buffered.peek(1)[:1] == GZIP or name.endswith(".gz"):
         return io.BufferedReader(_Unzipped(buffered), 256 * 1024)
     return buffered
 
@@ -80,7 +81,7 @@ def numbered(stream: io.BufferedReader, first: int) -> Iterator[tuple[int, bytes
             number += blank
             yield number, b"\n"
         elif number >= first:
-            yield number, line.removeprefix(BOM) if number == 1 else line
+            yield number, line.removeprefix(BOM) or b"\n" if number == 1 else line
         elif number % SKIPPED_TOGETHER == 0:
             yield number, b"\n"
 
@@ -172,11 +173,14 @@ class _Unzipped(io.RawIOBase):
 
     def __init__(self, packed: io.BufferedReader) -> None:
         self._file = gzip.GzipFile(fileobj=packed)
+        self._is_empty = not packed.peek(1)
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
+        if self._is_empty:
+            raise EOFError
         data = self._file.read1(len(buffer))
         buffer[: len(data)] = data
         return len(data)
