@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import zlib
 from collections.abc import Iterator
 from datetime import datetime
@@ -102,13 +103,36 @@ def decode(line: bytes) -> FeedChange:
             line.decode()
         change = _decode(line)
     except UnicodeDecodeError as failure:
-        raise Bad(f"not UTF-8: {failure.reason} at byte {failure.start + 1}") from None
+        found = "UTF-16, not UTF-8" if line.startswith(UTF_16) else "not UTF-8"
+        raise Bad(f"{found}: {failure.reason} at byte {failure.start + 1}") from None
     except msgspec.ValidationError as failure:
         raise Bad(_sentence(str(failure))) from None
-    except (msgspec.DecodeError, RecursionError) as failure:
-        raise Bad(f"not JSON: {failure}") from None
+    except RecursionError:
+        raise Bad("nested too deeply") from None
+    except msgspec.DecodeError as failure:
+        change = _with_half_pairs(line, failure)
     _check(change)
     return change
+
+
+def _with_half_pairs(line: bytes, failure: msgspec.DecodeError) -> FeedChange:
+    """Half a surrogate pair is JSON, which msgspec takes for damage: it is in the way only in a field that counts."""
+    try:
+        said = json.loads(line.decode(), parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        raise Bad(f"not JSON: {failure}") from None
+    counted = {name: said[name] for name in FeedChange.__struct_fields__ if name in said}
+    for name, value in counted.items():
+        if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
+            raise Bad(f"{name} has half of a surrogate pair, which PostgreSQL cannot keep")
+    try:
+        return msgspec.convert(counted, FeedChange)
+    except msgspec.ValidationError as unfit:
+        raise Bad(_sentence(str(unfit))) from None
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(constant)
 
 
 def _check(change: FeedChange) -> None:
