@@ -332,6 +332,15 @@ def test_long_runs_of_blank_lines_are_passed_over_and_seen(configured_database: 
     assert plain.one("SELECT count(*) FROM cities") == 3
 
 
+@pytest.mark.parametrize("blank", [b"\n", b"\r\n \n"])
+def test_blank_lines_between_the_others_make_transactions_no_shorter(configured_database: None, blank: bytes) -> None:
+    told: list[int] = []
+    feed = b"".join(jsonl(city) + blank for city in cities(400))
+    done = import_feed(io.BytesIO(feed), "feed", progress=lambda _, lines: told.append(lines))
+    assert done.created == 400
+    assert told == [400]
+
+
 def test_nothing_but_blank_lines_opens_no_transaction(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(db, "transaction", lambda: pytest.fail("a transaction for nothing"))
     assert import_feed(io.BytesIO(b"\n" * 1_000_000), "feed").next_line == 1_000_001

@@ -19,7 +19,7 @@ from backend.app.errors import BadFeedLine, Conflict, DatabaseAway
 
 LINES_PER_TRANSACTION: Final = 5_000  # the cost of a commit is spread, and rows stay locked for a fifth of a second
 BYTES_PER_TRANSACTION: Final = 8 * 2**20  # of lines, so that long ones do not pile up
-BLANKS_PER_PART: Final = 20  # runs of blank lines after which the progress is told
+BLANKS_PER_PART: Final = 20  # runs of blank lines, more than others, after which the progress is told
 SLOW_PARTS_PER_SECOND: Final = 10  # transactions a second when the rate is limited
 Progress = Callable[[int, int], None]  # bytes of the file read, lines applied
 
@@ -96,7 +96,7 @@ def _read(lines: Iterator[tuple[int, bytes]], after: int, size: int) -> FeedPart
                 part.numbers.append(number)
             part.next_line = max(part.next_line, number + 1)
             length += len(line)
-            if length >= BYTES_PER_TRANSACTION or part.read - len(part.changes) >= BLANKS_PER_PART:
+            if length >= BYTES_PER_TRANSACTION or part.read - 2 * len(part.changes) >= BLANKS_PER_PART:
                 break
     except Bad as bad:
         part.bad = (bad.line or part.next_line, str(bad))
