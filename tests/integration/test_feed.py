@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import gzip
 import io
 import json
@@ -359,6 +360,18 @@ def test_a_transaction_is_bounded_in_bytes_too(configured_database: None) -> Non
     )
     assert done.lines == 61
     assert len(told) >= 3
+
+
+def test_a_file_that_cannot_be_read_on_is_named_with_its_line(plain: Plain) -> None:
+    class Broken(io.BytesIO):
+        def readinto(self, buffer: Any) -> int:
+            if self.tell() == len(self.getbuffer()):
+                raise OSError(errno.EIO, "Input/output error")
+            return super().readinto(buffer)
+
+    with pytest.raises(BadLine, match="feed:8: cannot be read: Input/output error") as caught:
+        import_feed(Broken(jsonl(*cities(7))), "feed", lines_per_transaction=5)
+    assert caught.value.next_line == 6
 
 
 @pytest.mark.parametrize(

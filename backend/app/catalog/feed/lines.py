@@ -73,6 +73,8 @@ def numbered(stream: io.BufferedReader, first: int) -> Iterator[tuple[int, bytes
             raise Bad("the gzip file ends too early: it is truncated", number + 1) from None
         except (gzip.BadGzipFile, zlib.error) as failure:
             raise Bad(f"not a gzip file, or a damaged one: {failure}", number + 1) from None
+        except OSError as failure:
+            raise Bad(f"cannot be read: {failure.strerror or failure}", number + 1) from None
         if not line:
             return
         number += 1
