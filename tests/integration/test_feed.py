@@ -223,6 +223,42 @@ def test_says_where_to_go_on_when_the_database_goes_away(
     assert Plain(configured_own.url).one("SELECT count(*) FROM cities") == 50
 
 
+REFUSALS = {
+    "a trigger of theirs": (
+        """CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+               IF new.name = 'City 8' THEN RAISE 'no eighth city'; END IF; RETURN new; END $$;
+           CREATE TRIGGER refuse BEFORE INSERT ON cities FOR EACH ROW EXECUTE FUNCTION refuse()""",
+        "the database refuses lines 6 to 10: no eighth city",
+    ),
+    "a check of theirs": (
+        "ALTER TABLE cities ADD CONSTRAINT short CHECK (name <> 'City 8')",
+        'the database refuses lines 6 to 10: new row for relation "cities" violates check constraint "short"',
+    ),
+    "a unique index of theirs": (
+        "CREATE UNIQUE INDEX alike ON cities ((1)) WHERE name IN ('City 8', 'City 9')",
+        'other writers change the same rows all the time: duplicate key value violates unique constraint "alike"',
+    ),
+    "a statement that takes too long": (
+        """CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+               IF new.name = 'City 8' THEN PERFORM pg_sleep(60); END IF; RETURN new; END $$;
+           CREATE TRIGGER dawdle BEFORE INSERT ON cities FOR EACH ROW EXECUTE FUNCTION dawdle()""",
+        "the database took too long: canceling statement due to statement timeout",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSALS)
+def test_says_where_to_go_on_when_the_database_refuses(plain: Plain, kind: str) -> None:
+    cause, says = REFUSALS[kind]
+    plain.run(cause)
+    db.engine(statement_ms=500)
+    with pytest.raises(Interrupted) as caught:
+        play(*cities(12), lines_per_transaction=5)
+    assert says in str(caught.value)
+    assert caught.value.next_line == 6
+    assert plain.one("SELECT count(*) FROM cities") == 5
+
+
 def test_asks_what_became_of_a_commit_without_an_answer(plain: Plain, monkeypatch: pytest.MonkeyPatch) -> None:
     """The connection breaks after the server committed and before it said so."""
     broken: list[bool] = []

@@ -60,8 +60,8 @@ def import_command(file: Path, from_line: int, rate: float | None, as_json: bool
             run.succeed(done)
     except importing.BadLine as bad:
         _fail(f"{bad}\n{_kept(bad.done, from_line)}", WRONG, as_json, bad.done)
-    except importing.Interrupted as away:
-        _fail(f"{away}\n{_kept(away.done, from_line)}", NO, as_json, away.done)
+    except importing.Interrupted as failure:
+        _fail(f"{failure}\n{_kept(failure.done, from_line)}", NO, as_json, failure.done)
     except OSError as failure:
         _fail(f"{name}: {failure.strerror or failure}", WRONG, as_json)
     except BadSetting as failure:

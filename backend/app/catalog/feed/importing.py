@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import BinaryIO, Final
 
-import psycopg2
+import psycopg2.errors
 from sqlalchemy.exc import DBAPIError
 
 from backend.app.catalog.feed.commit import FeedPart, commit, is_clash
 from backend.app.catalog.feed.fold import Tally
 from backend.app.catalog.feed.lines import Bad, decode, numbered, unpacked
-from backend.app.errors import BadFeedLine, Conflict, DatabaseAway
+from backend.app.errors import BadFeedLine, CitycacheError, sentence
 
 LINES_PER_TRANSACTION: Final = 5_000  # the cost of a commit is spread, and rows stay locked for a fifth of a second
 BYTES_PER_TRANSACTION: Final = 8 * 2**20  # of lines, so that long ones do not pile up
@@ -42,11 +42,11 @@ class BadLine(BadFeedLine):
         self.next_line = done.next_line
 
 
-class Interrupted(DatabaseAway):
-    """The database went away during an import; what was committed is kept."""
+class Interrupted(CitycacheError):
+    """The database could not go on with an import; what was committed is kept."""
 
-    def __init__(self, failure: DatabaseAway, done: Imported) -> None:
-        super().__init__(str(failure))
+    def __init__(self, reason: str, done: Imported) -> None:
+        super().__init__(reason)
         self.done = done
         self.next_line = done.next_line
 
@@ -108,15 +108,21 @@ def _apply(part: FeedPart, source: str, done: Imported) -> None:
         tally = commit(part) if part.changes else _nothing(part)
     except Bad as bad:
         raise BadLine(source, bad.line, str(bad), done) from None
-    except DatabaseAway as away:
-        raise Interrupted(away, done) from away
-    except (DBAPIError, psycopg2.Error) as failure:
-        if not is_clash(failure):
-            raise
-        raise Conflict(f"other writers change the same rows all the time: {failure}") from failure
+    except psycopg2.errors.InsufficientPrivilege:
+        raise
+    except (CitycacheError, DBAPIError, psycopg2.Error) as failure:
+        raise Interrupted(_reason(failure, part), done) from failure
     done.add(tally)
     done.lines += len(part.changes)
     done.next_line = part.next_line
+
+
+def _reason(failure: Exception, part: FeedPart) -> str:
+    if isinstance(failure, CitycacheError):
+        return str(failure)
+    if is_clash(failure):
+        return f"other writers change the same rows all the time: {sentence(failure)}"
+    return f"the database refuses lines {part.numbers[0]} to {part.numbers[-1]}: {sentence(failure)}"
 
 
 def _nothing(part: FeedPart) -> Tally:
