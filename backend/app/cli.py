@@ -9,11 +9,13 @@ from contextlib import suppress
 from typing import Any
 
 import click
-from psycopg2.errors import InsufficientPrivilege
+import psycopg2.errors
 from sqlalchemy.exc import DBAPIError
 
+from backend.app import db
 from backend.app.commands.exit_codes import INTERRUPTED, NO, WRONG
-from backend.app.errors import BadDefinition, BadSetting, CitycacheError, DatabaseUnfit, StatementFailed
+from backend.app.database import schema
+from backend.app.errors import BadDefinition, BadSetting, CitycacheError, DatabaseUnfit, StatementFailed, sentence
 from backend.app.settings import settings
 from backend.app.telemetry import logs
 from events.errors import EventError
@@ -22,6 +24,16 @@ SENTENCE = 300  # letters, more than any has
 RIGHTS = (
     "the database role of this process has other duties. Import and writes run where the API does, rebuilds, replays"
     " and verify where the worker does, migrate in its own container (SECURITY.md says which role may do what)"
+)
+MISSING = (
+    psycopg2.errors.UndefinedTable,
+    psycopg2.errors.UndefinedColumn,
+    psycopg2.errors.UndefinedFunction,
+    psycopg2.errors.InvalidSchemaName,
+)
+UNMIGRATED = (
+    "the database has no schema of this release: run citycache migrate, or name the definition in CATALOG_FILE where"
+    " its caches are adopted"
 )
 COMMANDS = {  # name → where it lives; loaded when it is asked for
     "adopt": "backend.app.adopting.commands:adopt_command",
@@ -104,11 +116,11 @@ def main(arguments: list[str] | None = None) -> Any:
         fail(str(failure), WRONG)
     except (CitycacheError, EventError) as failure:
         fail(str(failure), NO)
-    except (DBAPIError, InsufficientPrivilege) as failure:
-        lacking = failure.orig if isinstance(failure, DBAPIError) else failure
-        if not isinstance(lacking, InsufficientPrivilege):
+    except (DBAPIError, psycopg2.Error) as failure:
+        advice = _advice(failure.orig if isinstance(failure, DBAPIError) else failure)
+        if advice is None:
             raise
-        fail(f"{str(lacking).splitlines()[0]}: {RIGHTS}", NO)
+        fail(f"{sentence(failure)}: {advice}", NO)
     except UnicodeEncodeError:
         fail("an argument is not UTF-8", WRONG)
     except OSError as failure:
@@ -116,6 +128,17 @@ def main(arguments: list[str] | None = None) -> Any:
         fail(failure.strerror or str(failure), NO)
     except KeyboardInterrupt:
         fail("interrupted", INTERRUPTED)
+
+
+def _advice(failure: BaseException | None) -> str | None:
+    if isinstance(failure, psycopg2.errors.InsufficientPrivilege):
+        return RIGHTS
+    return UNMIGRATED if isinstance(failure, MISSING) and _is_unmigrated() else None
+
+
+def _is_unmigrated() -> bool:
+    with db.transaction() as connection:
+        return schema.needed().is_older(schema.found(connection).revision)
 
 
 if __name__ == "__main__":

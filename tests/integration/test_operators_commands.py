@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -113,6 +114,19 @@ def test_a_schema_too_old_or_newer_is_named_with_what_to_do(
 
 def test_an_empty_database_has_no_schema(configured_empty: str) -> None:
     assert "schema none" in ask("version").stdout
+
+
+@pytest.mark.parametrize(
+    "command", [["import", os.devnull], ["verify"], ["dead-letters", "list"], ["replay", "--from-offset", "0"]]
+)
+def test_a_command_says_that_the_database_is_to_be_migrated(
+    configured_empty: str, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(command)
+
+    assert ended.value.code == 1
+    assert "run citycache migrate" in capsys.readouterr().err
 
 
 NO_NUMBERS = ("nan", "inf", "-1", "1e400", "soon")
