@@ -21,6 +21,7 @@ from backend.app import db
 from backend.app.catalog.feed.importing import BadLine, Imported, Interrupted, import_feed
 from backend.app.commands.importing import import_command
 from backend.app.ledger.lifeline import Lifeline
+from backend.app.tasks.single_flight import flight
 from backend.embedded.postgres import Postgres
 from tests.plain import Plain
 from tests.waiting import until
@@ -321,6 +322,24 @@ def test_a_killed_import_has_no_session_by_which_its_run_would_seem_to_go_on(pla
     assert plain.column("SELECT state FROM task_runs WHERE task = 'import_feed'") == ["STARTED"]
     assert [run.task for run in Lifeline(lambda runs: set(), lambda: None, grace=0.0).run_once()] == ["import_feed"]
     assert plain.column("SELECT state FROM task_runs WHERE task = 'import_feed'") == ["FAILURE"]
+
+
+def test_feeds_are_applied_one_after_the_other_but_those_that_are_played_slowly(plain: Plain, tmp_path: Path) -> None:
+    file = tmp_path / "feed.jsonl"
+    file.write_bytes(jsonl(CITY, COMPANY))
+    importing = [sys.executable, "-m", "backend.app.cli", "import", str(file)]
+
+    with flight("import"):
+        waiting = subprocess.Popen(importing, stderr=subprocess.PIPE, text=True)
+        assert waiting.stderr is not None
+        assert waiting.stderr.readline() == f"{file}: waits until another import has ended\n"
+        assert plain.one("SELECT count(*) FROM cities") == 0
+        assert run(str(file), "--rate", "1000").exit_code == 0
+        assert waiting.poll() is None
+    waiting.communicate(timeout=60)
+
+    assert waiting.returncode == 0
+    assert plain.column("SELECT result ->> 'unchanged' FROM task_runs ORDER BY queued_at") == ["0", "2"]
 
 
 def test_command_reads_standard_input_from_a_line_on(plain: Plain) -> None:

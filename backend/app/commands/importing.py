@@ -6,10 +6,10 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import BinaryIO, NoReturn
+from typing import BinaryIO, Final, NoReturn
 
 import click
 from rich.console import Console
@@ -31,6 +31,9 @@ from backend.app.catalog.feed.recorded import recorded
 from backend.app.commands.exit_codes import NO, WRONG
 from backend.app.commands.terminal import Number, standard_input
 from backend.app.errors import BadSetting, CitycacheError
+from backend.app.tasks.single_flight import Skipped, flight
+
+TRY_SECONDS: Final = 1.0  # of waiting in one statement, whose snapshot holds back vacuum
 
 
 @click.command("import", short_help="Apply a change feed to the catalog.")
@@ -41,6 +44,7 @@ from backend.app.errors import BadSetting, CitycacheError
 def import_command(file: Path, from_line: int, rate: float | None, as_json: bool) -> None:
     """Apply FILE, a change feed (.jsonl or .jsonl.gz, '-' for standard input), in transactions of many lines.
 
+    One feed is applied after the other: an import waits for the one before it, but not one with --rate, nor for it.
     A bad line stops the import with exit code 2: its transaction is rolled back, all earlier ones are kept, and the
     message says with which --from-line to go on.
     """
@@ -50,7 +54,7 @@ def import_command(file: Path, from_line: int, rate: float | None, as_json: bool
     garbage_collection.collect_seldom()  # else looking through what is loaded costs a fifth of the import
     try:
         db.engine("import", size=1)
-        with _opened(file) as (stream, size), recorded(from_line) as run, _bar(name, size) as bar:
+        with _opened(file) as (stream, size), _turn(name, rate), recorded(from_line) as run, _bar(name, size) as bar:
 
             def progress(read: int, lines: int) -> None:
                 bar(read, lines)
@@ -89,6 +93,23 @@ def _fail(message: str, code: int, as_json: bool, done: importing.Imported | Non
     if as_json:
         click.echo(json.dumps({"ok": False, "error": message, **(asdict(done) if done else {})}))
     sys.exit(code)
+
+
+@contextmanager
+def _turn(name: str, rate: float | None) -> Iterator[None]:
+    """Feeds that tell of the same rows make sense one after the other only. A feed that is played slowly is to be
+    seen beside others."""
+    with ExitStack() as held:
+        waits = False
+        while rate is None:
+            try:
+                held.enter_context(flight("import", TRY_SECONDS))
+                break
+            except Skipped:
+                if not waits:
+                    click.echo(f"{name}: waits until another import has ended", err=True)
+                waits = True
+        yield
 
 
 @contextmanager

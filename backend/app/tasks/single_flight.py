@@ -21,6 +21,7 @@ FLIGHTS: Final = {  # by which the keys of their locks differ: numbers that rele
     "wide": 5,
     "replay": 6,
     "city": 7,
+    "import": 8,
 }
 IDS: Final = 2**31  # that the second half of a key tells apart; cities so far from each other share a flight
 
