@@ -20,6 +20,7 @@ COLUMNS = {
     "company": ["name", "is_active"],
     "product": ["name", "product_kind", "is_active"],
 }
+TAILS = ["", "\\N\t{,}\"'", " \u202e\U0001f600e\u0301\x01 "]  # of ids and names: what COPY, arrays and terminals read
 ROWS = {
     "city": "SELECT external_id, NULL, name, latitude FROM cities",
     "company": "SELECT c.external_id, p.external_id, c.name, c.is_active"
@@ -71,7 +72,7 @@ class Catalog:
 
 
 def keys(kind: str) -> st.SearchStrategy[str]:
-    return st.sampled_from([f"{kind}{number}" for number in range(3)])
+    return st.sampled_from([kind + tail for tail in TAILS])
 
 
 @st.composite
@@ -80,11 +81,11 @@ def lines(draw: st.DrawFn) -> Line:
     op = draw(st.sampled_from(["create", "create", "create", "update", "move", "delete", "delete"]))
     line: Line = {"op": op, "kind": kind, "id": draw(keys(kind))}
     optional = {
-        "name": st.sampled_from("ab"),
+        "name": st.sampled_from(["a", *TAILS[1:]]),
         "is_active": st.booleans(),
         "product_kind": st.sampled_from(["product", "service"]),
     }
-    optional["latitude"] = st.sampled_from([1.5, -90.0])
+    optional["latitude"] = st.sampled_from([1e-7, -90.0])
     for name, values in optional.items():
         if name in COLUMNS[kind] and draw(st.booleans()):
             line[name] = draw(values)
@@ -107,9 +108,9 @@ def escapes(draw: st.DrawFn) -> list[Line]:
     ]
 
 
-BASE = [{"op": "create", "kind": "city", "id": f"city{n}"} for n in range(3)]
-BASE += [{"op": "create", "kind": "company", "id": f"company{n}", "parent": f"city{n}"} for n in range(3)]
-BASE += [{"op": "create", "kind": "product", "id": f"product{n}", "parent": f"company{n}"} for n in range(3)]
+BASE = [{"op": "create", "kind": "city", "id": f"city{tail}"} for tail in TAILS]
+BASE += [{"op": "create", "kind": "company", "id": f"company{tail}", "parent": f"city{tail}"} for tail in TAILS]
+BASE += [{"op": "create", "kind": "product", "id": f"product{tail}", "parent": f"company{tail}"} for tail in TAILS]
 
 
 def without_bad_ones(feed: list[Line]) -> list[Line]:
@@ -135,9 +136,10 @@ def plain(configured_database: None, database: str) -> Plain:
     size=st.integers(1, 40),
     sound=st.booleans(),
     based=st.booleans(),
+    escaped=st.booleans(),
 )
 def test_leaves_behind_what_line_after_line_would(
-    plain: Plain, parts: list[list[Line]], size: int, sound: bool, based: bool
+    plain: Plain, parts: list[list[Line]], size: int, sound: bool, based: bool, escaped: bool
 ) -> None:
     # Given a feed, and the catalog after each of its lines
     feed = [*(BASE if based else []), *(line for part in parts for line in part)]
@@ -156,7 +158,7 @@ def test_leaves_behind_what_line_after_line_would(
             kept, wanted = json.dumps(catalog.rows), dict(done)
 
     # When it is imported in transactions of `size` lines
-    stream = io.BytesIO("".join(json.dumps(line) + "\n" for line in feed).encode())
+    stream = io.BytesIO("".join(json.dumps(line, ensure_ascii=escaped) + "\n" for line in feed).encode())
     try:
         imported = import_feed(stream, "feed", lines_per_transaction=size)
         stopped = None
