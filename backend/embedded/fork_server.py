@@ -25,6 +25,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -229,10 +230,9 @@ def _close_all_others() -> None:
                 os.close(int(name))
 
 
+@cache
 def preload() -> None:
     """Load what our commands need, once, and keep the garbage collector from writing to the pages that all share."""
-    if gc.get_freeze_count():
-        return
     for module in PRELOADED:
         importlib.import_module(module)
     _use_once()

@@ -229,9 +229,11 @@ class TestTheServer:
 
     def test_loads_beforehand_what_reads_no_setting_and_starts_no_thread(self):
         code = (
-            "import os\n"
+            "import gc, os, sys\n"
+            "gc.freeze()  # as Python 3.12 does by itself\n"
             "from backend.embedded import fork_server\n"
             "fork_server.preload()\n"
+            "assert set(fork_server.PRELOADED) <= set(sys.modules)\n"
             "from backend.app.settings import settings\n"
             "print(settings.cache_info().misses, len(os.listdir('/proc/self/task')))"
         )
