@@ -1,4 +1,7 @@
-"""The wheel is whole: installed into an empty folder, without any package index, it runs, imports and verifies."""
+"""The wheel is whole: installed into an empty folder, without any package index, it runs, imports and verifies.
+
+The folder has spaces and letters beyond ASCII in its name, and its data are named by a relative path.
+"""
 
 from __future__ import annotations
 
@@ -72,7 +75,8 @@ class Installed:
         for entry in entry_points(group="console_scripts"):
             if entry.name in ("celery", "uvicorn"):
                 program = self.python.with_name(entry.name)
-                program.write_text(f"#!{self.python}\nfrom {entry.module} import {entry.attr}\n{entry.attr}()\n")
+                code = f"from {entry.module} import {entry.attr}\n{entry.attr}()\n"
+                program.write_text(f"#!/bin/sh\n'''exec' '{self.python}' \"$0\" \"$@\"\n' '''\n{code}")
                 program.chmod(0o755)
 
     def run(self, program: str, *arguments: str | Path, seconds: float = 120, **environment: str) -> str:
@@ -83,7 +87,7 @@ class Installed:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
-    return Installed(wheel, tmp_path_factory.mktemp("empty"))
+    return Installed(wheel, tmp_path_factory.mktemp("leerer Ordner, пустая папка 空"))
 
 
 def test_the_wheel_has_every_file_of_the_packages(wheel: Path) -> None:
@@ -101,15 +105,17 @@ def test_the_wheel_has_every_file_of_the_packages(wheel: Path) -> None:
 
 
 def test_what_is_imported_is_the_installed_one(installed: Installed) -> None:
-    told = installed.run("python", "-c", "import backend, events; print(backend.__file__, events.__file__)").split()
-    assert all(Path(file).is_relative_to(installed.place) for file in told), told
+    told = installed.run("python", "-c", "import backend, events; print(backend.__file__, events.__file__, sep='\\n')")
+    assert all(Path(file).is_relative_to(installed.place) for file in told.splitlines()), told
     assert "schema" in installed.run("citycache", "version")
 
 
 def test_it_runs_imports_and_verifies_in_an_empty_folder(installed: Installed) -> None:
     citycache = installed.python.with_name("citycache")
-    with Running(installed.place / ".citycache", command=citycache, base=installed.environment) as running:
-        status = json.loads(installed.run("citycache", "status", "--json"))
+    data = installed.place / "les données"
+    relative = ("--data-dir", data.name)
+    with Running(data, *relative, command=citycache, base=installed.environment) as running:
+        status = json.loads(installed.run("citycache", "status", *relative, "--json"))
         there = {"DATABASE_URL": status["database_url"]}
         installed.run("citycache", "import", FEED, seconds=200, **there)
         installed.run("citycache", "verify", "--wait", "60", **there)
