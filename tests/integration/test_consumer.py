@@ -408,6 +408,7 @@ def test_says_what_it_holds(step: Step) -> None:
     held = step.step.held()
     assert held["messages"] == 2
     assert held["oldest"] == TIME
+    assert held["newest"] is None, "0.1.0 cannot read an answer without it"
 
 
 def test_says_how_old_what_it_holds_is_in_whatever_zone_its_publishers_write(step: Step) -> None:

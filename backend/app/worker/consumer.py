@@ -168,7 +168,8 @@ class EventConsumer(bootsteps.StartStopStep):
         batches = self._held()
         messages = sum(len(batch.tags) for batch in batches)
         oldest = times.earliest(batch.oldest for batch in batches if batch.tags)
-        return {"messages": messages, "oldest": oldest, "because": holding.reasons()}
+        # 0.1.0 reads `newest` as well: without one, only an empty queue shows it that all has been applied
+        return {"messages": messages, "oldest": oldest, "newest": None, "because": holding.reasons()}
 
     def _held(self) -> list[Collecting]:
         lines = (self._lone, self._bulk)
