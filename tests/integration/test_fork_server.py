@@ -165,7 +165,7 @@ class TestTheServer:
 
     def test_is_replaced_when_it_stands_still(self, own: forks.Forks, log: Path, monkeypatch: pytest.MonkeyPatch):
         process, still = waiting(log), own.pid
-        monkeypatch.setattr(forks, "PATIENCE", 0.5)
+        monkeypatch.setattr(forks, "PATIENCE", 5.0)
         assert still is not None
         os.kill(still, signal.SIGSTOP)
         assert run("raise SystemExit(7)", log=log) == 7
