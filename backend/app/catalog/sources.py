@@ -133,13 +133,29 @@ def _watches(catalog: Catalog, schema: str) -> str:
 def _levels(catalog: Catalog, schema: str) -> Iterator[str]:
     """For each kind of row that a level may hang on: its key, its label, and the keys of the levels above."""
     city = catalog.sources["city"]
-    rows = [(city.relation.sql, city.id.sql, city.values["name"].sql)]
-    rows += [(level.relation.sql, level.id.sql, level.label.sql) for level in catalog.levels]
+    rows = [(city.relation, city.id.sql, city.values["name"].sql)]
+    rows += [(level.relation, level.id.sql, level.label.sql) for level in catalog.levels]
+    tables = [relation.oid for relation, _, _ in rows]
     for number, (table, key, label) in enumerate(rows if catalog.levels else []):
         above = catalog.parents.get(number, {})
         parents = ", ".join(_parent(above.get(level)) for level in range(1, len(catalog.levels) + 1))
-        query = f"SELECT {key}::bigint, ({label}\n)::text, ARRAY[{parents}]::bigint[]\n  FROM {table}"
+        query = f"SELECT {key}::bigint, ({label}\n)::text, ARRAY[{parents}]::bigint[]\n  FROM {table.sql}"
+        if number and tables.count(table.oid) > 1:
+            query += f"\n WHERE {key} IN ({_named_from_below(number, schema)})"
         yield _answering(schema, f"level_{number}_rows()", "id bigint, label text, parents bigint[]", query)
+
+
+def _named_from_below(level: int, schema: str) -> str:
+    """The keys of a level that cities, or rows of the levels below, name and that are not of a nearer one: where one
+    table holds several levels nothing else tells whose rows they are."""
+    own = quoted(schema)
+    cities = f"JOIN {own}.{VIEWS['city']} AS city USING (id)"
+    ways = []
+    for below in range(level):
+        nearer = "".join(f" AND place.parents[{number}] IS NULL" for number in range(below + 1, level))
+        rows = f"{own}.level_{below}_rows() AS place {'' if below else cities}"
+        ways.append(f"SELECT place.parents[{level}] FROM {rows} WHERE place.parents[{level}] IS NOT NULL{nearer}")
+    return "\n        UNION ".join(ways)
 
 
 def _parent(value: Value | None) -> str:
