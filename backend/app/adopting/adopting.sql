@@ -24,6 +24,17 @@ SELECT tgrelid::bigint, quote_ident(namespace.nspname) || '.' || quote_ident(rel
    AND pronamespace = (SELECT oid FROM pg_namespace WHERE nspname = %(schema)s)
  ORDER BY 2, 3
 
+-- name: triggers_of_others
+-- Triggers on these tables that have our names, and call a function of another schema.
+SELECT quote_ident(namespace.nspname) || '.' || quote_ident(relname), min(tgname), pronamespace::regnamespace::text
+  FROM pg_trigger
+  JOIN pg_proc ON pg_proc.oid = tgfoid
+  JOIN pg_class ON pg_class.oid = tgrelid
+  JOIN pg_namespace AS namespace ON namespace.oid = relnamespace
+ WHERE NOT tgisinternal AND tgrelid = ANY(%(oids)s::oid[]) AND tgname = ANY(%(names)s)
+   AND pronamespace IS DISTINCT FROM (SELECT oid FROM pg_namespace WHERE nspname = %(schema)s)
+ GROUP BY 1, 3 ORDER BY 1, 3
+
 -- name: blockers
 -- Who holds up a trigger: what a person would look at.
 SELECT string_agg(format('pid %%s (%%s)', pid, coalesce(nullif(application_name, ''), usename::text)), ', ')

@@ -51,7 +51,10 @@ def attach() -> list[str]:
     try:
         with db.transaction() as connection:
             off = {(each.oid, each.name) for each in triggers.present(connection, definition.current().schema)}
-            lacking = triggers.lacking(connection, resolved(definition.current()))
+            catalog = resolved(definition.current())
+            if taken := triggers.taken(connection, catalog):
+                raise Refused("; ".join(taken))
+            lacking = triggers.lacking(connection, catalog)
         fresh = [trigger for trigger in lacking if (trigger.part.oid, trigger.name) not in off]
         triggers.install(fresh, log.info)
     except (BadDefinition, Refused, DBAPIError) as failure:

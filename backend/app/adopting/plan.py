@@ -125,6 +125,7 @@ def _tables(connection: Connection, catalog: Catalog) -> Iterator[Check]:
     for table in capture.captured(catalog):
         for part in triggers.parts(connection, table.relation.oid):
             owned, forced, unlogged = connection.exec_driver_sql(SQL["table"], {"oid": part.oid}).one()
+    yield from (Check("trigger", "no", told) for told in triggers.taken(connection, catalog))
             kind = "may have triggers" if part.kind in ("r", "p") else ""
             told = f"{part.name} {'is written by logical replication: row triggers' if part.is_subscribed else kind}"
             yield _is("table", bool(kind), told, f"{part.name} is a foreign table, whose writes nobody here sees")

@@ -97,6 +97,17 @@ def present(connection: Connection, schema: str) -> list[Present]:
 
 
 def lacking(connection: Connection, catalog: Catalog) -> list[Wanted]:
+def taken(connection: Connection, catalog: Catalog) -> list[str]:
+    """Where triggers of our names are somebody else's, which ours would replace: a sentence for each table."""
+    asked = wanted(connection, catalog)
+    places = {"oids": [trigger.part.oid for trigger in asked], "names": [trigger.name for trigger in asked]}
+    found = connection.exec_driver_sql(SQL["triggers_of_others"], {"schema": catalog.definition.schema, **places})
+    return [
+        f"{table} has {name} of schema {schema} already: release what was adopted there, or take that schema's name"
+        for table, name, schema in found
+    ]
+
+
     """Those that are not there, or are not as they should be."""
     there = {(each.oid, each.name): each for each in present(connection, catalog.definition.schema)}
 

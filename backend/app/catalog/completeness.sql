@@ -18,7 +18,7 @@ SELECT table_name, name
 
 -- name: silent_tables
 -- Tables, partitions and children whose triggers lack or are switched off. Where logical replication writes any of them
--- each row has to fire, always; elsewhere each statement.
+-- each row has to fire, always; elsewhere each statement. One that calls a function of another schema is not ours.
 WITH RECURSIVE captured AS (
     SELECT role, to_regclass(table_name)::oid AS root FROM captured_tables()
 ), part AS (
@@ -39,7 +39,9 @@ WITH RECURSIVE captured AS (
 )
 SELECT wanted.oid::regclass::text, bool_or(tgname IS NOT NULL)
   FROM wanted
-  LEFT JOIN pg_trigger ON tgrelid = wanted.oid AND tgname = 'citycache_' || role || '_' || verb
+  LEFT JOIN (pg_trigger JOIN pg_proc ON pg_proc.oid = tgfoid
+               AND pronamespace = (SELECT own.pronamespace FROM pg_proc AS own WHERE own.oid = 'captured_tables()'::regprocedure))
+    ON tgrelid = wanted.oid AND tgname = 'citycache_' || role || '_' || verb
  WHERE tgname IS NULL OR tgenabled NOT IN (wanted.enabled::"char", 'A')
  GROUP BY 1 ORDER BY 1
 
