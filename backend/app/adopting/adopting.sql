@@ -37,7 +37,7 @@ SELECT quote_ident(namespace.nspname) || '.' || quote_ident(relname), min(tgname
 
 -- name: blockers
 -- Who holds up a trigger: what a person would look at.
-SELECT string_agg(format('pid %%s (%%s)', pid, coalesce(nullif(application_name, ''), usename::text)), ', ')
+SELECT string_agg(format('pid %%s (%%s)', pid, coalesce(nullif(application_name, ''), usename, backend_type)), ', ')
   FROM pg_locks JOIN pg_stat_activity USING (pid)
  WHERE relation = %(oid)s AND granted AND pid <> pg_backend_pid()
    AND mode IN ('RowExclusiveLock', 'ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock',

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 SQL: Final = statements(Path(__file__).with_name("adopting.sql"))
 LOCK_MS: Final = 900  # that a statement waits for writers, and new writers behind it
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0  # seconds between two tries
+TOLD_FROM: Final = 1.0  # seconds: who waits longer than that between two tries says for whom
 PATIENCE_SECONDS: Final = 600.0  # for one trigger, until a person is told who holds its table
 ENABLED: Final[dict[Form, str]] = {"statement": "O", "row": "A"}
 Progress = Callable[[str], None]
@@ -96,7 +97,6 @@ def present(connection: Connection, schema: str) -> list[Present]:
     return [Present(*row) for row in connection.exec_driver_sql(SQL["triggers"], {"schema": schema})]
 
 
-def lacking(connection: Connection, catalog: Catalog) -> list[Wanted]:
 def taken(connection: Connection, catalog: Catalog) -> list[str]:
     """Where triggers of our names are somebody else's, which ours would replace: a sentence for each table."""
     asked = wanted(connection, catalog)
@@ -108,6 +108,7 @@ def taken(connection: Connection, catalog: Catalog) -> list[str]:
     ]
 
 
+def lacking(connection: Connection, catalog: Catalog) -> list[Wanted]:
     """Those that are not there, or are not as they should be."""
     there = {(each.oid, each.name): each for each in present(connection, catalog.definition.schema)}
 
@@ -132,6 +133,7 @@ def install(triggers_: Sequence[Wanted], progress: Progress) -> None:
             [*trigger.statements, *(_switched_on(trigger) if trigger.enabled == "O" else ())],
             trigger.part.oid,
             trigger.part.name,
+            progress,
         )
 
 
@@ -144,15 +146,17 @@ def remove(triggers_: Sequence[Present], progress: Progress) -> None:
     """Take these triggers away. Raises Refused when a table is held for too long."""
     for trigger in triggers_:
         progress(f"removing trigger {trigger.name} from {trigger.table}")
-        patiently([f"DROP TRIGGER IF EXISTS {trigger.name} ON {trigger.table}"], trigger.oid, trigger.table)
+        patiently([f"DROP TRIGGER IF EXISTS {trigger.name} ON {trigger.table}"], trigger.oid, trigger.table, progress)
 
 
-def patiently(commands: Sequence[str], oid: int, table: str) -> None:
+def patiently(commands: Sequence[str], oid: int, table: str, progress: Progress) -> None:
     """Run commands on one table in a transaction that waits for a second at most, again until it comes through."""
     deadline, pause = time.monotonic() + PATIENCE_SECONDS, FIRST_PAUSE
     while not _tried(commands):
         if time.monotonic() > deadline:
             raise Refused(f"{table} is held: {_blockers(oid)}. End that, and run the same command again")
+        if pause > TOLD_FROM:
+            progress(f"{table} is held by {_blockers(oid)}: tried again in {pause:.0f} s")
         time.sleep(pause)
         pause = min(1.5 * pause, LONGEST_PAUSE)
 
