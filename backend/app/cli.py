@@ -15,7 +15,15 @@ from sqlalchemy.exc import DBAPIError
 from backend.app import db
 from backend.app.commands.exit_codes import INTERRUPTED, NO, WRONG
 from backend.app.database import schema
-from backend.app.errors import BadDefinition, BadSetting, CitycacheError, DatabaseUnfit, StatementFailed, sentence
+from backend.app.errors import (
+    BadDefinition,
+    BadSetting,
+    CitycacheError,
+    DatabaseUnfit,
+    StatementFailed,
+    is_of_their_making,
+    sentence,
+)
 from backend.app.settings import settings
 from backend.app.telemetry import logs
 from events.errors import EventError
@@ -117,6 +125,8 @@ def main(arguments: list[str] | None = None) -> Any:
     except (CitycacheError, EventError) as failure:
         fail(str(failure), NO)
     except (DBAPIError, psycopg2.Error) as failure:
+        if is_of_their_making(failure):
+            fail(f"PostgreSQL refuses: {sentence(failure)}. Nothing that was committed before is lost", NO)
         advice = _advice(failure.orig if isinstance(failure, DBAPIError) else failure)
         if advice is None:
             raise

@@ -35,6 +35,17 @@ def sentence(failure: BaseException, most: int = 300) -> str:
     return lines[0][:most] if lines else type(failure).__name__
 
 
+def is_of_a_value(failure: BaseException) -> bool:
+    """Whether an expression failed on what stands in a row: no number, a division by zero."""
+    return str(getattr(getattr(failure, "orig", failure), "pgcode", "")).startswith("22")
+
+
+def is_of_their_making(failure: BaseException) -> bool:
+    """Whether a statement failed by what stands in somebody's rows, or since somebody's trigger has refused it."""
+    code = str(getattr(getattr(failure, "orig", failure), "pgcode", ""))
+    return is_of_a_value(failure) or code.startswith(("21", "P0"))
+
+
 class BadSetting(CitycacheError):
     """A setting has a value that cannot be used."""
 

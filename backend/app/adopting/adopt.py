@@ -27,7 +27,7 @@ from backend.app.catalog import capture, sources
 from backend.app.catalog.definition import Definition
 from backend.app.catalog.resolved import Catalog, run_as_it_is
 from backend.app.database.migrating import migrate
-from backend.app.errors import Refused
+from backend.app.errors import Refused, is_of_a_value
 from backend.app.tasks.settle import settle
 from events.sql_files import statements
 
@@ -40,7 +40,8 @@ SHOWN_EVERY: Final = 50_000  # rows between two lines of progress
 
 
 def adopt(definition: Definition, progress: Progress) -> dict[str, Any]:
-    """Do all of it; what the first fill, or a changed definition, has changed. Raises BadDefinition, Refused, Away."""
+    """Do all of it; what the first fill, or a changed definition, has changed. Raises BadDefinition, also of a row that
+    an expression fails on, Refused, Away."""
     catalog = resolved(definition)
     with one_at_a_time():
         migrate()
@@ -50,7 +51,12 @@ def adopt(definition: Definition, progress: Progress) -> dict[str, Any]:
         with db.transaction() as connection:
             left_over = triggers.needless(connection, catalog)
         triggers.remove(left_over, progress)
-        filled = fill(progress)
+        try:
+            filled = fill(progress)
+        except DBAPIError as failure:
+            if is_of_a_value(failure):
+                resolved(definition, every_row=True)
+            raise
         _finish(definition)
     return filled
 

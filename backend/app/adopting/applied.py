@@ -17,11 +17,14 @@ from events.sql_files import statements
 SQL: Final = statements(Path(__file__).with_name("adopting.sql"))
 
 
-def resolved(definition: Definition) -> Catalog:
+def resolved(definition: Definition, every_row: bool = False) -> Catalog:
     """The definition beside the database, tried in a transaction that is rolled back. Raises BadDefinition, Refused."""
     with db.translated(), db.engine().connect() as connection, connection.begin() as trial:
-        connection.exec_driver_sql("SET LOCAL statement_timeout = '60s'")
-        catalog = resolve(connection, definition)
+        if every_row:
+            db.may_take_long(connection)
+        else:
+            connection.exec_driver_sql("SET LOCAL statement_timeout = '60s'")
+        catalog = resolve(connection, definition, every_row)
         trial.rollback()
     return catalog
 

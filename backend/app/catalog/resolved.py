@@ -116,9 +116,10 @@ class Catalog:
     level_uses: Mapping[int, frozenset[str]]  # columns that names and parents of levels are read from; 0: the city's
 
 
-def resolve(connection: Connection, definition: Definition) -> Catalog:
-    """Find and try everything; the caller rolls back. Raises BadDefinition with file, key and reason; Refused."""
-    return _Resolver(connection, definition).catalog()
+def resolve(connection: Connection, definition: Definition, every_row: bool = False) -> Catalog:
+    """Find and try everything, on the first rows or on all of them; the caller rolls back. Raises BadDefinition with
+    file, key and reason; Refused."""
+    return _Resolver(connection, definition, "ALL" if every_row else str(TRIED_ROWS)).catalog()
 
 
 @dataclass(frozen=True)
@@ -130,8 +131,8 @@ class _Tried:
 
 
 class _Resolver:
-    def __init__(self, connection: Connection, definition: Definition) -> None:
-        self._connection, self._definition = connection, definition
+    def __init__(self, connection: Connection, definition: Definition, rows: str) -> None:
+        self._connection, self._definition, self._rows = connection, definition, rows
         self._uses: dict[int, set[str]] = {}  # columns that decide what is cached, by table
         self._watched_uses: dict[int, set[str]] = {}  # columns that decide about rows of other tables
         self._watched: set[int] = set()  # tables that a [[watch]] names
@@ -210,7 +211,7 @@ class _Resolver:
             )
         changed = ", ".join(f"NULL::{column.type} AS {column.sql}" for column in columns) or "NULL AS nothing"
         query = f"SELECT key.* FROM (SELECT {changed}) AS changed CROSS JOIN LATERAL (\n{watch.ids}\n) AS key"
-        tried = self._try(f"{place}.ids", query, TRIED_ROWS)
+        tried = self._try(f"{place}.ids", query)
         self._require_key_type(f"{place}.ids", tried.columns[0].type)
         self._refuse_unsteady(f"{place}.ids", watch.ids, tried.rests_on, whole_rows=False)
         if tried.rests_on.locks:
@@ -254,11 +255,11 @@ class _Resolver:
         elif found != wanted:
             with self._explained(key):
                 cast = f"({_expression(relation, sql)}\n)::{wanted}"
-                self._run(f"SELECT {cast} FROM {relation.sql} LIMIT {TRIED_ROWS}")
+                self._run(f"SELECT {cast} FROM {relation.sql} LIMIT {self._rows}")
 
     def _tried(self, key: str, relation: Relation, sql: str) -> _Tried:
         expression = f"({_expression(relation, sql)}\n)"
-        tried = self._try(key, f"SELECT {expression} AS value FROM {relation.sql}", TRIED_ROWS)
+        tried = self._try(key, f"SELECT {expression} AS value FROM {relation.sql}")
         with self._explained(key):  # one value for each row: a condition takes no aggregate and no set
             self._run(f"EXPLAIN SELECT FROM {relation.sql} WHERE {expression} IS NULL")
         self._refuse_unsteady(key, sql, tried.rests_on)
@@ -324,7 +325,7 @@ class _Resolver:
         if found not in KEY_TYPES:
             raise self._bad(key, f"is of type {found}; keys are {', '.join(KEY_TYPES)}, or domains over them")
 
-    def _try(self, key: str, query: str, rows: int) -> _Tried:
+    def _try(self, key: str, query: str) -> _Tried:
         with self._explained(key):
             self._run(f"CREATE TEMPORARY VIEW citycache_trial AS {query}")
             oid = self._connection.exec_driver_sql(f"SELECT '{TRIAL}'::regclass::oid::bigint").scalar_one()
@@ -335,7 +336,7 @@ class _Resolver:
                 uses.setdefault(table, set()).update([column] if column else [])
             columns = self._connection.exec_driver_sql(SQL["columns"], {"oid": oid}).all()
             tree = self._connection.exec_driver_sql(SQL["trial_tree"], {"oid": oid}).scalar_one()
-            self._run(f"SELECT * FROM {TRIAL} LIMIT {rows}")
+            self._run(f"SELECT count(tried.*::text) FROM (SELECT * FROM {TRIAL} LIMIT {self._rows}) AS tried")
             self._run(f"DROP VIEW {TRIAL}")
         return _Tried([_column(row) for row in columns], uses, tables, foundation(tree))
 
