@@ -30,6 +30,9 @@ TABLES: Final = """
     CREATE TABLE a."b.c" (id int PRIMARY KEY, name text, firm bigint);
     CREATE FOREIGN DATA WRAPPER away; CREATE SERVER away FOREIGN DATA WRAPPER away;
     CREATE FOREIGN TABLE far (id bigint, name text, firm bigint) SERVER away;
+    CREATE TABLE split (id bigint, name text, firm bigint) PARTITION BY LIST (id);
+    CREATE FOREIGN TABLE split_far PARTITION OF split FOR VALUES IN (1) SERVER away;
+    CREATE SCHEMA more; CREATE EXTENSION hstore SCHEMA more; CREATE TABLE tagged (id int PRIMARY KEY, tags more.hstore);
     INSERT INTO towns SELECT n, 'T', true, n, NULL, 'north' FROM generate_series(1, 3) n;
     INSERT INTO firms SELECT n, 'F', 1 FROM generate_series(1, 5) n;
     INSERT INTO things SELECT n, 'x', 1 + n % 5 FROM generate_series(1, 9) n;"""
@@ -53,6 +56,7 @@ CHANGED: Final[list[Case]] = [  # section, what is changed in it, what the answe
     ("product", {"table": "public.seen"}, "product.table: public.seen is no table"),
     ("product", {"table": "public.kept"}, "product.table: public.kept is no table"),
     ("product", {"table": "public.far"}, "product.table: public.far is no table"),
+    ("product", {"table": "public.split"}, "product.table: split_far, a part of public.split, is a foreign table"),
     ("product", {"table": "public.counter"}, "product.table: public.counter is no table"),
     ("product", {"table": "public.nowhere"}, 'product.table: relation "public.nowhere" does not exist'),
     ("product", {"table": "nowhere.things"}, 'product.table: relation "nowhere.things" does not exist'),
@@ -79,6 +83,8 @@ CHANGED: Final[list[Case]] = [  # section, what is changed in it, what the answe
     ("product", {"active": "$1"}, "product.active: there is no parameter $1"),
     ("product", {"active": "1 / (id - id) > 0"}, "product.active: division by zero"),
     ("product", {"active": "now() > '2020-01-01'"}, "product.active: rests on now()"),
+    ("product", {"active": "now() > '2020-01-01'"}, "Let a write say it, as a column that a scheduled statement sets"),
+    ("product", {"active": "CURRENT_DATE > '2020-01-01'"}, "changes without a write: no event would come. Let a "),
     ("product", {"active": "random() > 0.5"}, "product.active: rests on random()"),
     ("product", {"active": "current_user = 'me'"}, "product.active: changes without a write"),
     ("product", {"active": "things IS NOT NULL"}, "product.active: takes a row as a whole"),
@@ -109,6 +115,8 @@ CHANGED: Final[list[Case]] = [  # section, what is changed in it, what the answe
     ("[watch]", {"ids": "SELECT 1; SELECT 2"}, "watch[1].ids: syntax error"),
     ("[watch]", {"ids": "SELECT id FROM public.towns FOR UPDATE"}, "watch[1].ids: locks rows"),
     ("[watch]", {"ids": "SELECT 1 WHERE now() > '2020-01-01'"}, "watch[1].ids: rests on now()"),
+    ("[watch]", {"table": "public.tagged", "publish": ["id", "tags"]},
+     "watch[1].publish: 'tags' is of type more.hstore, which does not come back from JSON"),
     ("[watch]", {"table": "public.seen"}, "watch[1].table: public.seen is no table"),
     ("[city.level]", {"name": "city"}, "city.level[1].name: 'city' is the name of a level below"),
     ("[city.level]", {"table": "public.seen"}, "city.level[1].table: public.seen is no table"),

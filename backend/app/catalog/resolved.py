@@ -28,6 +28,7 @@ KEY_TYPES: Final = ("smallint", "integer", "bigint")
 TABLE_KINDS: Final = ("r", "p")  # a table, a partitioned table
 TRIAL: Final = "pg_temp.citycache_trial"
 TRIED_ROWS: Final = 1_000
+UNTOLD: Final = "no event would come. Let a write say it, as a column that a scheduled statement sets"
 COMPANIES_OF: Final = """SELECT company.id::bigint FROM catalog_companies AS company WHERE company.city_id = {id}
 UNION ALL
 SELECT mapping.company_id FROM company_city_mapping AS mapping WHERE mapping.city_id = {id}"""
@@ -209,6 +210,12 @@ class _Resolver:
             raise self._bad(
                 f"{place}.publish", f"{virtual!r} is computed when it is read: name what it is computed from"
             )
+        for column in columns:
+            if self._connection.exec_driver_sql(SQL["becomes_json"], {"type": column.type}).scalar_one():
+                reason = (
+                    f"{column.name!r} is of type {column.type}, which does not come back from JSON: watch without it"
+                )
+                raise self._bad(f"{place}.publish", reason)
         changed = ", ".join(f"NULL::{column.type} AS {column.sql}" for column in columns) or "NULL AS nothing"
         query = f"SELECT key.* FROM (SELECT {changed}) AS changed CROSS JOIN LATERAL (\n{watch.ids}\n) AS key"
         tried = self._try(f"{place}.ids", query)
@@ -281,11 +288,11 @@ class _Resolver:
         if whole_rows and rests_on.whole_rows:
             raise self._bad(key, "takes a row as a whole: name the columns, so that events tell only what is used")
         if rests_on.values_of_now or (rests_on.times and _NOW.search(sql)):
-            raise self._bad(key, "changes without a write: no event would come")
+            raise self._bad(key, f"changes without a write: {UNTOLD}")
         oids = {name: list(getattr(rests_on, name)) for name in ("functions", "operators", "printed", "parsed")}
         unsteady = self._connection.exec_driver_sql(SQL["unsteady"], oids).scalars().all()
         if unsteady:
-            raise self._bad(key, f"rests on {unsteady[0]}, which may change without a write: no event would come")
+            raise self._bad(key, f"rests on {unsteady[0]}, which may change without a write: {UNTOLD}")
 
     def _relation(self, key: str, name: str) -> Relation:
         row = self._relation_row(key, name)
@@ -293,6 +300,10 @@ class _Resolver:
             raise self._bad(key, f"{row[4]} is no table: no trigger can tell of its changes")
         if row[1].startswith("pg_"):
             raise self._bad(key, f"{row[4]} belongs to PostgreSQL: nobody else can follow its changes")
+        if away := self._connection.exec_driver_sql(SQL["foreign_part"], {"oid": row[0]}).scalar():
+            raise self._bad(
+                key, f"{away}, a part of {row[4]}, is a foreign table: nobody here sees its writes. Detach it"
+            )
         columns = self._connection.exec_driver_sql(SQL["columns"], {"oid": row[0]})
         found = {column.attname: _column(column) for column in columns}
         primary = self._connection.exec_driver_sql(SQL["primary_key"], {"oid": row[0]}).scalars().all()
@@ -323,7 +334,9 @@ class _Resolver:
 
     def _require_key_type(self, key: str, found: str) -> None:
         if found not in KEY_TYPES:
-            raise self._bad(key, f"is of type {found}; keys are {', '.join(KEY_TYPES)}, or domains over them")
+            instead = "name a unique column that is, or add one" if key.endswith(".id") else "cast it, or look that up"
+            kinds = f"{', '.join(KEY_TYPES)}, or domains over them"
+            raise self._bad(key, f"is of type {found}; keys are {kinds}: {instead}")
 
     def _try(self, key: str, query: str) -> _Tried:
         with self._explained(key):

@@ -13,6 +13,20 @@ SELECT relation.oid::bigint, namespace.nspname, relation.relname, relation.relki
   FROM pg_class AS relation JOIN pg_namespace AS namespace ON namespace.oid = relation.relnamespace
  WHERE relation.oid = %(name)s::regclass
 
+-- name: foreign_part
+-- A partition or child that is on another server.
+WITH RECURSIVE part AS (
+    SELECT inhrelid AS oid FROM pg_inherits WHERE inhparent = %(oid)s
+    UNION ALL
+    SELECT inhrelid FROM pg_inherits JOIN part ON inhparent = part.oid
+)
+SELECT oid::regclass::text FROM part JOIN pg_class USING (oid) WHERE relkind = 'f' ORDER BY 1 LIMIT 1
+
+-- name: becomes_json
+-- Whether values of this type, or of its elements, become JSON by a cast of their own, from which no value is read back.
+SELECT EXISTS (SELECT FROM pg_type AS told JOIN pg_cast ON castsource IN (told.oid, told.typelem)
+                WHERE told.oid = %(type)s::regtype AND casttarget = 'json'::regtype AND castsource >= 16384)
+
 -- name: columns
 -- Types of domains are those beneath them, of any length. What a virtual column is computed from stands beside it.
 WITH RECURSIVE beneath AS (
