@@ -121,11 +121,7 @@ def _passed(connection: Connection) -> Iterator[Finding]:
 def _catalog(connection: Connection, catalog: Catalog) -> Iterator[Finding]:
     for check in checks(connection, catalog):
         if check.state != "well":
-            advice = (
-                "see docs/adopting.md"
-                if check.name in ("key", "owner", "row security", "unlogged")
-                else "make an index on it"
-            )
+            advice = "make an index on it" if check.name == "index" else "see docs/adopting.md"
             yield Finding(check.name, check.state == "slow", check.found, advice)
     schema = catalog.definition.schema
     made = [*sources.statements(catalog, schema), capture.registry(capture.captured(catalog), schema)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -18,11 +19,13 @@ from backend.app.catalog import capture, sources
 from backend.app.catalog.definition import Definition
 from backend.app.catalog.resolved import Catalog, run_as_it_is
 from backend.app.catalog.sources import quoted
+from backend.app.errors import TooLong
 from events.sql_files import statements
 
 SQL: Final = statements(Path(__file__).with_name("plan.sql"))
 State = Literal["well", "slow", "no"]  # 'slow' can be adopted, and costs something
 LEAST_VERSION: Final = 140_000
+LOOK_MS: Final = 60_000  # for rows of one id; in a table that takes longer they are not found
 FILLED_A_SECOND: Final = 20_000  # rows, on two cores that everything else shares
 SHOWN_ROWS: Final = 10
 SCRATCH: Final = "citycache_plan"
@@ -85,6 +88,7 @@ def plan(definition: Definition) -> AdoptionPlan:
         found = list(checks(connection, catalog))
         wanted = triggers.lacking(connection, catalog)
         rows = _rows(connection, catalog)
+    found += _repeated(catalog)
     return AdoptionPlan(
         definition.file,
         definition.schema,
@@ -117,15 +121,22 @@ def checks(connection: Connection, catalog: Catalog) -> Iterator[Check]:
     if exists:
         yield _is("schema", is_ours, "is ours", "is there and not empty: name another one")
         yield _is("schema", may_use, "may be used", "is there, and this role may not make anything in it")
+    for publication in connection.exec_driver_sql(SQL["publications_of_all"]).scalars():
+        told = f"{publication} publishes all tables, ours as well: a subscriber that has not got them stops"
+        yield Check("publication", "slow", f"{told}. Publish the tables, or the schemas, that it is for")
     yield from _tables(connection, catalog)
+    yield from (Check("trigger", "no", told) for told in triggers.taken(connection, catalog))
     yield from _keys(connection, catalog)
 
 
 def _tables(connection: Connection, catalog: Catalog) -> Iterator[Check]:
     for table in capture.captured(catalog):
+        asked = {"oid": table.relation.oid, "columns": list(table.columns)}
+        for column, kind, schema in connection.exec_driver_sql(SQL["types_elsewhere"], asked):
+            told = f"{table.relation.plain}.{column} is of type {kind}, whose operators are not found by their signs"
+            yield Check("type", "slow", f"{told} alone: = compares it as text. Write OPERATOR({schema}.=)")
         for part in triggers.parts(connection, table.relation.oid):
             owned, forced, unlogged = connection.exec_driver_sql(SQL["table"], {"oid": part.oid}).one()
-    yield from (Check("trigger", "no", told) for told in triggers.taken(connection, catalog))
             kind = "may have triggers" if part.kind in ("r", "p") else ""
             told = f"{part.name} {'is written by logical replication: row triggers' if part.is_subscribed else kind}"
             yield _is("table", bool(kind), told, f"{part.name} is a foreign table, whose writes nobody here sees")
@@ -153,10 +164,33 @@ def _keys(connection: Connection, catalog: Catalog) -> Iterator[Check]:
         name = next(
             (name for name, column in source.relation.columns.items() if column.sql == source.values[key].sql), None
         )
-        asked = {"oid": source.relation.oid, "column": name or ""}
-        led = bool(name) and connection.exec_driver_sql(SQL["leads_an_index"], asked).scalar_one()
+        if name is None:
+            told = f"{noun}.{key} is an expression, which {source.relation.plain} is read as a whole for: {why} long"
+            yield Check("expression", "slow", f"{told} to change where that has many rows")
+            continue
+        led = connection.exec_driver_sql(SQL["leads_an_index"], {"oid": source.relation.oid, "column": name})
         told = f"{source.relation.plain} by {source.values[key].sql}"
-        yield Check("index", "well" if led else "slow", told if led else f"{told}: none, and {why} long to change")
+        is_led = led.scalar_one()
+        yield Check(
+            "index", "well" if is_led else "slow", told if is_led else f"{told}: none, and {why} long to change"
+        )
+
+
+def _repeated(catalog: Catalog) -> Iterator[Check]:
+    """Rows of one id, looked for where no index forbids them."""
+    for source in catalog.sources.values():
+        asked = {"oid": source.relation.oid, "column": source.id.name}
+        where = f"({source.values['exists'].sql}\n)" if "exists" in source.values else "true"
+        query = f"""
+            SELECT {source.id.sql}::text FROM {source.relation.sql} WHERE {where} AND {source.id.sql} IS NOT NULL
+             GROUP BY {source.id.sql} HAVING count(*) > 1 LIMIT 1"""
+        with suppress(TooLong), db.transaction() as connection:
+            connection.exec_driver_sql(f"SET LOCAL statement_timeout = {LOOK_MS}")
+            if connection.exec_driver_sql(SQL["is_unique"], asked).scalar_one():
+                continue
+            if repeated := run_as_it_is(connection, query).scalar():
+                told = f"{source.relation.plain} has several rows whose {source.id.name} is {repeated}"
+                yield Check("key", "no", f"{told}: name a column that is unique among the rows that exist")
 
 
 def _is(name: str, holds: bool, well: str, otherwise: str) -> Check:

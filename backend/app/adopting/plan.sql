@@ -19,8 +19,19 @@ SELECT to_regnamespace(quote_ident(%(schema)s)) IS NOT NULL,
                 AND has_schema_privilege(to_regnamespace(quote_ident(%(schema)s)), 'USAGE'), true)
 
 -- name: table
--- Whether this role owns it, whether rows may be hidden from it, and whether a crash of the server empties it.
-SELECT pg_has_role(relowner, 'USAGE'), relrowsecurity AND relforcerowsecurity, relpersistence = 'u' FROM pg_class WHERE oid = %(oid)s
+-- Whether this role owns it, whether rows are hidden from it, and whether a crash of the server empties it.
+SELECT pg_has_role(relowner, 'USAGE'), row_security_active(oid), relpersistence = 'u' FROM pg_class WHERE oid = %(oid)s
+
+-- name: publications_of_all
+SELECT quote_ident(pubname) FROM pg_publication WHERE puballtables ORDER BY 1
+
+-- name: types_elsewhere
+-- Of these columns, those of an extension's type in a schema where no expression looks for its operators.
+SELECT quote_ident(attname), atttypid::regtype::text, quote_ident(namespace.nspname)
+  FROM pg_attribute JOIN pg_type ON pg_type.oid = atttypid JOIN pg_namespace AS namespace ON namespace.oid = typnamespace
+ WHERE attrelid = %(oid)s AND attname = ANY(%(columns)s) AND typtype = 'b' AND typelem = 0
+   AND NOT namespace.nspname = ANY(current_schemas(true))
+ ORDER BY attnum
 
 -- name: rows
 WITH RECURSIVE part AS (
@@ -31,9 +42,10 @@ WITH RECURSIVE part AS (
 SELECT coalesce(sum(greatest(reltuples, 0)), 0)::bigint FROM pg_class JOIN part USING (oid) WHERE relkind = 'r'
 
 -- name: is_unique
--- Whether an index says that there is one row for each id; on a partitioned table none can, unless by its key.
-SELECT EXISTS (SELECT FROM pg_index
-                WHERE indrelid = %(oid)s AND indisunique AND indisvalid AND indpred IS NULL
+-- Whether an index says that there is one row for each id; on a partitioned table none can, unless by its key, and none
+-- sees rows of children.
+SELECT EXISTS (SELECT FROM pg_index JOIN pg_class AS relation ON relation.oid = indrelid
+                WHERE indrelid = %(oid)s AND (relation.relkind = 'p' OR NOT relhassubclass) AND indisunique AND indisvalid AND indpred IS NULL
                   AND indnkeyatts = 1 AND indkey[0] = (SELECT attnum FROM pg_attribute
                                                         WHERE attrelid = %(oid)s AND attname = %(column)s))
 

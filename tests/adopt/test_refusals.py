@@ -1,0 +1,205 @@
+"""Databases that cannot be adopted as they are, or not without a cost: one sentence says what it is and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from backend.app import cli
+from backend.app.adopting import triggers
+from backend.app.adopting.adopt import adopt
+from backend.app.catalog import definition
+from tests.adopt.following import beside
+from tests.adopt.marketplace import Marketplace
+from tests.plain import Plain
+
+TABLES: Final = """
+    CREATE TABLE towns (id int PRIMARY KEY, name text, ok boolean DEFAULT true);
+    CREATE TABLE firms (id int PRIMARY KEY, name text, town int, data jsonb DEFAULT '{"town": 1}');
+    CREATE TABLE things (shop int DEFAULT 1, id int, name text, firm int, PRIMARY KEY (shop, id));
+    CREATE INDEX ON firms (town); CREATE INDEX ON things (firm);
+    INSERT INTO towns SELECT n, 'T' FROM generate_series(1, 3) n;
+    INSERT INTO firms SELECT n, 'F', 1 + n % 3 FROM generate_series(1, 1500) n;
+    INSERT INTO things SELECT 1, n, 'x', n FROM generate_series(1, 50) n"""
+FILE: Final = """
+    schema = "{schema}"
+    [city]
+    table = "towns"
+    id = "id"
+    name = "name"
+    exists = "ok"
+    [company]
+    table = "firms"
+    id = "id"
+    name = "name"
+    city = "{city}"
+    [product]
+    table = "things"
+    id = "id"
+    name = "name"
+    company = "firm"
+    """
+REFUSES: Final = """
+    CREATE FUNCTION refuses() RETURNS event_trigger LANGUAGE plpgsql AS
+        $$ BEGIN RAISE EXCEPTION '% needs a ticket', tg_tag; END $$;
+    CREATE EVENT TRIGGER refuses ON ddl_command_start WHEN TAG IN ('CREATE TRIGGER') EXECUTE FUNCTION refuses()"""
+Answer = Callable[..., tuple[object, str]]
+
+
+@pytest.fixture
+def market(empty_database: str, tmp_path: Path) -> Marketplace:
+    with Plain(empty_database) as plain:
+        plain.run(TABLES)
+    return Marketplace(empty_database, _file(tmp_path / "catalog.toml"))
+
+
+@pytest.fixture
+def plain(market: Marketplace) -> Iterator[Plain]:
+    with Plain(market.url) as found:
+        yield found
+
+
+@pytest.fixture
+def answer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Answer:
+    def run(market: Marketplace, *arguments: str) -> tuple[object, str]:
+        with beside(market, monkeypatch), pytest.raises(SystemExit) as ended:
+            cli.main([*arguments])
+        said = capsys.readouterr()
+        return ended.value.code, said.out + said.err
+
+    return run
+
+
+def _file(file: Path, schema: str = "citycache", city: str = "town") -> Path:
+    file.write_text(FILE.format(schema=schema, city=city), encoding="utf-8")
+    return file
+
+
+def test_tables_that_another_schema_has_adopted(
+    market: Marketplace, plain: Plain, answer: Answer, tmp_path: Path
+) -> None:
+    other = Marketplace(market.url, _file(tmp_path / "other.toml", schema="other"))
+    assert answer(market, "adopt", "--apply")[0] == 0
+
+    code, said = answer(other, "adopt", "--apply")
+
+    assert code == 1
+    assert "public.firms has citycache_company_deleted of schema citycache already: release what was adopted" in said
+    plain.run("UPDATE firms SET town = 2 WHERE id = 3")
+    assert plain.one("SELECT count(*) FROM citycache.event_outbox") == 1
+
+
+def test_a_trigger_of_our_name_that_is_not_ours_is_none(market: Marketplace, plain: Plain, answer: Answer) -> None:
+    answer(market, "adopt", "--apply")
+    plain.run("""
+        CREATE FUNCTION public.idle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+        CREATE OR REPLACE TRIGGER citycache_company_updated AFTER UPDATE ON firms EXECUTE FUNCTION public.idle()""")
+
+    code, said = answer(market, "doctor")
+
+    assert code == 1, said
+    assert "[BAD] trigger: firms lacks triggers" in said
+    assert "citycache_company_updated of schema public already" in said
+
+
+def test_several_rows_of_one_id(market: Marketplace, plain: Plain, answer: Answer) -> None:
+    plain.run("INSERT INTO things SELECT 2, 7, 'y', 8")
+
+    code, said = answer(market, "adopt")
+
+    assert code == 1
+    assert "public.things has several rows whose id is 7: name a column that is unique" in said
+    plain.run("DELETE FROM things WHERE shop = 2")
+    assert answer(market, "adopt")[0] == 0
+
+
+def test_a_row_that_an_expression_fails_on(market: Marketplace, plain: Plain, answer: Answer, tmp_path: Path) -> None:
+    _file(market.file, city="(data->>'town')::int")
+    plain.run("""UPDATE firms SET data = '{"town": "Минск"}' WHERE id = 1400""")
+
+    code, said = answer(market, "adopt", "--apply")
+
+    assert code == 2
+    assert 'catalog.toml: company.city: invalid input syntax for type integer: "Минск"' in said
+    code, said = answer(market, "verify")
+    assert code == 1
+    assert 'PostgreSQL refuses: invalid input syntax for type integer: "Минск"' in said
+    plain.run("UPDATE firms SET data = DEFAULT WHERE id = 1400")
+    assert answer(market, "adopt", "--apply")[0] == 0
+
+
+def test_somebodys_trigger_that_refuses_ours(market: Marketplace, plain: Plain, answer: Answer) -> None:
+    plain.run(REFUSES)
+
+    code, said = answer(market, "adopt", "--apply")
+
+    assert code == 1
+    assert "PostgreSQL refuses: CREATE TRIGGER needs a ticket" in said
+    assert len(said.splitlines()) < 5
+
+
+def test_a_publication_of_all_tables(market: Marketplace, plain: Plain, answer: Answer) -> None:
+    plain.run('CREATE PUBLICATION "all of it" FOR ALL TABLES')
+
+    code, said = answer(market, "adopt")
+
+    assert code == 0
+    assert '[slow] publication: "all of it" publishes all tables, ours as well' in said
+
+
+def test_rows_that_are_hidden_from_others_only(market: Marketplace, plain: Plain, answer: Answer) -> None:
+    plain.run("ALTER TABLE things ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY")
+
+    assert answer(market, "adopt")[0] == 0  # this role sees them all
+
+
+def test_an_index_says_nothing_of_rows_of_children(market: Marketplace, plain: Plain, answer: Answer) -> None:
+    plain.run("CREATE TABLE more () INHERITS (firms)")
+
+    code, said = answer(market, "adopt")
+
+    assert code == 0
+    assert "[slow] key: no index says that public.firms.id is unique" in said
+    plain.run("INSERT INTO more (id) VALUES (3)")
+    assert "[  no] key: public.firms has several rows whose id is 3" in answer(market, "adopt")[1]
+
+
+def test_an_expression_is_served_by_no_index(market: Marketplace, answer: Answer) -> None:
+    _file(market.file, city="(data->>'town')::int")
+
+    code, said = answer(market, "adopt")
+
+    assert code == 0
+    assert "[slow] expression: company.city is an expression, which public.firms is read as a whole for" in said
+
+
+def test_a_type_whose_operators_nobody_finds(market: Marketplace, plain: Plain, answer: Answer) -> None:
+    plain.run("CREATE SCHEMA more; CREATE EXTENSION citext SCHEMA more; ALTER TABLE firms ALTER name TYPE more.citext")
+
+    code, said = answer(market, "adopt")
+
+    assert code == 0
+    assert "[slow] type: public.firms.name is of type more.citext" in said
+    assert "Write OPERATOR(more.=)" in said
+
+
+def test_who_holds_a_table_is_said_while_it_is_waited_for(market: Marketplace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(triggers, "TOLD_FROM", 0.0)
+    told = []
+
+    with Plain(market.url, autocommit=False, name="import") as writer, beside(market, monkeypatch):
+        writer.run("UPDATE firms SET name = 'y' WHERE id = 1")
+
+        def progress(sentence: str) -> None:
+            if " is held by " in sentence:
+                told.append(sentence)
+                writer.rollback()
+
+        adopt(definition.current(), progress)
+
+    assert len(told) == 1
+    assert told[0].startswith("public.firms is held by pid ")
+    assert "(test import)" in told[0]
