@@ -6,18 +6,10 @@ from alembic import context
 from sqlalchemy import NullPool
 
 from backend.app import db
-from backend.app.access import audit_log  # noqa: F401
-from backend.app.adopting import tables as adopted  # noqa: F401
-from backend.app.caches import tables  # noqa: F401  (fills the metadata)
+from backend.app.adopting.ours import METADATA
 from backend.app.catalog import definition
-from backend.app.catalog.models import Base
 from backend.app.catalog.sources import drop_built_in
 from backend.app.database.migrating import make, sign
-from backend.app.dead_letters import letters  # noqa: F401
-from backend.app.health import tables as kept  # noqa: F401
-from backend.app.ledger import replays  # noqa: F401
-from backend.app.ledger import tables as runs  # noqa: F401
-from backend.app.observing import tables as observed  # noqa: F401
 
 MIGRATION_LOCK = 0x6D696772  # 'migr'
 
@@ -27,7 +19,7 @@ with db.translated(), engine.connect() as connection:
     context.configure(
         connection=connection,
         version_table_schema=catalog.schema if catalog.is_adopted else None,
-        target_metadata=Base.metadata,
+        target_metadata=METADATA,
         on_version_apply=sign,
         include_name=lambda name, kind, parents: kind != "table" or not str(name).startswith("event_"),  # of `events`
     )

@@ -11,11 +11,12 @@ from backend.app import db
 from backend.app.adopting import triggers
 from backend.app.adopting.adopt import one_at_a_time
 from backend.app.adopting.applied import is_there
+from backend.app.adopting.ours import names
 from backend.app.adopting.triggers import Progress
 from backend.app.catalog.definition import Definition
 from backend.app.catalog.resolved import run_as_it_is
 from backend.app.catalog.sources import quoted
-from backend.app.database.schema import MADE
+from backend.app.database.schema import MADE, found, needed
 from backend.app.errors import Refused
 from events.sql_files import statements
 
@@ -57,6 +58,12 @@ def _refuse_leaning(connection: Connection, definition: Definition) -> None:
     leaning = connection.exec_driver_sql(SQL["leaning"], {"schema": definition.schema}).scalars().all()
     if leaning:
         raise Refused(f"{', '.join(leaning)} would go as well, being made upon what is ours: drop that first")
+    if needed().is_newer(found(connection).revision):
+        return  # whose tables are not known here
+    asked = {"schema": definition.schema, "ours": names()}
+    others = connection.exec_driver_sql(SQL["of_others"], asked).scalars().all()
+    if others:
+        raise Refused(f"{', '.join(others)} would go as well, and is not ours: move it to another schema first")
 
 
 def _refuse_unadopted(definition: Definition) -> None:

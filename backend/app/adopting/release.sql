@@ -22,6 +22,13 @@ SELECT namespace.nspname || '.' || relname
   FROM leaning JOIN pg_class USING (oid) JOIN pg_namespace AS namespace ON namespace.oid = relnamespace
  WHERE nspname <> %(schema)s ORDER BY 1
 
+-- name: of_others
+-- Tables of others in our schema: where a role is called like it, "$user" in a search path makes them there.
+SELECT quote_ident(nspname) || '.' || quote_ident(relname)
+  FROM pg_class AS relation JOIN pg_namespace AS namespace ON namespace.oid = relation.relnamespace
+ WHERE nspname = %(schema)s AND relkind IN ('r', 'p', 'f', 'm') AND NOT relispartition AND NOT relname = ANY(%(ours)s)
+ ORDER BY 1
+
 -- name: is_of_our_making
 SELECT coalesce(obj_description(to_regnamespace(quote_ident(%(schema)s)), 'pg_namespace') = %(made)s, false)
 
