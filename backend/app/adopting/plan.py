@@ -121,6 +121,9 @@ def checks(connection: Connection, catalog: Catalog) -> Iterator[Check]:
     if exists:
         yield _is("schema", is_ours, "is ours", "is there and not empty: name another one")
         yield _is("schema", may_use, "may be used", "is there, and this role may not make anything in it")
+    if connection.exec_driver_sql(SQL["is_a_role"], asked).scalar_one():
+        told = f'a role is called {catalog.definition.schema} as well: with "$user" in its search_path'
+        yield Check("search path", "slow", f"{told} it finds our tables before those of public. Name another schema")
     for publication in connection.exec_driver_sql(SQL["publications_of_all"]).scalars():
         told = f"{publication} publishes all tables, ours as well: a subscriber that has not got them stops"
         yield Check("publication", "slow", f"{told}. Publish the tables, or the schemas, that it is for")

@@ -22,6 +22,9 @@ SELECT to_regnamespace(quote_ident(%(schema)s)) IS NOT NULL,
 -- Whether this role owns it, whether rows are hidden from it, and whether a crash of the server empties it.
 SELECT pg_has_role(relowner, 'USAGE'), row_security_active(oid), relpersistence = 'u' FROM pg_class WHERE oid = %(oid)s
 
+-- name: is_a_role
+SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = %(schema)s AND rolcanlogin)
+
 -- name: publications_of_all
 SELECT quote_ident(pubname) FROM pg_publication WHERE puballtables ORDER BY 1
 
