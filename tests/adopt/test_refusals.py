@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from psycopg2 import sql
 
 from backend.app import cli
 from backend.app.adopting import triggers
 from backend.app.adopting.adopt import adopt
 from backend.app.catalog import definition
-from tests.adopt.following import beside
+from tests.adopt.following import beside, follow
 from tests.adopt.marketplace import Marketplace
 from tests.plain import Plain
+from tests.servers import Databases
 
 TABLES: Final = """
     CREATE TABLE towns (id int PRIMARY KEY, name text, ok boolean DEFAULT true);
@@ -184,6 +186,39 @@ def test_a_type_whose_operators_nobody_finds(market: Marketplace, plain: Plain, 
     assert code == 0
     assert "[slow] type: public.firms.name is of type more.citext" in said
     assert "Write OPERATOR(more.=)" in said
+
+
+def test_a_role_that_is_called_like_our_schema(market: Marketplace, plain: Plain, answer: Answer) -> None:
+    role = plain.one("SELECT current_user")
+    _file(market.file, schema=role)
+
+    code, said = answer(market, "adopt", "--apply")
+
+    assert code == 0
+    assert f'a role is called {role} as well: with "$user" in its search_path' in answer(market, "adopt")[1]
+    plain.run("CREATE TABLE theirs (id int)")
+    code, said = answer(market, "release", "--apply")
+    assert code == 1
+    assert "citycache.theirs would go as well, and is not ours: move it" in said
+    plain.run(f"ALTER TABLE {role}.theirs SET SCHEMA public")
+    assert answer(market, "release", "--apply")[0] == 0
+    assert plain.one("SELECT count(*) FROM public.theirs") == 0
+
+
+def test_letters_that_the_database_has_not(
+    databases: Databases, answer: Answer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    databases.run(sql.SQL("CREATE DATABASE latin ENCODING 'LATIN1' LOCALE_PROVIDER libc LOCALE 'C' TEMPLATE template0"))
+    market = Marketplace(databases.server.url_of("latin"), _file(tmp_path / "catalog.toml"))
+    market.file.write_text(f"# ж → 🦔\n{market.file.read_text()}", encoding="utf-8")
+    with Plain(market.url) as plain:
+        plain.run(TABLES)
+        assert answer(market, "adopt", "--apply")[0] == 0
+        plain.run("UPDATE firms SET name = 'ä', town = NULL WHERE id = 1")
+        with beside(market, monkeypatch):
+            follow()
+        assert plain.one("SELECT count(*) FROM citycache.company_city_mapping") == 1499
+    assert answer(market, "release", "--apply")[0] == 0
 
 
 def test_who_holds_a_table_is_said_while_it_is_waited_for(market: Marketplace, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,8 +78,17 @@ def one_at_a_time() -> Iterator[None]:
 
 
 def _begin(definition: Definition) -> None:
+    """Remember the definition. What the database has no letters for, in a comment, is remembered as it is escaped."""
+    asked = {"definition": definition.text, "digest": definition.digest}
     with db.transaction() as connection:
-        connection.exec_driver_sql(SQL["begin"], {"definition": definition.text, "digest": definition.digest})
+        try:
+            with connection.begin_nested():
+                connection.exec_driver_sql(SQL["begin"], asked)
+        except DBAPIError as failure:
+            if not isinstance(failure.orig, psycopg2.errors.UntranslatableCharacter):
+                raise
+            escaped = definition.text.encode("ascii", "backslashreplace").decode()
+            connection.exec_driver_sql(SQL["begin"], {**asked, "definition": escaped})
 
 
 def _finish(definition: Definition) -> None:

@@ -49,7 +49,7 @@ class _Guess:
         yield from _source("company", company, "active", self._link("company", company, "city", city))
         yield from _source("product", item, "active", self._link("product", item, "company", company))
         if item:
-            yield "# kind = \"CASE … WHEN … THEN 'product' WHEN … THEN 'service' END\"    # without it all are products"
+            yield "# kind = \"CASE type WHEN 'GOOD' THEN 'product' ELSE 'service' END\"    # without: all are products"
         yield from self.watches
 
     def _link(self, noun: str, source: Table | None, key: str, target: Table | None) -> list[str]:
