@@ -32,6 +32,7 @@ from kombu import Exchange, Queue
 
 from backend.app import db, garbage_collection
 from backend.app.beat.schedule import ENTRIES
+from backend.app.errors import BadSetting, sentence
 from backend.app.health import watchdog
 from backend.app.settings import settings
 from backend.app.startup import end_on_unfit_database, warn_on_default_passwords
@@ -114,6 +115,17 @@ app.conf.update(
     event_queue_exclusive=True,
     event_queue_durable=False,
 )
+
+
+def _check_result_backend() -> None:
+    """Celery makes it when the first task is queued, and would refuse every one of them then. Raises BadSetting."""
+    try:
+        _ = app.backend
+    except Exception as failure:  # whatever the module raises that the URL names, or its absence
+        raise BadSetting(f"CELERY_RESULT_BACKEND: Celery cannot use it: {sentence(failure)}") from None
+
+
+_check_result_backend()
 
 
 def ledgered(run: Callable[..., Any]) -> Any:

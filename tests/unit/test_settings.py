@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from typing import Any, Final
 
 import pytest
 
 from backend.app.errors import BadSetting
 from backend.app.settings import Settings, settings
+from tests.servers import ROOT
 
 NUMBERS: Final = ("nan", "inf", "-inf", "-1", "1e400", "", " ", "many", "0x10", "9" * 400, "1,5", "None", "٣x")
 TEXTS: Final = ("\t", "nonsense value", "a\nb", "x" * 100_000, "\udcff")
@@ -82,6 +86,17 @@ def test_a_value_that_means_nothing_is_refused_by_name(variable: str, value: str
     assert len(said) < 500
     assert KEY not in said
     assert "p/ss" not in said
+
+
+@pytest.mark.parametrize("url", ["nosuchbackend://h", "http://hidden-word@[::1"])
+def test_a_result_backend_that_celery_does_not_have_is_refused_before_the_first_task(url: str) -> None:
+    """By whoever imports the app: API, worker and beat."""
+    done = subprocess.run(
+        [sys.executable, "-c", "import backend.app.celery_app"],
+        env={**os.environ, "CELERY_RESULT_BACKEND": url}, cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stderr.splitlines()[-1].startswith("backend.app.errors.BadSetting: CELERY_RESULT_BACKEND: ")
+    assert "hidden-word" not in done.stderr
 
 
 @pytest.mark.parametrize("variables", TOGETHER)
