@@ -149,6 +149,17 @@ def test_lists_dead_letters_and_sends_them_again(brokered: Words, plain: Plain) 
         assert (answer.status_code, answer.json()) == (202, {"requeued": number})
 
 
+def test_letters_whose_headers_are_none_hide_no_others(brokered: Words, plain: Plain) -> None:
+    """Whoever may write the table may write any JSON."""
+    for headers in ("5", "[1]", '"x"', "null", "true", '{"a": 1}'):
+        plain.run(
+            "INSERT INTO dead_letters (kind, reason, payload, headers) VALUES ('unreadable', 'x', 'x', %s)", (headers,)
+        )
+    assert [letter["headers"] for letter in brokered.read("/events/dead-letters")["items"]].count(None) == 5
+    answer = brokered.post(f"{V1}/events/dead-letters/requeue", json={"all": True})
+    assert (answer.status_code, answer.json()) == (202, {"requeued": 6})
+
+
 def test_refuses_to_requeue_what_is_not_named(api: Client) -> None:
     for body in ({}, {"all": False}, {"ids": []}, {"ids": [1], "all": True}, {"ids": ["1"]}, {"reason": ""}, {"x": 1}):
         is_problem(api.post(f"{V1}/events/dead-letters/requeue", json=body), 422)

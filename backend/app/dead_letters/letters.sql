@@ -16,7 +16,8 @@ UPDATE dead_letters
  WHERE closed_at IS NULL AND subject = ANY(%(subjects)s::text[])
 
 -- name: listed
-SELECT id, kind, left(reason, 500) AS reason, subject, event_id, event_type, content_type, headers, payload,
+SELECT id, kind, left(reason, 500) AS reason, subject, event_id, event_type, content_type,
+       CASE jsonb_typeof(headers) WHEN 'object' THEN headers END AS headers, payload,
        payload_encoding, attempts, task_id, buried_at, requeued_at, closed_at, closed_because, closed_by
   FROM dead_letters
  WHERE (%(state)s = 'all' OR (closed_at IS NULL) = (%(state)s = 'open'))
@@ -53,7 +54,8 @@ SELECT id FROM dead_letters
 )
 UPDATE dead_letters AS letter SET requeued_at = clock_timestamp()
   FROM claimed WHERE letter.id = claimed.id
-RETURNING letter.id, kind, subject, event_id, content_type, headers, payload, payload_encoding
+RETURNING letter.id, kind, subject, event_id, content_type,
+          CASE jsonb_typeof(headers) WHEN 'object' THEN headers END AS headers, payload, payload_encoding
 
 -- name: sent
 -- One that a patch has closed meanwhile says so already.
