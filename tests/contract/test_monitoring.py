@@ -86,6 +86,21 @@ def test_what_must_never_be_silent_has_an_alert_for_its_absence() -> None:
     }
 
 
+def test_each_container_of_a_scaled_service_is_a_target_of_its_own() -> None:
+    """One name for two containers would mix their counters. What publishes a port is one container."""
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    scrapes = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())["scrape_configs"]
+    looked_up = [found for scrape in scrapes for found in scrape.get("dns_sd_configs", ())]
+    fixed = [target for scrape in scrapes for found in scrape.get("static_configs", ()) for target in found["targets"]]
+
+    assert {name for found in looked_up for name in found["names"]} == {
+        "event-relay",
+        "celery-worker",
+    } & services.keys()
+    assert all(found["type"] == "A" for found in looked_up)
+    assert [target for target in fixed if "ports" not in services[target.partition(":")[0]]] == []
+
+
 def test_panels_have_numbers_of_their_own_and_do_not_overlap() -> None:
     found = list(panels(DASHBOARD))
     assert len({panel["id"] for panel in found}) == len(found)
