@@ -169,6 +169,8 @@ def _calls(queue: str, random: randomness.Random) -> Iterator[Message]:
     for kind, arguments in _ranges(random):
         body = _dump([[], {"dry_run": True} | arguments, {}])
         yield Message(queue, f"a replay {kind}", dict(JSON), _head(random, REPLAY_TASK), body)
+    words = _dump([[], {"since": random.choice(["", "soon", "9999-12-31T23:59:59-14:00"])}, {}])
+    yield Message(queue, "good: a run that fails in words", dict(JSON), _head(random, REPLAY_TASK), words)
     yield Message(queue, "good: headers that nobody knows", dict(JSON), _head(random) | {"x": [1, {"y": 2}]}, _CALL)
     yield Message(queue, "good: protocol 1", dict(JSON), {}, _dump(_old(random)))
 

@@ -18,12 +18,13 @@ from kombu.exceptions import OperationalError as BrokerError
 from tenacity import retry, retry_if_exception, stop_after_delay, wait_exponential_jitter
 
 from backend.app import db
-from backend.app.errors import BrokerAway, DatabaseAway, NotFound
+from backend.app.errors import BrokerAway, CitycacheError, DatabaseAway, NotFound
 from backend.app.ledger import ledger
 from backend.app.tasks import roster
 from backend.app.tasks.single_flight import Skipped, flight
 from backend.app.telemetry import metrics, tracing
 from events.connection import LOST
+from events.errors import EventError
 
 log = logging.getLogger(__name__)
 PATIENCE_SECONDS: Final = 300.0  # how long a task waits for the database before its message goes back to the queue
@@ -50,6 +51,7 @@ class LedgerTask(Task):  # type: ignore[type-arg]
     """A task whose runs are rows of the ledger."""
 
     abstract = True
+    throws = (CitycacheError, EventError)  # Celery logs no traceback of what is a run's result in words
     _reported = 0.0
 
     def apply_async(  # type: ignore[override]
@@ -121,6 +123,7 @@ class LedgerTask(Task):  # type: ignore[type-arg]
             if db.is_rollback(failure):
                 raise
             self._finish("FAILURE", began, error=f"{type(failure).__name__}: {failure}"[:2000])
+            log.warning("%s failed: %s", self.name, failure, extra={"task_id": self.task_id})
             raise
         self._finish("SUCCESS", began, result=result)
         log.info("%s succeeded", self.name, extra={"task_id": self.task_id, "result": result})
