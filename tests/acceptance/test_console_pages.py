@@ -30,6 +30,12 @@ MORE = f"""
     INSERT INTO observations (at, seconds, captured, published, applied, patched, latency, canary_ms)
         SELECT '2026-01-05T10:00:00Z'::timestamptz + n * interval '5 seconds', 5, 50, 50, 50, 50, '{{}}', 8
           FROM generate_series(1, 720) AS n"""
+RUNS = """
+    INSERT INTO task_runs (task_id, task, trigger, state, arguments, result, started_at, finished_at) VALUES
+        ('00000000-0000-4000-8000-000000000001', 'refresh_all_caches', 'beat', 'SUCCESS', '{}',
+         '{"checked": 40, "missing": 4, "extra": 0, "different": 1, "patched": 3, "drift": 3, "delayed": 2, "parts": {
+            "products": {"checked": 30, "missing": 4, "different": 1, "patched": 3, "drift": 3, "delayed": 2},
+            "companies": {"skipped": "another run"}, "counts": {"checked": 10}}}', now(), now())"""
 OF_COLOURS = ("color-contrast", "link-in-text-block")  # of axe's rules
 RANGE = "#/history?from=2026-01-05T10:00:00Z&to=2026-01-05T11:00:00Z"
 PAGES = {
@@ -40,13 +46,16 @@ PAGES = {
     "cities": "#/cities",
     "city": "#/cities/1",
     "runs": "#/runs",
+    "run": "#/runs/00000000-0000-4000-8000-000000000001",
     "history": RANGE,
 }
 
 
 @pytest.fixture(scope="module")
 def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    with stage(tmp_path_factory.mktemp("pages"), f"{CATALOG};{MORE}", API_KEYS=f"looker:read:{LOOKER}") as open_stage:
+    with stage(
+        tmp_path_factory.mktemp("pages"), f"{CATALOG};{MORE};{RUNS}", API_KEYS=f"looker:read:{LOOKER}"
+    ) as open_stage:
         yield open_stage
 
 
@@ -89,6 +98,26 @@ def test_a_city_is_rebuilt_from_its_page_which_leads_to_the_run(console: Stage, 
     page.locator("#detail .facts").get_by_role("link", name="1", exact=True).click()
     expect(page.locator("#detail-title")).to_have_text("Berlin")
     assert console.plain.one("SELECT city_id FROM product_city_mapping WHERE product_id = 102") == 1
+
+
+def test_a_run_says_who_with_what_and_what_came_of_it(console: Stage, visit: Visit) -> None:
+    page = go(visit, "#/runs/00000000-0000-4000-8000-000000000001")
+    detail = page.locator("#detail")
+    expect(detail.locator(".facts")).to_contain_text("Started byby schedule")
+    expect(detail.locator(".told")).to_have_text(
+        "40 rows were compared with the catalog. 5 differed. 2 were only late: their events were on the way. "
+        "3 rows were repaired."
+    )
+    expect(detail.locator(".phases tbody th")).to_have_text(["products", "companies", "counts"])
+    expect(detail.locator(".phases tbody tr").nth(1)).to_contain_text("Another one is under way.")
+
+    failed = console.plain.one("SELECT task_id::text FROM task_runs WHERE error = 'the log is gone'")
+    page = go(visit, f"#/runs/{failed}")
+    expect(detail.locator(".told")).to_contain_text("Look for this run's id in the worker's log")
+    page.get_by_role("button", name="Run it again").click()
+    page.locator("#detail [role=status]").get_by_role("link").click()
+    expect(page.locator("#detail .run[data-state=SUCCESS]")).to_contain_text("Replay events", timeout=60_000)
+    expect(page.locator("#detail .facts")).to_contain_text("by hand · default")
 
 
 @pytest.fixture

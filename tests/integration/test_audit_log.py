@@ -47,6 +47,27 @@ def entries(api: Client, **query: Any) -> list[dict[str, Any]]:
     return list(answer.json()["items"])
 
 
+def test_tells_admins_who_asked_for_a_run_and_everybody_what_it_was_given(locked: Client, plain: Plain) -> None:
+    asked, other = plain.column(
+        """INSERT INTO task_runs (task_id, task, trigger, state, arguments, queued_at)
+           SELECT gen_random_uuid(), 'rebuild_city', 'api', 'SUCCESS', '{"city_id": 7}', now() - n * interval '1 hour'
+             FROM generate_series(0, 1) AS n RETURNING task_id::text"""
+    )
+    made = f"{V1}/celery/tasks/{asked}"
+    plain.run(
+        "INSERT INTO audit_log (name, method, path, status, detail) VALUES ('ops', 'POST', '/x', 202, %s)", (made,)
+    )
+
+    def told(run: str, role: str) -> tuple[Any, Any]:
+        answer = locked.get(f"{V1}/console/runs/{run}", headers=as_(role)).json()
+        return answer["arguments"], answer["started_by"]
+
+    assert told(asked, "admin") == ({"city_id": 7}, "ops")
+    assert told(asked, "operate") == ({"city_id": 7}, None)
+    assert told(other, "admin") == ({"city_id": 7}, None)
+    is_problem(locked.get(f"{V1}/console/runs/nothing", headers=as_("admin")), 404)
+
+
 def test_each_role_may_what_it_may(locked: Client) -> None:
     may = {
         ("GET", "/events/dead-letters"): "read",

@@ -20,10 +20,13 @@ from backend.app.console.stations import PLACES, SENTENCES
 from backend.app.dead_letters.letters import KINDS
 from backend.app.health import kinds
 from backend.app.health.kinds import PARTS
+from backend.app.ledger.lifeline import GONE
 from backend.app.ledger.tables import STATES, TRIGGERS
 from backend.app.settings import settings
 from backend.app.tasks.roster import TASKS
+from backend.app.tasks.task import NOT_QUEUED
 from backend.app.telemetry.latency import BOUNDS
+from backend.app.worker.attempts import DIED
 from backend.embedded.postgres import Postgres
 from tests.catalogs import small
 from tests.integration.api import V1, Client, is_problem, patch_all
@@ -411,5 +414,7 @@ class TestPage:
             *(f"{what}.{kind}" for kind in kinds.KINDS for what in ("kind", "advice")),
             *(f"station.{place}" for place in PLACES.values()),
         ]  # fmt: skip
+        runs = (STATIC / "runs.js").read_text(encoding="utf-8")
+        assert [said for said in (NOT_QUEUED, GONE, DIED) if f'"{said}": "' not in runs] == []
 
         assert [key for key in wanted if f'"{key}": [' not in words] == []

@@ -62,3 +62,10 @@ def listed(limit: int, before: int | None = None, name: str | None = None) -> li
     with db.transaction() as connection:
         found = connection.exec_driver_sql(SQL["listed"], {"limit": limit, "before": before, "name": name})
         return [dict(row) for row in found.mappings()]
+
+
+def maker(made: str, at: datetime) -> str | None:
+    """Name of the key by which this path was made at about this time; None: nobody knows. Raises DatabaseAway."""
+    with db.transaction() as connection:
+        found: str | None = connection.exec_driver_sql(SQL["maker"], {"made": made, "at": at}).scalar()
+        return found

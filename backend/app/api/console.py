@@ -13,19 +13,21 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
+from backend.app.access import audit_log
 from backend.app.api import database
 from backend.app.api.fresh.asking import CACHED
 from backend.app.api.incidents import IncidentOut
 from backend.app.api.paging import RowId
 from backend.app.api.problems import documented, problem
-from backend.app.api.security import GUARDED, caller_of, needs
+from backend.app.api.security import GUARDED, caller_of, needs, refused
 from backend.app.api.security import router as guarded_router
-from backend.app.api.tasks import Instant, RunOut
+from backend.app.api.tasks import RUNS, Instant, RunOut, run_of
 from backend.app.console import audience, cities, state
 from backend.app.console.page import takes_gzip
 from backend.app.console.poller import Poller
 from backend.app.dead_letters import letters as dead_letters
 from backend.app.errors import Unprocessable
+from backend.app.ledger import ledger
 
 router = APIRouter(responses=documented(503))
 console = guarded_router(prefix="/console", tags=["console"])
@@ -137,6 +139,13 @@ class CityPast(BaseModel):
     )
 
 
+class RunStart(BaseModel):
+    """How one run was started."""
+
+    arguments: dict[str, Any] | None = Field(description="What it was given; null where nobody wrote it down.")
+    started_by: str | None = Field(description="Name of the key, for admins, as far as the audit log has it.")
+
+
 class Reason(BaseModel):
     """Open dead letters of one kind and reason."""
 
@@ -189,6 +198,18 @@ def get_city_past(city_id: RowId) -> Any:
     """Counts of a city over a week, hour by hour, and what was wrong with it."""
     database.prepare()
     return cities.past(city_id)
+
+
+@console.get("/runs/{task_id}", response_model=RunStart, responses=documented(404))
+def get_run_start(task_id: str, request: Request) -> Any:
+    """What a run was given, and who asked for it."""
+    run = run_of(task_id)
+    is_admin = refused(caller_of(request.scope), "admin") is None
+    made = f"{RUNS}/{run.task_id}"
+    return {
+        "arguments": ledger.arguments(run.task_id),
+        "started_by": audit_log.maker(made, run.queued_at) if is_admin and run.trigger == "api" else None,
+    }
 
 
 @console.get("/stream", include_in_schema=False)  # it never ends, which no tool that reads the schema expects

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
 from fastapi import Query, Request, Response
@@ -26,6 +26,7 @@ from backend.app.tasks.roster import CITY, REPLAY, TASKS, TaskKind
 from backend.app.tasks.task import start
 
 router = guarded_router(prefix="/celery/tasks", tags=["tasks"], responses=documented(422, 503))
+RUNS: Final = f"/api/v1{router.prefix}"  # below which each run has its address
 
 State = Literal["PENDING", "STARTED", "RETRY", "SUCCESS", "FAILURE", "REVOKED", "EXPIRED", "SKIPPED"]
 
@@ -113,6 +114,11 @@ def list_runs(
 @router.get("/{task_id}", response_model=RunOut, responses=documented(404))
 def get_run(task_id: str) -> Any:
     """State of one run; 404 for an id that was never issued."""
+    return run_of(task_id).as_dict()
+
+
+def run_of(task_id: str) -> ledger.Run:
+    """The run of this id. Raises NotFound, DatabaseAway."""
     database.prepare()
     try:
         run = ledger.run(UUID(task_id))
@@ -120,13 +126,13 @@ def get_run(task_id: str) -> Any:
         run = None
     if run is None:
         raise NotFound(f"there is no run {task_id}")
-    return run.as_dict()
+    return run
 
 
 def _start(request: Request, response: Response, task: Any, **arguments: Any) -> Any:
     database.prepare()
     run = start(task, trigger="api", **arguments)
-    status_url = f"/api/v1{router.prefix}/{run.task_id}"
+    status_url = f"{RUNS}/{run.task_id}"
     response.headers["Location"] = status_url
     return {"task_id": run.task_id, "task": run.task, "state": "PENDING", "status_url": status_url}
 

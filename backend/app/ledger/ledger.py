@@ -151,6 +151,12 @@ def run(task_id: UUID) -> Run | None:
     return found[0] if found else None
 
 
+def arguments(task_id: UUID) -> dict[str, Any] | None:
+    """What a run was given; None where nobody wrote it down. Raises DatabaseAway."""
+    found = _write("arguments", task_id=str(task_id))
+    return found[0][0] if found else None
+
+
 def active(limit: int = MOST_RUNS) -> list[Run]:
     """Runs that are queued, running or waiting to be tried again; newest first."""
     return _read("active", limit=limit)

@@ -79,6 +79,9 @@ SELECT * FROM (
       FROM task_runs) AS run
  WHERE task_id = %(task_id)s::uuid
 
+-- name: arguments
+SELECT arguments FROM task_runs WHERE task_id = %(task_id)s::uuid
+
 -- name: active
 SELECT task_id, task, trigger, state, progress, result, error, queued_at, started_at, finished_at
   FROM task_runs

@@ -5,7 +5,7 @@ import { el, facts, table } from "./dom.js";
 import { explained, explanation } from "./explain.js";
 import { link, NOUNS, PAGES } from "./links.js";
 import { rove } from "./rove.js";
-import { start } from "./runs.js";
+import { start, starter } from "./runs.js";
 import { clock, has, number, t } from "./text.js";
 
 const PAGE = 50;
@@ -101,14 +101,7 @@ function factsOf(noun, key, { source, cached }, cities) {
 }
 
 /** Rebuilds the city, and leads to the run. */
-function rebuilder(key) {
-  const told = el("span", { role: "status" });
-  const button = el("button", { type: "button", "data-task": "rebuild_city", onclick: async () => {
-    const run = await start("rebuild_city", button, key);
-    if (run) told.replaceChildren(link("runs", run.task_id, t("run.title", { id: run.task_id })));
-  } }, t("city.rebuild"));
-  return el("p", { class: "ways" }, button, told);
-}
+const rebuilder = (key) => starter(t("city.rebuild"), "rebuild_city", (button) => start("rebuild_city", button, key));
 
 /** Lists of what belongs to it. */
 function listsOf(noun, key) {

@@ -1,15 +1,21 @@
 // Task runs, and the buttons that start them.
 import { get, guarded } from "./api.js";
 import { askClear } from "./clear.js";
-import { $, el, facts, fill, icon, sync, toast } from "./dom.js";
-import { link } from "./links.js";
+import { $, el, facts, fill, icon, sync, table, toast } from "./dom.js";
+import { link, ofColumn } from "./links.js";
 import { askReplay, wouldChange } from "./replay.js";
 import { rove } from "./rove.js";
-import { ago, clock, has, language, number, seconds, since, t } from "./text.js";
+import { ago, clock, has, language, number, plural, seconds, since, t } from "./text.js";
 
 export const REFRESHES = ["update_product_city_cache", "update_company_city_cache", "update_cities_product_count", "refresh_all_caches"];
 const ICONS = { SUCCESS: "ok", FAILURE: "standing", EXPIRED: "standing", REVOKED: "standing", RETRY: "slow", SKIPPED: "unknown", PENDING: "unknown" };
+const AGAIN = [...REFRESHES, "rebuild_city", "replay_events"];
 const ACTIVE = ["PENDING", "STARTED", "RETRY"];
+const SAID = { // sentences of the ledger → codes
+  "not queued: the broker is away": "not_queued",
+  "its process is gone, and so is the message that would have begun it again": "gone",
+  "the process that applied it died": "died",
+};
 const PAGE = 50;
 const HOME = 8; // runs at first
 const BY_EVENTS = ["apply_catalog_events", "apply_wide_patches"]; // what these patch was never wrong, only late
@@ -45,11 +51,11 @@ export function drawActions() {
     el("div", { class: "group" }, replay, clear));
 }
 
-/** Start a run, of all or of one id; it, or nothing when it was refused. */
-export async function start(task, button, of = "") {
+/** Start a run, of all or of one id, with what it is given; it, or nothing when it was refused. */
+export async function start(task, button, of = "", body = undefined) {
   button.disabled = true;
   try {
-    const started = await guarded("POST", `celery/tasks/${task.replaceAll("_", "-")}${of && `/${encodeURIComponent(of)}`}`);
+    const started = await guarded("POST", `celery/tasks/${task.replaceAll("_", "-")}${of !== "" ? `/${encodeURIComponent(of)}` : ""}`, body);
     toast(t("run.queued", { task: taskName(task) }));
     return started;
   } catch (problem) {
@@ -142,9 +148,19 @@ function describe(run, state, task, trigger, result) {
   fill(result, outcome(run), JSON.stringify([run.state, run.progress, run.result, run.error, t("title")]));
 }
 
+/** The code of an error: of a sentence that is always the same, or the name that it begins with. */
+const codeOf = (error) => SAID[error] ?? /^(\w+): /.exec(error ?? "")?.[1];
+
+/** An error in the page's language, as far as its code has words; what is said behind a name stays as it is. */
+function wordsOf(error) {
+  const code = codeOf(error);
+  if (!code || !has(`error.${code}`)) return error;
+  return SAID[error] ? t(`error.${code}`) : t(`error.${code}`, { detail: error.slice(code.length + 2) });
+}
+
 function outcome(run) {
   if (run.state === "STARTED") return [progressBar(run)];
-  if (run.error) return [el("p", { class: "problem" }, run.error)];
+  if (run.error) return [el("p", { class: "problem" }, wordsOf(run.error))];
   if (run.state === "SKIPPED") return [t("run.skipped")];
   if (!run.result) return [""];
   const json = JSON.stringify(run.result, null, 2);
@@ -186,15 +202,67 @@ export function summary(result, task) {
 
 /** The page of one run: #/runs/ID. */
 export async function showRun(place, id) {
-  const run = await get(`celery/tasks/${encodeURIComponent(id)}`);
+  const key = encodeURIComponent(id);
+  const [run, { arguments: given, started_by: by }] = await Promise.all([get(`celery/tasks/${key}`), get(`console/runs/${key}`)]);
+  const told = run.result ?? run.progress;
+  place.replaceChildren(el("div", { class: "run-list" }, itemOf(run)), facts(factsOf(run, given ?? {}, by)),
+    ...[sentenceOf(run), phases(told), advice(run), again(run, given ?? {}), told ? el("details", {}, el("summary", {}, t("details")), el("pre", { tabindex: "0" }, JSON.stringify(told, null, 2))) : null].filter(Boolean));
+  if (ACTIVE.includes(run.state)) setTimeout(() => { if (place.isConnected) showRun(place, id).catch(() => {}); }, 1000);
+}
+
+/** Who started it, with what, and when. */
+function factsOf(run, given, by) {
+  const words = Object.entries(given).filter(([, value]) => value !== null)
+    .map(([name, value]) => [has(`argument.${name}`) ? t(`argument.${name}`) : name, argument(name, value)]);
   const times = [["run.queued_at", run.queued_at], ["run.started_at", run.started_at], ["run.finished_at", run.finished_at]]
     .map(([name, at]) => [t(name), at ? el("time", { datetime: at }, clock(at)) : "–"]);
-  const again = REFRESHES.includes(run.task) ? el("button", { type: "button", onclick: (event) => start(run.task, event.currentTarget) }, t("run.again")) : null;
-  if (run.result?.city_id !== undefined) times.unshift([t("noun.city"), link("cities", run.result.city_id)]);
-  const told = run.result ?? run.progress;
-  place.replaceChildren(el("div", { class: "run-list" }, itemOf(run)), facts(times),
-    ...[again, told ? el("pre", { tabindex: "0" }, JSON.stringify(told, null, 2)) : null].filter(Boolean));
-  if (ACTIVE.includes(run.state)) setTimeout(() => { if (place.isConnected) showRun(place, id).catch(() => {}); }, 1000);
+  return [[t("run.by"), [t(`trigger.${run.trigger}`), by].filter(Boolean).join(" · ")], ...words, ...times];
+}
+
+function argument(name, value) {
+  if (name === "since" || name === "until") return el("time", { datetime: value }, clock(value));
+  return typeof value === "boolean" ? t(value ? "yes" : "no") : typeof value === "object" ? JSON.stringify(value) : ofColumn(name, value);
+}
+
+/** What a comparison found, what of it was only late, and what was repaired. */
+function sentenceOf({ result }) {
+  if (result?.checked === undefined) return null;
+  const found = result.missing + result.extra + result.different;
+  const told = [plural("run.compared", result.checked), found ? plural("run.found", found) : t("run.found.none")];
+  if (result.delayed) told.push(plural("run.delayed", result.delayed));
+  if (result.patched) told.push(plural("run.repaired", result.patched));
+  return el("p", { class: "told" }, told.join(" "));
+}
+
+/** Parts of a run: each with what it found, or whether it is done. */
+function phases(told) {
+  const parts = told?.parts ? Object.entries(told.parts) : told?.part ? [...told.done, told.part].map((name) => [name, null]) : [];
+  if (!parts.length) return null;
+  const rows = parts.map(([name, part]) => el("tr", {}, el("th", { scope: "row" }, t(`cache.${name}`)),
+    el("td", {}, part?.skipped ? t("run.skipped") : part ? summary(part) : t(name === told.part ? "run.STARTED" : "run.SUCCESS"))));
+  return table([t("run.phase"), t("run.phase.found")].map((words) => el("th", { scope: "col" }, words)), rows, t("run.phase"), "phases");
+}
+
+/** What to do about an error, by its name. */
+function advice({ state, error }) {
+  if (!error && !["EXPIRED", "REVOKED", "SKIPPED"].includes(state)) return null;
+  return el("p", { class: "told" }, t([`advice.of.${codeOf(error)}`, `advice.of.${state}`].find(has) ?? "advice.of.FAILURE"));
+}
+
+/** The same once more, where that can be done from here. */
+function again(run, given) {
+  if (!AGAIN.includes(run.task) || ACTIVE.includes(run.state)) return null;
+  return starter(t("run.again"), run.task, (button) => start(run.task, button, given.city_id ?? "", run.task === "replay_events" ? given : undefined));
+}
+
+/** A button that starts a run and then leads to it. */
+export function starter(words, task, begin) {
+  const told = el("span", { role: "status" });
+  const button = el("button", { type: "button", "data-task": task, onclick: async () => {
+    const run = await begin(button);
+    if (run) told.replaceChildren(link("runs", run.task_id, t("run.title", { id: run.task_id })));
+  } }, words);
+  return el("p", { class: "ways" }, button, told);
 }
 
 const FILTERS = { task: [...REFRESHES, "rebuild_city", "import_feed", "clear_all_caches", "replay_events", "apply_wide_patches", "apply_catalog_events"], state: [...ACTIVE, ...Object.keys(ICONS).filter((name) => !ACTIVE.includes(name))] };
