@@ -80,6 +80,7 @@ class Settings(BaseSettings):
     worker_concurrency: Annotated[int, Field(ge=1, le=512)] = 8
     incident_webhook_url: str = ""  # is told of incidents as they begin and end; empty: nobody is
     incident_webhook_key: str = ""  # signs what it is told
+    demo: bool = False  # `citycache up --demo` says so; the console tells
     otel_exporter_otlp_endpoint: str = ""  # where traces go; OpenTelemetry's other variables count as well
     metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 0  # where relay or worker shows its metrics; 0: nowhere
     metrics_host: str = "127.0.0.1"  # 0.0.0.0 in a container, whose network says who may ask

@@ -196,8 +196,9 @@ class Up:
         )
 
     def _environment(self) -> Mapping[str, str]:
+        demo = {"DEMO": "true"} if is_demo(self.wishes.data_dir, self.wishes.demo) else {}
         urls = {"DATABASE_URL": self._urls["database_url"], "CELERY_BROKER_URL": self._urls.get("broker_url")}
-        return {**os.environ, "PYTHONUNBUFFERED": "1", **{name: url for name, url in urls.items() if url}}
+        return {**os.environ, "PYTHONUNBUFFERED": "1", **demo, **{name: url for name, url in urls.items() if url}}
 
     def _await_api(self, supervisor: Supervisor) -> None:
         deadline = time.monotonic() + API_PATIENCE
@@ -253,6 +254,14 @@ citycache is up, after {seconds:.1f} s
 
     def _log(self, name: str) -> Path:
         return self.wishes.data_dir / "logs" / f"{name}.log"
+
+
+def is_demo(data_dir: Path, begins: bool = False) -> bool:
+    """Whether the data of this folder are a demo's, since one `begins` now or has begun in an earlier run."""
+    mark = data_dir / "demo"
+    if begins:
+        mark.touch()
+    return mark.exists()
 
 
 def _still_seconds() -> float:

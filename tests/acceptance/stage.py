@@ -59,14 +59,11 @@ HAS_OUTLINE = """() => {
 
 
 @dataclass
-class Stage:
-    """Servers, system and browser of one module."""
+class Shown:
+    """A system whose console is looked at."""
 
     system: System
-    postgres: Postgres
-    rabbitmq: RabbitMQ
     browser: Browser
-    plain: Plain
 
     @contextmanager
     def page(self, key: str = KEY, query: str = "lang=en", **options: Any) -> Iterator[Visit]:
@@ -83,6 +80,15 @@ class Stage:
             yield visit
         finally:
             context.close()
+
+
+@dataclass
+class Stage(Shown):
+    """Servers, system and browser of one module."""
+
+    postgres: Postgres
+    rabbitmq: RabbitMQ
+    plain: Plain
 
     def pids(self, part: str) -> list[int]:
         """The processes of relay, worker, broker or database."""
@@ -132,11 +138,20 @@ class Visit:
 
 
 @contextmanager
-def stage(place: Path, catalog: str, **environment: str) -> Iterator[Stage]:
-    """Start it all, with this in the caches; nothing audits, so that what a test tampers with stays as it is."""
+def chromium() -> Iterator[Browser]:
+    """The browser that shows consoles."""
     executable = next(filter(None, map(shutil.which, BROWSERS)), None)
     if executable is None:
         _missing("chromium, which shows the console, is not installed")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def stage(place: Path, catalog: str, **environment: str) -> Iterator[Stage]:
+    """Start it all, with this in the caches; nothing audits, so that what a test tampers with stays as it is."""
     postgres, rabbitmq = Postgres(place / "postgres", settings=CAREFREE), RabbitMQ(place / "rabbitmq")
     try:
         rabbitmq.begin()
@@ -150,15 +165,13 @@ def stage(place: Path, catalog: str, **environment: str) -> Iterator[Stage]:
         with (
             System(postgres.url, rabbitmq.url, place / "system", **settings) as system,
             Plain(postgres.url) as plain,
-            sync_playwright() as playwright,
+            chromium() as browser,
         ):
             system.start()
-            browser = playwright.chromium.launch(executable_path=executable, args=FLAGS)
             system.wait_until(lambda: bool(plain.one("SELECT count(*) FROM observations WHERE canary_ms > 0")), 60)
             plain.run(catalog)
             settled(plain)
-            yield Stage(system, postgres, rabbitmq, browser, plain)
-            browser.close()
+            yield Stage(system, browser, postgres, rabbitmq, plain)
     finally:
         rabbitmq.kill()
         postgres.stop()

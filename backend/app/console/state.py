@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from backend.app import db, observing
+from backend.app.catalog import definition
 from backend.app.catalog.feed import recorded
 from backend.app.console.schedule import schedule
 from backend.app.console.stations import Look, Station, culprit, way
@@ -138,6 +139,8 @@ def _setup() -> dict[str, Any]:
         "closed": settings().app_env == "production" and not settings().keys,
         "canary_seconds": settings().canary_seconds if settings().observer else 0,
         "freshness_target_ms": settings().freshness_target_ms,
+        "demo": settings().demo,
+        "adopted": definition.current().is_adopted,
     }
 
 

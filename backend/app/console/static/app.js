@@ -4,6 +4,7 @@ import { drawAuditLog, startAuditLog } from "./auditlog.js";
 import { changeCities, drawCities, drawFeed, knowCities, loadCities, recolour, startCities, totals } from "./cities.js";
 import { askClear, startClear } from "./clear.js";
 import { $, fill } from "./dom.js";
+import { drawEmpty } from "./empty.js";
 import { startExplain, translateExplain } from "./explain.js";
 import { startFolding } from "./fold.js";
 import { startFreshness, translateFreshness } from "./freshness.js";
@@ -41,6 +42,7 @@ const SHOWS = [ // what shows which sections of the state; the others need not b
   [() => drawSchedule(state), ["schedule"]],
   [() => takeLetters(state), ["dead_letters"]],
   [() => drawFindings(state), ["findings", "findings_total"]],
+  [drawSetup, ["unknown_since", "setup"]],
   [drawKey, []],
   [() => knowTarget(state.setup.freshness_target_ms), ["setup"]],
 ];
@@ -91,10 +93,16 @@ function link(isLive, silent) {
 async function hello() {
   try {
     await loadCities();
+    if (state?.setup) drawSetup();
     came("cities");
   } catch {
     setTimeout(hello, 2000); // the database is away; the stream lives
   }
+}
+
+function drawSetup() {
+  $("demo").hidden = !state.setup.demo;
+  drawEmpty(totals()?.cities ?? null, state.setup);
 }
 
 function drawKey() {
@@ -175,4 +183,4 @@ speak(language());
 startRoutes();
 setTimeout(() => [...awaited].forEach(came), SHOWN_MS);
 setInterval(() => { if (state?.pipeline) draw(); }, AGAIN_SECONDS * 1000);
-listen({ hello, state: take, cities: changeCities, link });
+listen({ hello, state: take, cities: (delta) => [changeCities(delta), state?.setup && drawSetup()], link });

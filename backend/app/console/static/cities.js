@@ -1,6 +1,7 @@
 // The cities: kept up to date by deltas, shown on the map, in a feed of changes, and as a table.
 import { get } from "./api.js";
 import { $, el, fill, sync } from "./dom.js";
+import { showLevels, startLevels } from "./levels.js";
 import { CityMap } from "./map.js";
 import { rove } from "./rove.js";
 import { ago, clock, number, t } from "./text.js";
@@ -21,6 +22,7 @@ let unknownSince = null; // while the database does not answer
 
 export function startCities() {
   map = new CityMap((city) => { location.hash = `#/cities/${city.id}`; });
+  startLevels();
   for (const id of ["feed", "unplaced", "city-rows"]) rove($(id), "a.link");
   $("city-search").addEventListener("input", () => { shown = STEP; drawTable(); });
   $("city-more").addEventListener("click", () => { shown += STEP; drawTable(); });
@@ -82,12 +84,21 @@ function note(fresh, before) {
 
 export function drawCities() {
   const all = [...cities.values()];
+  drawPlaces(all);
   map.show(all);
   map.translate();
   drawTotals(all);
   drawUnplaced(all);
   drawFeed();
   drawTable();
+}
+
+/** The map, or the levels where no city says where it is. */
+function drawPlaces(all) {
+  const isPlaced = !all.length || all.some(({ latitude, longitude }) => latitude !== null && longitude !== null);
+  for (const id of ["map-figure", "beside-map"]) $(id).hidden = !isPlaced;
+  $("levels").hidden = isPlaced;
+  if (!isPlaced) showLevels();
 }
 
 const sum = (all, name) => all.reduce((total, city) => total + city[name], 0);

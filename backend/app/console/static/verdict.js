@@ -59,6 +59,7 @@ function aboutOf(state, { state: word, unknown }, about) {
 }
 
 function sentence({ freshness }, { goods, cities }) {
+  if (!cities) return t("verdict.empty");
   const values = { goods: plural("goods", goods), cities: plural("cities.in", cities) };
   if (freshness.p99_ms === null) return t("verdict.holds", values);
   return t("verdict.follows", { ...values, time: milliseconds(freshness.p99_ms) });

@@ -118,6 +118,19 @@ export const WORDS = {
   held: ["{n} in work", "в работе: {n}"],
   oldest: ["up to {time}", "до {time}"],
 
+  // an empty catalog, a demo, and one without coordinates
+  demo: ["This is a demo: a recorded catalog is played into it, slowly.", "Это демонстрация: в каталог медленно проигрывается записанная история."],
+  empty: ["The catalog is empty: three ways to begin", "Каталог пуст: с чего начать"],
+  "empty.foreign": ["No city yet", "Городов пока нет"],
+  "empty.demo": ["See the demo", "Посмотреть демонстрацию"],
+  "empty.import": ["Import a feed of changes", "Импортировать поток изменений"],
+  "empty.curl": ["Create a city", "Создать город"],
+  "empty.adopted": [
+    "Your tables name no city, or the definition leaves all of them out. This says what it sees there:",
+    "В ваших таблицах нет городов, или описание исключает их все. Эта команда покажет, что в них видно:",
+  ],
+  "levels.count": ["What to count", "Что считать"],
+
   // map
   map: ["Cities", "Города"],
   totals: [
@@ -614,6 +627,7 @@ export const WORDS = {
     "{goods} in {cities}, following the catalog within {time}.",
     "{goods} в {cities}; кэши отстают от каталога не более чем на {time}.",
   ],
+  "verdict.empty": ["The catalog is empty.", "Каталог пуст."],
   "verdict.holds": ["{goods} in {cities}.", "{goods} в {cities}."],
   goods: [
     ["{n} good or service", "{n} goods and services"],
