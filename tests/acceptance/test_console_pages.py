@@ -24,6 +24,8 @@ MORE = f"""
     INSERT INTO task_runs (task_id, task, trigger, state, queued_at, started_at, finished_at)
         VALUES (gen_random_uuid(), 'import_feed', 'cli', 'SUCCESS', '2026-01-05T10:32:00Z', '2026-01-05T10:32:00Z',
                 '2026-01-05T10:40:00Z');
+    INSERT INTO dead_letters (kind, reason, subject, event_id, payload) VALUES
+        ('failed', 'it does not fit', 'product/150', 'e150', NULL), ('unreadable', 'not JSON', NULL, NULL, 'x');
     INSERT INTO incidents (kind, began_at, ended_at) VALUES
         ('relay_absent', '2026-01-05T10:00:00Z', '2026-01-05T10:30:00Z'),
         ('worker_absent', '2026-01-05T14:00:00Z', '2026-01-05T14:30:00Z');
@@ -47,6 +49,8 @@ PAGES = {
     "city": "#/cities/1",
     "runs": "#/runs",
     "run": "#/runs/00000000-0000-4000-8000-000000000001",
+    "letters": "#/letters",
+    "letter": "#/letters/1",
     "history": RANGE,
 }
 
@@ -188,6 +192,31 @@ def test_what_has_no_name_is_called_by_its_id(visit: Visit) -> None:
     expect(page.locator("#detail-title")).to_have_text("Product 150")
     page = go(visit, "#/products?company_id=10")
     expect(page.locator("#detail tbody th", has_text="Product 150")).to_be_visible()
+
+
+def test_letters_have_addresses_all_those_of_a_reason_and_each(visit: Visit) -> None:
+    page = go(visit, "#/letters")
+    letters = page.locator("#detail .letter")
+    expect(letters).to_have_count(2)
+    page.get_by_role("link", name="it does not fit").click()
+    expect(letters).to_have_count(1)
+    letters.get_by_role("link", name="#1").click()
+    expect(page.locator("#detail-title")).to_have_text("Dead letter 1")
+    expect(page.locator("#detail .problem")).to_have_text("it does not fit")
+    assert page.locator("#detail .facts a").all_inner_texts() == ["product/150", "e150"]
+    page.go_back()
+    page.go_back()
+    expect(letters).to_have_count(2)
+    page.goto(f"{visit.home}/?lang=en#/letters/99")
+    expect(page.locator("#detail")).to_contain_text("There is no such letter")
+
+
+def test_a_link_in_a_dialog_leads_out_of_it(visit: Visit) -> None:
+    page = visit.page
+    page.locator(".reason", has_text="it does not fit").get_by_role("button", name="View").click()
+    page.locator("#letters-list").get_by_role("link", name="product/150").click()
+    expect(page.locator("dialog[open]")).to_have_count(0)
+    expect(page.locator("#detail-title")).to_be_visible()
 
 
 def test_an_address_of_nothing_says_so(visit: Visit) -> None:

@@ -156,7 +156,7 @@ function keep(name, value) {
 
 /** What can be done besides looking, for search. */
 const actions = () => [
-  ...["products", "companies", "cities", "runs", "incidents", "history"].map((page) => ({ words: () => t("search.page", { page: t(page) }), run: () => { location.hash = `#/${page}`; } })),
+  ...["products", "companies", "cities", "runs", "letters", "incidents", "history"].map((page) => ({ words: () => t("search.page", { page: t(page) }), run: () => { location.hash = `#/${page}`; } })),
   ...REFRESHES.map((task) => ({ words: () => taskName(task), run: () => start(task, $("search-open")) })),
   { words: () => t("task.replay_events"), run: askReplay },
   { words: () => t("task.clear_all_caches"), run: askClear },

@@ -1,7 +1,7 @@
 // Schedule, dead letters, and what the auditor found.
 import { get, guarded, key, onKey } from "./api.js";
 import { $, el, fill, icon, open, table as framed, toast } from "./dom.js";
-import { ofSubject, ofTable } from "./links.js";
+import { link, ofSubject, ofTable } from "./links.js";
 import { row } from "./replay.js";
 import { taskName } from "./runs.js";
 import { ago, clock, number, plural, seconds, since, t } from "./text.js";
@@ -88,8 +88,15 @@ function drawReasons() {
     el("p", { class: "quote" }, found.reason),
     el("div", { class: "buttons start" },
       el("button", { type: "button", onclick: () => look(found) }, t("letters.look")),
-      el("button", { type: "button", onclick: () => askRequeue({ group: found.group }) }, t("letters.requeue")))));
+      requeueButton(found))));
   fill($("letters-body"), [el("ul", { class: "plain" }, ...items)], JSON.stringify([reasons, t("letters.look")]));
+}
+
+/** Sends again the letters of a reason, or one letter. */
+export const requeueButton = ({ group, id }) => el("button", { type: "button", onclick: (event) => (group ? askRequeue({ group }) : requeueOne(id, event.currentTarget)) }, t("letters.requeue"));
+
+async function requeueOne(id, button) {
+  button.disabled = await requeue({ ids: [id] });
 }
 
 async function look(found) {
@@ -107,11 +114,12 @@ async function look(found) {
   }
 }
 
-function letter(one) {
+/** One letter of a list, which it leaves when it was sent again. */
+export function letter(one) {
   const again = el("button", { type: "button", onclick: async () => {
     if (await requeue({ ids: [one.id] })) article.remove();
   } }, t("letters.requeue"));
-  const facts = [`#${one.id}`, one.subject && ofSubject(one.subject), one.event_type, clock(one.buried_at), t("letters.attempts", { n: number(one.attempts) })];
+  const facts = [link("letters", one.id, `#${one.id}`), one.subject && ofSubject(one.subject), one.event_type, clock(one.buried_at), t("letters.attempts", { n: number(one.attempts) })];
   const article = el("article", { class: "letter" },
     el("div", { class: "card-head" }, el("p", {}, ...facts.filter(Boolean).flatMap((fact, index) => (index ? [" · ", fact] : [fact]))), again),
     one.payload ? el("pre", { tabindex: "0" }, one.payload) : null);

@@ -4,6 +4,7 @@ import { $, el } from "./dom.js";
 import { unfold } from "./fold.js";
 import { showHistory } from "./history.js";
 import { showIncidents } from "./incidents.js";
+import { showLetter, showLetters } from "./letters.js";
 import { showRun, showRuns } from "./runs.js";
 import { showEvent } from "./search.js";
 import { t } from "./text.js";
@@ -15,6 +16,7 @@ const catalog = (noun) => ({
 });
 const PAGES = { // what `show` answers is a better title
   incidents: { title: () => t("incidents.title"), show: (place) => showIncidents(place) },
+  letters: { title: (_, id) => (id ? t("letter.title", { id }) : t("letters")), show: (place, { id, query }) => (id ? showLetter(place, id) : showLetters(place, query)) },
   runs: { title: (_, id) => (id ? t("run.title", { id }) : t("runs")), show: (place, { id, query }) => (id ? showRun(place, id) : showRuns(place, query)) },
   cities: catalog("city"),
   companies: catalog("company"),
@@ -27,7 +29,11 @@ let touched = false; // whether somebody has moved the page himself
 
 /** Follow the address; its page is drawn already. */
 export function startRoutes() {
-  addEventListener("hashchange", () => [drawPage(), land(true)]);
+  addEventListener("hashchange", () => {
+    for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close(); // its link has led here
+    drawPage();
+    land(true);
+  });
   for (const name of ["wheel", "touchmove", "keydown", "pointerdown"]) addEventListener(name, () => { touched = true; }, { passive: true });
   new ResizeObserver(settle).observe($("main"));
   land(false);

@@ -7,7 +7,7 @@ import { clock, has, milliseconds, number, plural, seconds, since, t } from "./t
 const ICONS = { well: "ok", critical: "standing", warning: "slow", unknown: "unknown" };
 const PLACES = {
   relay: "#way", worker: "#way", broker: "#way", database: "#/incidents", capture: "#/incidents", freshness: "#freshness",
-  caches: "#findings", dead_letters: "#letters", schedule: "#schedule", observer: "#/incidents",
+  caches: "#findings", dead_letters: "#/letters", schedule: "#schedule", observer: "#/incidents",
 };
 const HOLDS_EVENTS = ["relay", "worker", "broker"];
 const ACTIONS = { // kind → what its one button does
