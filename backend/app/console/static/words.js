@@ -75,6 +75,10 @@ export const WORDS = {
   "canary.slow": ["Canary slow: {ms}, {ago}", "Канарейка медленная: {ms}, {ago}"],
   "canary.absent": ["No canary for {time}", "Канарейки нет уже {time}"],
   "canary.unknown": ["No canary yet", "Канарейки ещё не было"],
+  "canary.what": [
+    "A canary is a row that the observer changes by itself, to see when the change is in the cache.",
+    "Канарейка — строка, которую меняет сам наблюдатель, чтобы увидеть, когда изменение дойдёт до кэша.",
+  ],
 
   // consistency
   consistency: ["Consistency", "Согласованность"],
@@ -87,6 +91,10 @@ export const WORDS = {
   "nines.under": [
     "at least {percent} right within {seconds}, from {rows} rows, {wrong} wrong",
     "не менее {percent} строк верны в пределах {seconds}; проверено {rows}, неверных {wrong}",
+  ],
+  "nines.what": [
+    "Each nine means ten times fewer wrong rows: three nines are 99.9 % right.",
+    "Каждая девятка — в десять раз меньше неверных строк: три девятки — это 99,9 % верных.",
   ],
   "nines.found": ["a row that goes wrong is found within {time}", "неверная строка обнаруживается за {time}"],
   "nines.found.not": ["the auditor's first round is not done yet", "первый обход аудитора ещё не завершён"],
