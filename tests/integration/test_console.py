@@ -411,7 +411,7 @@ class TestPage:
             *(f"why.{code}" for code in SENTENCES), *(f"task.{kind.name}" for kind in TASKS),
             *(f"run.{state}" for state in STATES), *(f"trigger.{trigger}" for trigger in TRIGGERS),
             *(f"letters.kind.{kind}" for kind in KINDS), *(f"part.{part}" for part in PARTS),
-            *(f"{what}.{kind}" for kind in kinds.KINDS for what in ("kind", "advice")),
+            *(f"{what}.{kind}" for kind in kinds.KINDS for what in ("kind", "advice", "judged")),
             *(f"station.{place}" for place in PLACES.values()),
         ]  # fmt: skip
         runs = (STATIC / "runs.js").read_text(encoding="utf-8")

@@ -42,7 +42,7 @@ function rowOf(one) {
   const lasted = one.ended_at ? (Date.parse(one.ended_at) - Date.parse(one.began_at)) / 1000 : since(one.began_at);
   const shape = one.severity === "critical" ? "standing" : "slow";
   return el("tr", { "data-kind": one.kind, "data-open": String(!one.ended_at) },
-    el("th", { scope: "row" }, el("span", { class: "with-icon" }, one.ended_at ? el("span", { class: "icon" }) : icon(shape), el("span", {}, effectOf(one, lasted)))),
+    el("th", { scope: "row" }, el("span", { class: "with-icon" }, one.ended_at ? el("span", { class: "icon" }) : icon(shape), el("span", {}, effectOf(one, lasted), " ", el("a", { class: "meaning", href: `#/help/${one.kind}` }, t("need.help"))))),
     el("td", {}, el("time", { datetime: one.began_at }, clock(one.began_at))),
     el("td", {}, one.ended_at ? el("time", { datetime: one.ended_at }, clock(one.ended_at)) : el("strong", {}, t("incidents.open"))),
     el("td", {}, seconds(lasted, false)));

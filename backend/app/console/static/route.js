@@ -2,6 +2,7 @@
 import { showList, showOne } from "./catalog.js";
 import { $, el } from "./dom.js";
 import { unfold } from "./fold.js";
+import { showHelp } from "./help.js";
 import { showHistory } from "./history.js";
 import { showIncidents } from "./incidents.js";
 import { showLetter, showLetters } from "./letters.js";
@@ -22,6 +23,7 @@ const PAGES = { // what `show` answers is a better title
   companies: catalog("company"),
   products: catalog("product"),
   events: { title: (_, id) => t("event.title", { id }), show: (place, { id }) => showEvent(place, id) },
+  help: { title: (_, id) => id ?? t("help.title"), show: (place, { id }) => showHelp(place, id) },
   history: { title: () => t("history"), show: (place, { query }) => showHistory(place, query) },
 };
 let asked = 0;

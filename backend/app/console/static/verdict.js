@@ -1,5 +1,6 @@
 // The verdict on top: all is well, something needs a person, or nobody can say. In the title, the icon and aloud.
 import { $, el, fill, icon, sync } from "./dom.js";
+import { helpOf } from "./help.js";
 import { requeueAll } from "./records.js";
 import { start, taskName } from "./runs.js";
 import { clock, has, milliseconds, number, plural, seconds, since, t } from "./text.js";
@@ -71,7 +72,7 @@ function create(one) {
   return el("li", { "data-kind": one.kind },
     el("span", { class: "need-icon" }, icon(one.severity === "critical" ? "standing" : "slow")),
     el("div", { class: "need" }, el("p", { class: "need-what" }), el("p", { class: "need-since muted" }), el("p", { class: "need-advice" })),
-    el("div", { class: "need-act" }, button, el("a", { href: PLACES[one.part] ?? "#/incidents" })));
+    el("div", { class: "need-act" }, button, el("a", { class: "where", href: PLACES[one.part] ?? "#/incidents" }), el("a", { class: "meaning", href: helpOf(one.kind) })));
 }
 
 function update(item, one, state) {
@@ -83,7 +84,8 @@ function update(item, one, state) {
   fill(item.querySelector(".need-advice"), [adviceOf(one)]);
   const button = item.querySelector("button");
   if (button) fill(button, [ACTIONS[one.kind].word(one)]);
-  fill(item.querySelector("a"), [t("need.more")]);
+  fill(item.querySelector(".where"), [t("need.more")]);
+  fill(item.querySelector(".meaning"), [t("need.help")]);
 }
 
 /** How many events wait, as far as anybody knows. */

@@ -662,6 +662,13 @@ export const WORDS = {
     ["{n} событие ждёт", "{n} события ждут", "{n} событий ждут"],
   ],
   "need.more": ["Show where", "Показать где"],
+  "need.help": ["What this means", "Что это значит"],
+  "help.title": ["What can be wrong", "Что может быть не так"],
+  "help.judged": ["How it is judged", "По каким признакам"],
+  "help.advice": ["What to do", "Что делать"],
+  "help.past": ["When it was so", "Когда это было"],
+  "help.all": ["All kinds", "Все виды"],
+  "help.unknown": ["This release knows no incident of this kind.", "Этому релизу такой вид инцидентов неизвестен."],
   "act.refresh": ["Rebuild all caches", "Пересобрать все кэши"],
   "act.start": ["Start it: {task}", "Запустить: {task}"],
   "part.database": ["database", "база данных"],
@@ -896,5 +903,118 @@ export const WORDS = {
   "advice.run_missed": [
     "Look whether beat runs: “celery -A backend.app.celery_app beat”.",
     "Проверьте, запущен ли beat: «celery -A backend.app.celery_app beat».",
+  ],
+  // what each kind of incident is judged by
+  "judged.database_away": [
+    "One look in a few seconds asks PostgreSQL; it gave no answer in time. What is found meanwhile is kept in memory and written down afterwards.",
+    "Раз в несколько секунд задаётся вопрос PostgreSQL; ответ не пришёл вовремя. Найденное за это время хранится в памяти и записывается потом.",
+  ],
+  "judged.schema_old": [
+    "The database says which release has migrated it; this process needs a later schema.",
+    "В базе записано, какой релиз её мигрировал; этому процессу нужна более поздняя схема.",
+  ],
+  "judged.replica_away": [
+    "The servers of DATABASE_READ_URL were asked in turn, and none answered in time, though the primary does.",
+    "Серверы из DATABASE_READ_URL опрошены по очереди, ни один не ответил вовремя, хотя основной отвечает.",
+  ],
+  "judged.replica_detached": [
+    "The server that reads come from says that it is a replica and receives nothing from any primary.",
+    "Сервер, с которого идёт чтение, сообщает, что он реплика и ничего не получает от основного.",
+  ],
+  "judged.replica_behind": [
+    "What the replica has applied is older than READ_LAG_SECONDS, for STALL_SECONDS without a break.",
+    "Реплика отстаёт больше чем на READ_LAG_SECONDS, и это длится не меньше STALL_SECONDS подряд.",
+  ],
+  "judged.table_missing": [
+    "The catalog's definition names this table, and the database has none of this name.",
+    "Таблица названа в описании каталога, но в базе её нет.",
+  ],
+  "judged.column_missing": [
+    "The catalog's definition uses this column, and the table has none of this name.",
+    "Столбец используется в описании каталога, но в таблице его нет.",
+  ],
+  "judged.table_silent": [
+    "The table's triggers, which make events of its writes, are missing or switched off.",
+    "Триггеры таблицы, которые превращают запись в события, отсутствуют или отключены.",
+  ],
+  "judged.table_passed": [
+    "The auditor found cached rows of this table wrong, although no event about them was on its way.",
+    "Аудитор нашёл неверные строки кэша по этой таблице, хотя событий о них в пути не было.",
+  ],
+  "judged.definition_differs": [
+    "The digest of CATALOG_FILE in this process is another one than that which was applied to the database.",
+    "Контрольная сумма CATALOG_FILE в этом процессе не та, что применена к базе.",
+  ],
+  "judged.broker_away": [
+    "One look in a few seconds asks RabbitMQ; it gave no answer in time. Events wait in the outbox, and none is lost.",
+    "Раз в несколько секунд задаётся вопрос RabbitMQ; ответ не пришёл вовремя. События ждут в outbox и не теряются.",
+  ],
+  "judged.broker_alarm": [
+    "RabbitMQ blocks connections that publish, as it does when memory or disk runs short.",
+    "RabbitMQ блокирует соединения, которые публикуют: так он поступает при нехватке памяти или места на диске.",
+  ],
+  "judged.queue_missing": [
+    "The broker answers, and has no queue city-cache.events.",
+    "Брокер отвечает, но очереди city-cache.events у него нет.",
+  ],
+  "judged.relay_absent": [
+    "The lock that the leading relay holds in the database has been free for STALL_SECONDS.",
+    "Блокировка ведущего relay в базе свободна не меньше STALL_SECONDS.",
+  ],
+  "judged.relay_stands": [
+    "The first row of the outbox has been the same for STALL_SECONDS.",
+    "Первая строка outbox не меняется не меньше STALL_SECONDS.",
+  ],
+  "judged.worker_absent": [
+    "The queue city-cache.events has had no consumer for STALL_SECONDS.",
+    "У очереди city-cache.events нет потребителей не меньше STALL_SECONDS.",
+  ],
+  "judged.worker_stands": [
+    "Messages wait, and no batch of events has been finished for STALL_SECONDS.",
+    "Сообщения ждут, но ни один пакет событий не завершён за STALL_SECONDS.",
+  ],
+  "judged.worker_silent": [
+    "A worker is connected to the broker and may hold events, and does not answer when it is asked.",
+    "Воркер подключён к брокеру, может удерживать события и не отвечает на вопросы.",
+  ],
+  "judged.events_held": [
+    "Workers say so themselves: the patch fails for every key, so no single event is to blame.",
+    "Об этом сообщают сами воркеры: обновление не удаётся ни для одного ключа, значит дело не в отдельном событии.",
+  ],
+  "judged.wide_patch_stands": [
+    "A patch of whole companies is not done, and has not advanced for STALL_SECONDS.",
+    "Обновление компаний целиком не закончено и не продвигается не меньше STALL_SECONDS.",
+  ],
+  "judged.log_short": [
+    "The log has dropped events that are younger than EVENT_LOG_DAYS, or begins after events that were applied.",
+    "Из журнала удалены события моложе EVENT_LOG_DAYS, или он начинается позже уже применённых событий.",
+  ],
+  "judged.log_unreadable": [
+    "The log was asked where it begins, and did not say so for STALL_SECONDS, though broker and database answer.",
+    "Журнал не отвечает, с чего он начинается, не меньше STALL_SECONDS, хотя брокер и база отвечают.",
+  ],
+  "judged.canary_absent": [
+    "Every CANARY_SECONDS the observer changes a row of its own and follows it into the caches; for that time and 8 s more none came through.",
+    "Каждые CANARY_SECONDS наблюдатель меняет свою строку и следит, дошла ли она до кэша; за это время и ещё 8 с не дошла ни одна.",
+  ],
+  "judged.freshness_over_target": [
+    "The p99 from commit to cache over the last minute is above FRESHNESS_TARGET_MS.",
+    "p99 времени от коммита до кэша за последнюю минуту больше FRESHNESS_TARGET_MS.",
+  ],
+  "judged.rows_wrong": [
+    "The auditor compared rows with the catalog, waited AUDIT_GRACE_SECONDS, and they still differ.",
+    "Аудитор сверил строки с каталогом, подождал AUDIT_GRACE_SECONDS, и они всё ещё расходятся.",
+  ],
+  "judged.dead_letters_open": [
+    "An event that fails again and again by itself, or cannot be read, is set aside, so that it holds up nobody.",
+    "Событие, которое раз за разом не удаётся применить или прочитать, откладывается, чтобы не задерживать остальные.",
+  ],
+  "judged.run_failed": [
+    "The newest scheduled run of this task ended as failed, expired or revoked.",
+    "Последний плановый запуск этой задачи завершился ошибкой, просрочен или отозван.",
+  ],
+  "judged.run_missed": [
+    "A due instant of the schedule passed more than 90 s ago, and no run of it was queued.",
+    "Срок по расписанию прошёл больше 90 с назад, а запуск в очередь не поставлен.",
   ],
 };
