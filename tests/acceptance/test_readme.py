@@ -43,6 +43,7 @@ def as_here(command: str, running: Running) -> str:
     """The same command on this test's ports and folder."""
     data_dir = f"--data-dir {running.data_dir}"
     run = running.query("SELECT task_id FROM task_runs WHERE task = 'refresh_all_caches' LIMIT 1")
+    command = re.sub(r"\bcitycache (import|verify|preview|replay)\b", rf"\g<0> {data_dir}", command)
     replaced = {
         "localhost:8000": f"localhost:{running.port}",
         "citycache status": f"citycache status {data_dir}",
@@ -60,13 +61,12 @@ def as_here(command: str, running: Running) -> str:
 
 @pytest.mark.timeout(900)
 def test_every_command_of_the_walk_works(running: Running):
-    status = running.status()
     environment = os.environ | {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "DATABASE_URL": status["database_url"],
-        "CELERY_BROKER_URL": status["broker_url"],
         "API_URL": f"http://localhost:{running.port}",
     }
+    for name in ("DATABASE_URL", "CELERY_BROKER_URL"):
+        environment.pop(name, None)
     assert len(WALK) > 10
     for command in WALK:
         done = subprocess.run(

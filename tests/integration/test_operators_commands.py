@@ -18,6 +18,7 @@ from backend import __version__
 from backend.app import cli
 from backend.app.database import schema
 from backend.embedded.errors import NotRunning
+from backend.embedded.state_file import owned, write_state
 from tests.conftest import configured_as
 from tests.plain import Plain
 from tests.servers import ROOT
@@ -71,12 +72,29 @@ def test_status_says_that_a_server_is_away_and_shows_no_number_of_it(nowhere: No
 
     assert parts(answer)["database"] == "bad"
     assert answer["lag"]["outbox_rows"] is None
+    assert re.match(r"\d+ things? needs? you: database", shown)
     assert "database: " in shown
     assert re.search(r"processes\W+unknown", shown)
 
 
 def test_status_of_a_folder_asks_nobody_else(configured_database: None, place: Path) -> None:
     assert isinstance(ask("status", "--data-dir", str(place)).exception, NotRunning)
+
+
+@pytest.mark.parametrize("given", [(), ("--data-dir", "elsewhere")])
+def test_commands_use_the_servers_of_an_up_that_runs(
+    database: str, broker: str, place: Path, monkeypatch: pytest.MonkeyPatch, given: tuple[str, ...]
+) -> None:
+    folder = place / (given[-1] if given else ".citycache")
+    folder.mkdir()
+    with configured_as(monkeypatch, DATABASE_URL="", CELERY_BROKER_URL=broker), owned(folder):
+        write_state(folder, {"api_url": "", "database_url": database, "broker_url": broker, "processes": {}})
+        done = ask("version", *given, "--json")
+        assert json.loads(done.stdout)["database"]["schema_revision"] == schema.needed().revision
+
+
+def test_a_folder_on_which_nothing_runs_is_not_passed_over(configured_database: None, place: Path) -> None:
+    assert isinstance(ask("verify", "--data-dir", str(place)).exception, NotRunning)
 
 
 def test_version_tells_release_and_schema_also_where_no_database_answers(nowhere: None) -> None:

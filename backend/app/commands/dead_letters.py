@@ -7,6 +7,7 @@ import sys
 
 import click
 
+from backend.app.commands.data_dir import of_a_running_up
 from backend.app.commands.terminal import ROW_ID, print_table
 from backend.app.dead_letters import letters as dead_letters
 from backend.app.dead_letters.requeue import Chosen
@@ -16,6 +17,7 @@ REASON = 200  # letters of a reason; `--json` has all of it
 
 
 @click.group()
+@of_a_running_up
 def dead_letters_command() -> None:
     """What could not be applied, and why; send it again."""
 

@@ -28,6 +28,7 @@ from backend.app import db, garbage_collection
 from backend.app.catalog import definition
 from backend.app.catalog.feed import importing
 from backend.app.catalog.feed.recorded import recorded
+from backend.app.commands.data_dir import of_a_running_up
 from backend.app.commands.exit_codes import NO, WRONG
 from backend.app.commands.terminal import Number, standard_input
 from backend.app.errors import BadSetting, CitycacheError
@@ -37,6 +38,7 @@ TRY_SECONDS: Final = 1.0  # of waiting in one statement, whose snapshot holds ba
 
 
 @click.command("import", short_help="Apply a change feed to the catalog.")
+@of_a_running_up
 @click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
 @click.option("--from-line", type=click.IntRange(min=1), default=1, show_default=True, help="Go on from this line.")
 @click.option("--rate", type=Number(min=0.001, max=1e9), help="At most this many lines a second.")

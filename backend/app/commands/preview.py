@@ -12,6 +12,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from backend.app.commands.data_dir import of_a_running_up
 from backend.app.commands.exit_codes import NO
 from backend.app.commands.terminal import standard_input
 from backend.app.errors import StatementFailed, TooLong
@@ -40,6 +41,7 @@ class Duration(click.ParamType[float]):
 
 
 @click.command("preview", short_help="Show what the caches would become if some statements ran.")
+@of_a_running_up
 @click.argument("sql", required=False)
 @click.option(
     "-f", "--file", "file", default=None, metavar="FILE", help="Read the statements from a file; - for stdin."

@@ -11,6 +11,7 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
+from backend.app.commands.data_dir import of_a_running_up
 from backend.app.commands.terminal import OFFSET
 from backend.app.errors import CitycacheError, NotFound, Refused, Unprocessable
 from backend.app.ledger import ledger
@@ -22,6 +23,7 @@ from events.errors import EventError
 
 
 @click.command()
+@of_a_running_up
 @click.option("--since", default=None, help="From this instant on, like 2026-01-31T12:00:00Z.")
 @click.option("--until", default=None, help="Up to this instant.")
 @click.option("--from-offset", default=None, type=OFFSET, help="From this offset of the log on.")

@@ -16,6 +16,7 @@ import click
 import psycopg2
 
 from backend.app import db
+from backend.app.commands.data_dir import USUAL
 from backend.app.errors import CitycacheError, DatabaseUnfit
 from backend.app.health import lag, readiness
 from backend.app.relay import event_log
@@ -27,7 +28,6 @@ from backend.embedded.state_file import read_state
 OPENER: Final = build_opener(ProxyHandler({}))  # it is on this machine
 READY_SECONDS: Final = 3.0
 MOST_BYTES: Final = 1_000_000  # of an answer
-USUAL: Final = Path(".citycache")
 UNKNOWN: Final = "unknown"
 NAMES: Final = 20  # letters of the longest name
 
@@ -120,10 +120,16 @@ def verdict(health: dict[str, Any] | None) -> Iterator[str]:
         yield "Unknown: nobody answers."
     elif not bad:
         yield "All is well." if not unknown else "Nothing is known to be wrong."
+    else:
+        yield f"{len(bad)} {'thing needs' if len(bad) == 1 else 'things need'} you: {', '.join(_names(bad))}."
     for part in bad:
         yield f"{part['name']}: {part['effect']} {part['advice']}"
     if unknown:
-        yield f"Not known now: {', '.join(part['name'] for part in unknown)}."
+        yield f"Not known now: {', '.join(_names(unknown))}."
+
+
+def _names(parts: list[dict[str, Any]]) -> list[str]:
+    return [part["name"] for part in parts]
 
 
 def show(found: dict[str, Any], as_json: bool) -> None:

@@ -11,6 +11,7 @@ import click
 
 from backend.app import db
 from backend.app.caches import diff
+from backend.app.commands.data_dir import of_a_running_up
 from backend.app.commands.exit_codes import NO
 from backend.app.commands.terminal import Number, print_table
 
@@ -20,6 +21,7 @@ HEAD = ("table", *SIDES)
 
 
 @click.command()
+@of_a_running_up
 @click.option("--json", "as_json", is_flag=True, help="For scripts.")
 @click.option(
     "--wait", type=Number(min=0, max=86_400), default=0.0, help="Seconds to look again while events may be under way."

@@ -11,6 +11,7 @@ import click
 
 from backend import __version__
 from backend.app import db
+from backend.app.commands.data_dir import of_a_running_up
 from backend.app.commands.exit_codes import NO
 from backend.app.database import schema
 from backend.app.errors import DatabaseAway
@@ -18,6 +19,7 @@ from backend.app.settings import settings
 
 
 @click.command()
+@of_a_running_up
 @click.option("--json", "as_json", is_flag=True, help="For scripts.")
 def version_command(as_json: bool) -> None:
     """Show the release, the schema that it wants, and what the database has.
