@@ -436,6 +436,7 @@ def test_says_that_the_api_is_away_and_goes_on_by_itself(console: Stage) -> None
         settled(console.plain)
 
 
+NAMES = "all => all.filter((one) => !one.matches('h2, button.fold')).map((one) => one.outerHTML)"
 NEED = "#verdict-list li[data-kind=dead_letters_open]"
 
 
@@ -609,6 +610,7 @@ def test_a_phone_shows_the_overview_in_three_screens_with_targets_for_a_finger(c
         page = visit.page
         page.wait_for_selector("#verdict[data-state=well]", timeout=20_000)
         assert page.evaluate("document.documentElement.scrollHeight") <= 3 * 844
+        assert page.locator("section.folded > :visible").filter(has_not=page.locator("h2")).evaluate_all(NAMES) == []
         assert page.evaluate(SMALL) == []
         page.goto(f"{console.system.api_url}/?lang=en#findings")
         expect(page.locator("#findings-body")).to_be_visible()

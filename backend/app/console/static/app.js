@@ -32,7 +32,7 @@ const SHOWN_MS = 2500;
 
 const SHOWS = [ // what shows which sections of the state; the others need not be drawn again
   [() => knowCities(state.unknown_since), ["unknown_since"]],
-  [() => drawVerdict(state, totals(), isLost), ["health", "freshness", "stations"]],
+  [() => drawVerdict(state, totals(), isLost), ["health", "freshness", "stations", "cities"]],
   [() => drawIncidents(state), ["incidents"]],
   [() => drawPipeline(state), ["pipeline", "changed_seconds", "workers"]],
   [() => drawFreshness(state), ["freshness"]],
@@ -42,7 +42,7 @@ const SHOWS = [ // what shows which sections of the state; the others need not b
   [() => drawSchedule(state), ["schedule"]],
   [() => takeLetters(state), ["dead_letters"]],
   [() => drawFindings(state), ["findings", "findings_total"]],
-  [drawSetup, ["unknown_since", "setup"]],
+  [drawSetup, ["unknown_since", "setup", "cities"]],
   [drawKey, []],
   [() => knowTarget(state.setup.freshness_target_ms), ["setup"]],
 ];
@@ -57,6 +57,11 @@ function take(sections) {
   draw(changed);
   tick();
   came("state");
+}
+
+function takeCities(delta) {
+  changeCities(delta);
+  if (state?.pipeline) draw(["cities"]); // so that the verdict speaks of as many as the map
 }
 
 /** What tells how long ago something was: with what the stream brings each second, so that one frame shows all of it. */
@@ -93,7 +98,7 @@ function link(isLive, silent) {
 async function hello() {
   try {
     await loadCities();
-    if (state?.setup) drawSetup();
+    if (state?.pipeline) draw(["cities"]);
     came("cities");
   } catch {
     setTimeout(hello, 2000); // the database is away; the stream lives
@@ -183,4 +188,4 @@ speak(language());
 startRoutes();
 setTimeout(() => [...awaited].forEach(came), SHOWN_MS);
 setInterval(() => { if (state?.pipeline) draw(); }, AGAIN_SECONDS * 1000);
-listen({ hello, state: take, cities: (delta) => [changeCities(delta), state?.setup && drawSetup()], link });
+listen({ hello, state: take, cities: takeCities, link });

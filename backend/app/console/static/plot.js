@@ -105,7 +105,7 @@ export class Plot {
     if (!found || found.value > this.scale.high) return [];
     const y = this.y(found.value);
     return [svg("line", { class: "target", x1: MARGIN.left, x2: this.width - MARGIN.right, y1: y, y2: y }),
-      svg("text", { class: "target", x: this.width - MARGIN.right, y: y - 4, "text-anchor": "end" }, found.name)];
+      svg("text", { class: "target", x: MARGIN.left + 4, y: y - 4 }, found.name)];
   }
 
   #line({ key, style }) {
