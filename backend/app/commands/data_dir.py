@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import click
 
@@ -13,6 +14,7 @@ from backend.embedded.errors import NotRunning
 from backend.embedded.state_file import read_state
 
 USUAL: Final = Path(".citycache")
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 
 def _find(context: click.Context, parameter: click.Parameter, given: Path | None) -> None:
@@ -32,7 +34,10 @@ def _find(context: click.Context, parameter: click.Parameter, given: Path | None
     settings.cache_clear()
 
 
-of_a_running_up: Any = click.option(
-    "--data-dir", type=click.Path(path_type=Path), default=None, expose_value=False, callback=_find,
-    help="Of a running `up`, whose servers are used.  [default: DATABASE_URL, else .citycache]",
-)  # fmt: skip
+def of_a_running_up(command: Decorated) -> Decorated:
+    """The command with the option."""
+    option = click.option(
+        "--data-dir", type=click.Path(path_type=Path), default=None, expose_value=False, callback=_find,
+        help="Of a running `up`, whose servers are used.  [default: DATABASE_URL, else .citycache]",
+    )  # fmt: skip
+    return option(command)

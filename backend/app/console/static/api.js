@@ -1,6 +1,6 @@
 // Requests to the API. Problems become errors with the problem's own words; the key lives in this tab only.
 import { $, open } from "./dom.js";
-import { t } from "./text.js";
+import { has, t } from "./text.js";
 
 const BASE = new URL("api/v1/", document.baseURI);
 const KEY = "citycache.key";
@@ -27,6 +27,9 @@ export class Problem extends Error {
 export const exact = (text) =>
   JSON.parse(text.replace(/"(?:[^"\\]|\\.)*"|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/g, (part) => (/^-?\d+$/.test(part) && !Number.isSafeInteger(Number(part)) ? `"${part}"` : part)));
 
+/** A problem in the page's language, as far as its status tells it. */
+const told = (status, detail) => (has(`problem.${status}`) ? t(`problem.${status}`, { detail }) : detail);
+
 async function request(method, path, body) {
   const headers = {};
   if (key()) headers["X-API-Key"] = key();
@@ -38,7 +41,7 @@ async function request(method, path, body) {
     throw new Problem(0, t("problem.unreachable"));
   }
   const content = (answer.headers.get("content-type") ?? "").includes("json") ? exact(await answer.text()) : null;
-  if (!answer.ok) throw new Problem(answer.status, content?.detail ?? `${answer.status} ${answer.statusText}`);
+  if (!answer.ok) throw new Problem(answer.status, told(answer.status, content?.detail ?? `${answer.status} ${answer.statusText}`));
   return content;
 }
 

@@ -53,17 +53,17 @@ function titleOf({ state, since: at, wrong, unknown }, isLost) {
 
 function aboutOf(state, { state: word, unknown }, about) {
   const parts = [];
-  if (about && word === "well") parts.push(sentence(state, about));
+  if (about) parts.push(sentence(word === "well" ? state.freshness.p99_ms : null, about));
   if (word !== "well" && unknown.length) parts.push(t("verdict.unknown.parts", { parts: unknown.map((part) => t(`part.${part}`)).join(", ") }));
   if (word === "well" && unknown.includes("schedule")) parts.push(t("verdict.schedule"));
   return parts.join(" ");
 }
 
-function sentence({ freshness }, { goods, cities }) {
+/** What this is; `within`: how many ms the caches are behind at most, null where nobody can say so now. */
+function sentence(within, { goods, cities }) {
   if (!cities) return t("verdict.empty");
   const values = { goods: plural("goods", goods), cities: plural("cities.in", cities) };
-  if (freshness.p99_ms === null) return t("verdict.holds", values);
-  return t("verdict.follows", { ...values, time: milliseconds(freshness.p99_ms) });
+  return within === null ? t("verdict.holds", values) : t("verdict.follows", { ...values, time: milliseconds(within) });
 }
 
 function create(one) {

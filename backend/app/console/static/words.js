@@ -22,6 +22,14 @@ export const WORDS = {
   more: ["Show more", "Показать ещё"],
   details: ["Details", "Подробности"],
   none: ["none", "нет"],
+  "problem.401": ["{detail}", "Нужен действующий ключ API."],
+  "problem.403": ["{detail}", "Недостаточно прав: {detail}"],
+  "problem.404": ["{detail}", "Не найдено: {detail}"],
+  "problem.409": ["{detail}", "Сейчас это невозможно: {detail}"],
+  "problem.422": ["{detail}", "Неверное значение: {detail}"],
+  "problem.429": ["{detail}", "Слишком много запросов, повторите чуть позже."],
+  "problem.500": ["{detail}", "Внутренняя ошибка, подробности в логе API."],
+  "problem.503": ["{detail}", "Нужный сервер не отвечает, повторите чуть позже. {detail}"],
   "problem.unreachable": ["The API cannot be reached.", "API недоступен."],
 
   // units
