@@ -25,7 +25,7 @@ MORE = f"""
         VALUES (gen_random_uuid(), 'import_feed', 'cli', 'SUCCESS', '2026-01-05T10:32:00Z', '2026-01-05T10:32:00Z',
                 '2026-01-05T10:40:00Z');
     INSERT INTO dead_letters (kind, reason, subject, event_id, payload) VALUES
-        ('failed', 'it does not fit', 'product/150', 'e150', NULL), ('unreadable', 'not JSON', NULL, NULL, 'x');
+        ('failed', 'it does not fit', 'product/777', 'e777', NULL), ('unreadable', 'not JSON', NULL, NULL, 'x');
     INSERT INTO incidents (kind, began_at, ended_at) VALUES
         ('relay_absent', '2026-01-05T10:00:00Z', '2026-01-05T10:30:00Z'),
         ('worker_absent', '2026-01-05T14:00:00Z', '2026-01-05T14:30:00Z');
@@ -203,7 +203,7 @@ def test_letters_have_addresses_all_those_of_a_reason_and_each(visit: Visit) -> 
     letters.get_by_role("link", name="#1").click()
     expect(page.locator("#detail-title")).to_have_text("Dead letter 1")
     expect(page.locator("#detail .problem")).to_have_text("it does not fit")
-    assert page.locator("#detail .facts a").all_inner_texts() == ["product/150", "e150"]
+    assert page.locator("#detail .facts a").all_inner_texts() == ["product/777", "e777"]
     page.go_back()
     page.go_back()
     expect(letters).to_have_count(2)
@@ -214,7 +214,7 @@ def test_letters_have_addresses_all_those_of_a_reason_and_each(visit: Visit) -> 
 def test_a_link_in_a_dialog_leads_out_of_it(visit: Visit) -> None:
     page = visit.page
     page.locator(".reason", has_text="it does not fit").get_by_role("button", name="View").click()
-    page.locator("#letters-list").get_by_role("link", name="product/150").click()
+    page.locator("#letters-list").get_by_role("link", name="product/777").click()
     expect(page.locator("dialog[open]")).to_have_count(0)
     expect(page.locator("#detail-title")).to_be_visible()
 

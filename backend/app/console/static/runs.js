@@ -9,6 +9,7 @@ import { ago, clock, has, language, number, plural, seconds, since, t } from "./
 
 export const REFRESHES = ["update_product_city_cache", "update_company_city_cache", "update_cities_product_count", "refresh_all_caches"];
 const ICONS = { SUCCESS: "ok", FAILURE: "standing", EXPIRED: "standing", REVOKED: "standing", RETRY: "slow", SKIPPED: "unknown", PENDING: "unknown" };
+const PHASES = ["products", "companies", "counts"]; // in the order in which they are done
 const AGAIN = [...REFRESHES, "rebuild_city", "replay_events"];
 const ACTIVE = ["PENDING", "STARTED", "RETRY"];
 const SAID = { // sentences of the ledger → codes
@@ -236,7 +237,7 @@ function sentenceOf({ result }) {
 
 /** Parts of a run: each with what it found, or whether it is done. */
 function phases(told) {
-  const parts = told?.parts ? Object.entries(told.parts) : told?.part ? [...told.done, told.part].map((name) => [name, null]) : [];
+  const parts = told?.parts ? PHASES.filter((name) => told.parts[name]).map((name) => [name, told.parts[name]]) : told?.part ? [...told.done, told.part].map((name) => [name, null]) : [];
   if (!parts.length) return null;
   const rows = parts.map(([name, part]) => el("tr", {}, el("th", { scope: "row" }, t(`cache.${name}`)),
     el("td", {}, part?.skipped ? t("run.skipped") : part ? summary(part) : t(name === told.part ? "run.STARTED" : "run.SUCCESS"))));
