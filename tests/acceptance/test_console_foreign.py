@@ -32,7 +32,7 @@ def test_an_empty_catalog_offers_how_to_begin_until_it_has_a_city(
             expect(offers.first).to_have_text("citycache up --demo")
             expect(offers.last).to_contain_text(f"curl -X POST {system.api_url}/api/v1/cities")
             expect(visit.page.locator("#demo")).to_have_text(
-                "This is a demo: a recorded catalog is played into it, slowly."
+                "This is a demo: its data are a recorded history, played slowly."
             )
             assert violations(visit.page) == []
             plain.run("INSERT INTO cities (name) VALUES ('Quito')")

@@ -135,7 +135,7 @@ export const WORDS = {
   oldest: ["up to {time}", "до {time}"],
 
   // an empty catalog, a demo, and one without coordinates
-  demo: ["This is a demo: a recorded catalog is played into it, slowly.", "Это демонстрация: в каталог медленно проигрывается записанная история."],
+  demo: ["This is a demo: its data are a recorded history, played slowly.", "Это демонстрация: данные — записанная история, проигранная медленно."],
   empty: ["The catalog is empty: three ways to begin", "Каталог пуст: с чего начать"],
   "empty.foreign": ["No city yet", "Городов пока нет"],
   "empty.demo": ["See the demo", "Посмотреть демонстрацию"],
@@ -228,7 +228,7 @@ export const WORDS = {
   "city.week.label": ["{title}, {range}. {series}. Arrow keys move the cursor.", "{title}, {range}. {series}. Стрелки двигают курсор."],
   "city.findings.none": ["The auditor found no row of this city wrong in the last days.", "За последние дни аудитор не нашёл в этом городе неверных строк."],
   "city.incidents.none": ["Nothing touched this city in the last week.", "За последнюю неделю ничто не затронуло этот город."],
-  "city.rebuild": ["Rebuild this city", "Перестроить этот город"],
+  "city.rebuild": ["Rebuild this city", "Пересобрать этот город"],
   "action.replay": ["Replay…", "Воспроизвести…"],
   "action.clear": ["Clear…", "Очистить…"],
   "task.update_product_city_cache": ["Rebuild products", "Пересборка товаров"],
@@ -568,7 +568,7 @@ export const WORDS = {
   "runs.at": ["as of {time}; this list stays until it is read again", "на {time}; список не меняется, пока его не обновят"],
   "run.title": ["Run {id}", "Запуск {id}"],
   "run.again": ["Run it again", "Запустить снова"],
-  "run.by": ["Started by", "Кем запущен"],
+  "run.by": ["Started by", "Как запущен"],
   "run.phase": ["Part", "Этап"],
   "run.phase.found": ["What was found", "Что найдено"],
   "run.compared": [
@@ -669,7 +669,7 @@ export const WORDS = {
     ["{n} event waits", "{n} events wait"],
     ["{n} событие ждёт", "{n} события ждут", "{n} событий ждут"],
   ],
-  "need.more": ["Show where", "Показать где"],
+  "need.more": ["Show where", "Где это"],
   "need.help": ["What this means", "Что это значит"],
   "help.title": ["What can be wrong", "Что может быть не так"],
   "help.judged": ["How it is judged", "По каким признакам"],
