@@ -101,6 +101,11 @@ def shows_nothing_as_known(page: Any) -> None:
     assert page.locator("main .icon.ok:visible:not(#run-list .icon)").count() == 0, "nothing is green"
     assert page.locator("#run-list .icon.ok:visible").count() > 0
     assert page.locator("#requeue-all").is_hidden()
+    with page.context.new_page() as other:
+        other.goto(page.url)
+        expect(other.locator("#timeline .frame").first).to_have_attribute(
+            "data-empty", re.compile("Unknown"), timeout=20_000
+        )
 
 
 def test_names_a_relay_and_a_worker_that_died(console: Stage) -> None:

@@ -35,7 +35,9 @@ async function load() {
   try {
     const to = Date.now();
     await timeline.load(to - chosen() * 3600000, to);
-  } catch { /* the page says elsewhere that the API or the database is away */ }
+  } catch {
+    timeline.unknown();
+  }
   if (mine === asked) timer = setTimeout(due, Math.min(60, stepOf(chosen() * 3600)) * 1000);
 }
 

@@ -72,6 +72,11 @@ export class Timeline {
     return this.spans;
   }
 
+  /** Nobody has answered; what was drawn before stays. */
+  unknown() {
+    if (this.from === undefined) for (const plot of [this.latency, this.rates]) plot.frame.dataset.empty = t("unknown");
+  }
+
   draw() {
     if (this.from === undefined) return;
     this.latency.draw();

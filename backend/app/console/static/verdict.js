@@ -17,12 +17,14 @@ const ACTIONS = { // kind → what its one button does
   run_failed: { word: (one) => t("act.start", { task: taskName(one.subject) }), run: (one, button) => start(one.subject, button) },
   run_missed: { word: (one) => t("act.start", { task: taskName(one.subject) }), run: (one, button) => start(one.subject, button) },
 };
+const LATE = ["no answer in time", "no answer"]; // what the judge says where a server itself said nothing
 let said = null; // what was announced last
 
 /** What an incident means, in the page's language; of a kind that this page does not know, the server's words. */
 export function effectOf({ kind, values, effect }, duration) {
   if (!has(`kind.${kind}`)) return effect;
   const told = { ...values, seconds: seconds(duration, false) };
+  if (LATE.includes(told.failure)) told.failure = t("failure.late");
   if (told.task) told.task = taskName(told.task);
   if (told.state && has(`run.${told.state}`)) told.state = t(`run.${told.state}`);
   for (const [name, value] of Object.entries(told)) if (typeof value === "number") told[name] = number(value);

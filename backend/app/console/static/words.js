@@ -669,6 +669,7 @@ export const WORDS = {
     ["{n} event waits", "{n} events wait"],
     ["{n} событие ждёт", "{n} события ждут", "{n} событий ждут"],
   ],
+  "failure.late": ["no answer in time", "ответ не пришёл вовремя"],
   "need.more": ["Show where", "Где это"],
   "need.help": ["What this means", "Что это значит"],
   "help.title": ["What can be wrong", "Что может быть не так"],
@@ -692,8 +693,8 @@ export const WORDS = {
   "part.schedule": ["schedule", "расписание"],
   "part.observer": ["observer", "наблюдатель"],
   "kind.database_away": [
-    "PostgreSQL does not answer: nothing can be read or written, and no event is applied. {failure}",
-    "PostgreSQL не отвечает: чтение и запись невозможны, события не применяются. {failure}",
+    "PostgreSQL does not answer ({failure}): nothing can be read or written, and no event is applied.",
+    "PostgreSQL не отвечает ({failure}): чтение и запись невозможны, события не применяются.",
   ],
   "advice.database_away": [
     "Bring PostgreSQL back, or correct DATABASE_URL. Everything goes on by itself then.",
@@ -705,8 +706,8 @@ export const WORDS = {
   ],
   "advice.schema_old": ["Run “citycache migrate” of this release.", "Выполните «citycache migrate» из этого релиза."],
   "kind.replica_away": [
-    "The caches cannot be read, since the server of DATABASE_READ_URL does not answer. {failure}",
-    "Кэши не читаются: сервер из DATABASE_READ_URL не отвечает. {failure}",
+    "The server of DATABASE_READ_URL does not answer ({failure}): the caches cannot be read.",
+    "Сервер из DATABASE_READ_URL не отвечает ({failure}): кэши не читаются.",
   ],
   "advice.replica_away": [
     "Bring it back, or correct DATABASE_READ_URL; where it names the primary last, that one serves meanwhile.",
@@ -769,8 +770,8 @@ export const WORDS = {
     "Выполните «citycache adopt FILE --apply» или запустите процесс с применённым описанием.",
   ],
   "kind.broker_away": [
-    "RabbitMQ does not answer: events wait in the outbox and no task can be started. {failure}",
-    "RabbitMQ не отвечает: события ждут в outbox, задачи не запускаются. {failure}",
+    "RabbitMQ does not answer ({failure}): events wait in the outbox, and no task can be started.",
+    "RabbitMQ не отвечает ({failure}): события ждут в outbox, задачи не запускаются.",
   ],
   "advice.broker_away": [
     "Bring RabbitMQ back, or correct CELERY_BROKER_URL. Everything goes on by itself then.",
