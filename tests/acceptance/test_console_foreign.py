@@ -30,7 +30,7 @@ def test_an_empty_catalog_offers_how_to_begin_until_it_has_a_city(
             offers = visit.page.locator("#empty li pre")
             expect(offers).to_have_count(3)
             expect(offers.first).to_have_text("citycache up --demo")
-            expect(offers.last).to_contain_text(f"curl -X POST {system.api_url}/api/v1/cities")
+            expect(offers.last).to_contain_text(f" {system.api_url}/api/v1/cities")
             expect(visit.page.locator("#demo")).to_have_text(
                 "This is a demo: its data are a recorded history, played slowly."
             )

@@ -17,6 +17,6 @@ const command = (text) => el("pre", { tabindex: "0" }, text);
 function ways({ guarded }) {
   const key = guarded ? " -H 'X-API-Key: …'" : "";
   const api = new URL("api/v1/cities", document.baseURI);
-  const all = { demo: "citycache up --demo", import: "citycache import changes.jsonl", curl: `curl -X POST ${api} \\\n  -H 'Content-Type: application/json'${key} \\\n  -d '${CITY}'` };
+  const all = { demo: "citycache up --demo", import: "citycache import changes.jsonl", curl: `curl -X POST \\\n  ${api} \\\n  -H 'Content-Type: application/json'${key} \\\n  -d '${CITY}'` };
   return [title("empty"), el("ul", { class: "offers" }, ...Object.entries(all).map(([name, text]) => el("li", {}, el("h3", {}, t(`empty.${name}`)), command(text))))];
 }

@@ -6,7 +6,8 @@ import { number, t } from "./text.js";
 
 const PAUSE_MS = 10000; // between two readings
 const opened = new Set(); // level/id of places that somebody has opened
-let places = null; // null: not read yet
+let places = []; // as they were read last
+let isBegun = false; // whether the largest has been opened
 let due = 0; // when they may be read again
 let timer = 0;
 
@@ -35,7 +36,8 @@ async function read() {
 
 function draw() {
   if ($("tree").contains(document.activeElement)) return; // whoever walks there goes on
-  if (places.length === 1) opened.add(keyOf(places[0]));
+  if (!isBegun && places.length) opened.add(keyOf(places.reduce((most, one) => (one.count > most.count ? one : most))));
+  isBegun = true;
   $("tree").replaceChildren(places.length ? branch(places) : el("p", { class: "muted" }, t("none")));
 }
 
