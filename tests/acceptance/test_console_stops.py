@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import Error, expect
 
+from backend.embedded import spawn
 from tests.acceptance.stage import Stage, Visit, stage
+from tests.servers import ROOT
+from tests.system import SCRIPTS
 from tests.waiting import until
 
 PROMISED_SECONDS = 15
@@ -90,6 +94,38 @@ def test_blames_what_stands_still_and_keeps_it_as_an_incident(console: Stage, pa
         page.wait_for_selector(listed, timeout=20_000)
 
 
+@contextmanager
+def fast_beat(console: Stage) -> Iterator[None]:
+    """A second beat, for which each task is due every few seconds."""
+    command = [str(SCRIPTS / "celery"), "-A", "tests.acceptance.fast_schedule", "beat", "--pidfile="]
+    schedule = ["--schedule", str(console.system.place / "fast-schedule")]
+    environment = console.system.environment | {"FAST_EVERY": "8"}
+    log = console.system.place / "fast-beat.log"
+    beat = spawn.spawn([*command, *schedule], log=log, env=environment, cwd=ROOT)
+    try:
+        yield
+    finally:
+        spawn.end(beat, signal.SIGTERM, 15)
+
+
+def test_a_broker_that_was_killed_leaves_an_incident_and_the_next_due_run_succeeds(console: Stage) -> None:
+    succeeded = "SELECT count(*) FROM task_runs WHERE trigger = 'beat' AND state = 'SUCCESS' AND scheduled_for > %s"
+    with console.page() as visit, told(console, visit), fast_beat(console):
+        is_well(visit)
+        began = console.plain.one("SELECT now()")
+        until(lambda: console.plain.one(succeeded, (began,)) > 0, 60, "a due run succeeds")
+        console.rabbitmq.kill()
+        visit.page.wait_for_selector("#verdict-list li[data-kind=broker_away]", timeout=15_000)
+        until(lambda: "kind=broker_away" in console.system.log("api"), 20, "the observer has seen it")
+        back = console.plain.one("SELECT now()")
+        console.rabbitmq.start()
+        until(lambda: console.plain.one(succeeded, (back,)) > 0, 90, "the next due run succeeds")
+        is_well(visit)
+        visit.page.reload()
+        row = visit.page.locator("#incidents-body tr[data-kind=broker_away][data-open=false]").first
+        expect(row.locator("time")).to_have_count(2, timeout=20_000)
+
+
 def shows_nothing_as_known(page: Any) -> None:
     """While the database is away: no zero, no none, nothing green but how runs have ended, which stays true."""
     page.wait_for_selector("#tile-consistency[data-state=unknown]")
@@ -125,6 +161,7 @@ def test_a_tampered_row_is_a_line_with_its_key_and_when_it_was_mended(console: S
         line = visit.page.locator("#findings-body tr", has=visit.page.locator("th", has_text=re.compile("^77$")))
         expect(line).to_have_count(1, timeout=40_000)
         expect(line.locator(".old")).to_contain_text("2")
+        assert line.locator("th a").get_attribute("href") == "#/products/77"
         expect(line.locator("td").last.locator("time")).to_be_visible(timeout=20_000)
         expect(visit.page.locator("#findings-body")).to_contain_text(re.compile(r"\d of \d shown, 0 not mended"))
         expect(visit.page.locator("#tile-consistency")).to_have_attribute("data-state", "slow")
