@@ -230,6 +230,7 @@ def test_shows_an_admin_who_did_what(console: Stage, visit: Visit) -> None:
     started = rows.filter(has_text="POST /celery/tasks/update-cities-product-count").first
     expect(started).to_contain_text("default admin")
     expect(started.locator("td").nth(3)).to_have_text("202")
+    assert re.fullmatch(r"#/runs/[0-9a-f-]{36}", started.locator("td a").get_attribute("href") or "")
 
     console.plain.run(
         "INSERT INTO audit_log (method, path, status) SELECT 'PUT', '/x', 401 FROM generate_series(1, 25)"

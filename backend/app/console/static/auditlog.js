@@ -1,6 +1,7 @@
 // Who did what: the audit log, shown when asked for, since reading it is written down as well.
 import { guarded, onKey } from "./api.js";
 import { $, el, fill } from "./dom.js";
+import { link } from "./links.js";
 import { clock, t } from "./text.js";
 
 const PAGE = 20;
@@ -38,6 +39,12 @@ export function drawAuditLog() {
   fill($("log-body"), [body], body.textContent);
 }
 
+/** What came of it: what was made, as a link to its page, or a sentence. */
+function made(detail) {
+  const [, page, id] = /^\/api\/v1\/(celery\/tasks|products|companies|cities)\/([\w-]+)$/.exec(detail ?? "") ?? [];
+  return page ? link(page === "celery/tasks" ? "runs" : page, id) : detail ?? "–";
+}
+
 function table() {
   const head = ["when", "who", "from", "what", "status", "detail"].map((name) => el("th", { scope: "col" }, t(`log.${name}`)));
   const rows = entries.map((one) => el("tr", {},
@@ -46,7 +53,7 @@ function table() {
     el("td", {}, one.address ?? "–"),
     el("td", {}, el("code", {}, `${one.method} ${one.path.replace(/^\/api\/v1/, "")}`)),
     el("td", { class: one.status < 400 ? null : "problem" }, String(one.status)),
-    el("td", {}, one.detail ?? "–")));
+    el("td", {}, made(one.detail))));
   return el("div", { class: "scroll", tabindex: "0", role: "group", "aria-labelledby": "h-log" },
     el("table", { class: "log" }, el("thead", {}, el("tr", {}, ...head)), el("tbody", {}, ...rows)));
 }
