@@ -216,7 +216,9 @@ def test_a_link_in_a_dialog_leads_out_of_it(visit: Visit) -> None:
     page.locator(".reason", has_text="it does not fit").get_by_role("button", name="View").click()
     page.locator("#letters-list").get_by_role("link", name="product/777").click()
     expect(page.locator("dialog[open]")).to_have_count(0)
-    expect(page.locator("#detail-title")).to_be_visible()
+    expect(page.locator("#detail-title")).to_have_text("Product 777")
+    expect(page.locator("#detail .problem")).to_be_visible()
+    visit.errors.clear()  # there is no such product
 
 
 def test_an_address_of_nothing_says_so(visit: Visit) -> None:
