@@ -51,6 +51,9 @@ PAGES = {
     "run": "#/runs/00000000-0000-4000-8000-000000000001",
     "letters": "#/letters",
     "letter": "#/letters/1",
+    "incidents": "#/incidents",
+    "help": "#/help",
+    "kind": "#/help/relay_absent",
     "history": RANGE,
 }
 
@@ -326,26 +329,25 @@ def test_the_overviews_range_has_an_address(console: Stage, visit: Visit) -> Non
 
 
 @pytest.mark.parametrize("language", ["en", "ru"])
-def test_axe_finds_nothing_and_nothing_jumps(console: Stage, language: str) -> None:
-    for name, address in PAGES.items():
-        with console.page(query=f"lang={language}{address}", color_scheme="light") as visit:
-            visit.page.wait_for_selector("#detail-body > div > :not(p.muted:only-child)")
-            assert violations(visit.page) == [], name
-            visit.page.emulate_media(color_scheme="dark")
-            assert violations(visit.page, rules=OF_COLOURS) == [], f"{name} in the dark"
-            assert (shift := visit.page.evaluate(SHIFT)) < 0.1, f"{name} moves by {shift}"
-            visit.leaves_no_trace()
+@pytest.mark.parametrize("name", PAGES)
+def test_axe_finds_nothing_and_nothing_jumps(console: Stage, name: str, language: str) -> None:
+    with console.page(query=f"lang={language}{PAGES[name]}", color_scheme="light") as visit:
+        visit.page.wait_for_selector("#detail-body > div > :not(p.muted:only-child)")
+        assert violations(visit.page) == []
+        visit.page.emulate_media(color_scheme="dark")
+        assert violations(visit.page, rules=OF_COLOURS) == [], "in the dark"
+        assert (shift := visit.page.evaluate(SHIFT)) < 0.1, f"it moves by {shift}"
+        visit.leaves_no_trace()
 
 
 @pytest.mark.parametrize("language", ["en", "ru"])
-def test_a_phone_shows_each_page_with_targets_for_a_finger(console: Stage, language: str) -> None:
-    phone = {"width": 360, "height": 740}
-    for name, address in PAGES.items():
-        options: dict[str, Any] = {"viewport": phone, "is_mobile": True, "has_touch": True}
-        with console.page(query=f"lang={language}{address}", **options) as visit:
-            visit.page.wait_for_selector("#detail-body > div > :not(p.muted:only-child)")
-            until(lambda visit=visit: visit.page.evaluate(SMALL) == [], 5, f"{name}: {visit.page.evaluate(SMALL)}")  # type: ignore[misc]
-            assert visit.page.evaluate("document.documentElement.scrollWidth") <= 360, name
+@pytest.mark.parametrize("name", PAGES)
+def test_a_phone_shows_each_page_with_targets_for_a_finger(console: Stage, name: str, language: str) -> None:
+    options: dict[str, Any] = {"viewport": {"width": 360, "height": 740}, "is_mobile": True, "has_touch": True}
+    with console.page(query=f"lang={language}{PAGES[name]}", **options) as visit:
+        visit.page.wait_for_selector("#detail-body > div > :not(p.muted:only-child)")
+        until(lambda: visit.page.evaluate(SMALL) == [], 5, f"{visit.page.evaluate(SMALL)}")
+        assert visit.page.evaluate("document.documentElement.scrollWidth") <= 360
 
 
 def test_the_keyboard_alone_walks_from_list_to_row_and_back(visit: Visit) -> None:
