@@ -45,6 +45,7 @@ NONSENSE: Final[dict[str, tuple[str, ...]]] = {
     "OTEL_EXPORTER_OTLP_ENDPOINT": ("collector:4318", "http://", "https://h:99999", *TEXTS),
     "METRICS_HOST": ("", "a b", "http://a", "0.0.0.0:1", *TEXTS),
     "OBSERVER": ("maybe", "", "2", *TEXTS),
+    "DEMO": ("maybe", "", "2", *TEXTS),
 }  # fmt: skip
 ELSEWHERE: Final = {"CATALOG_FILE", "EVENT_LOG", "DATABASE_READ_URL", "CITYCACHE_SCHEMA"}  # with tests of their own
 TOGETHER: Final = (
