@@ -13,6 +13,7 @@ import psycopg2.errors
 from sqlalchemy.exc import DBAPIError
 
 from backend.app import db
+from backend.app.commands import data_dir
 from backend.app.commands.exit_codes import INTERRUPTED, NO, WRONG
 from backend.app.database import schema
 from backend.app.errors import (
@@ -76,6 +77,14 @@ class Commands(click.Group):
         module, attribute = COMMANDS[name].split(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
+
+    def resolve_command(
+        self, context: click.Context, arguments: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command of these arguments, once its servers are found."""
+        if arguments and arguments[0] in data_dir.TAKING_IT:
+            data_dir.find(arguments[1:])
+        return super().resolve_command(context, arguments)
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         """Each with its first sentence, whole whatever the terminal's width."""

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import yaml
 from click.testing import CliRunner, Result
@@ -17,6 +18,7 @@ from click.testing import CliRunner, Result
 from backend import __version__
 from backend.app import cli
 from backend.app.database import schema
+from backend.app.settings import settings
 from backend.embedded.errors import NotRunning
 from backend.embedded.state_file import owned, write_state
 from tests.conftest import configured_as
@@ -81,16 +83,25 @@ def test_status_of_a_folder_asks_nobody_else(configured_database: None, place: P
     assert isinstance(ask("status", "--data-dir", str(place)).exception, NotRunning)
 
 
-@pytest.mark.parametrize("given", [(), ("--data-dir", "elsewhere")])
+@pytest.mark.parametrize("given", [(), ("--data-dir", "elsewhere"), ("--data-dir=elsewhere",)])
 def test_commands_use_the_servers_of_an_up_that_runs(
     database: str, broker: str, place: Path, monkeypatch: pytest.MonkeyPatch, given: tuple[str, ...]
 ) -> None:
-    folder = place / (given[-1] if given else ".citycache")
+    folder = place / (given[-1].removeprefix("--data-dir=") if given else ".citycache")
     folder.mkdir()
-    with configured_as(monkeypatch, DATABASE_URL="", CELERY_BROKER_URL=broker), owned(folder):
+    known: list[str] = []  # when the command is loaded, which may keep the broker's URL
+    load = cli.Commands.get_command
+
+    def loaded(group: cli.Commands, context: click.Context, name: str) -> click.Command | None:
+        known.append(settings().celery_broker_url)
+        return load(group, context, name)
+
+    monkeypatch.setattr(cli.Commands, "get_command", loaded)
+    with configured_as(monkeypatch, DATABASE_URL="", CELERY_BROKER_URL="amqp://h//"), owned(folder):
         write_state(folder, {"api_url": "", "database_url": database, "broker_url": broker, "processes": {}})
         done = ask("version", *given, "--json")
         assert json.loads(done.stdout)["database"]["schema_revision"] == schema.needed().revision
+        assert known == [broker]
 
 
 def test_a_folder_on_which_nothing_runs_is_not_passed_over(configured_database: None, place: Path) -> None:

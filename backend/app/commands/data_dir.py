@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -14,15 +15,28 @@ from backend.embedded.errors import NotRunning
 from backend.embedded.state_file import read_state
 
 USUAL: Final = Path(".citycache")
+OPTION: Final = "--data-dir"
+TAKING_IT: Final = ("dead-letters", "import", "preview", "replay", "verify", "version")
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 
-def _find(context: click.Context, parameter: click.Parameter, given: Path | None) -> None:
-    """Use the servers of the `up` on the given folder; without one, those of DATABASE_URL, else of the usual folder.
+def of_a_running_up(command: Decorated) -> Decorated:
+    """The command with the option, which `find` has read already."""
+    option = click.option(
+        OPTION, type=click.Path(path_type=Path), expose_value=False,
+        help="Of a running `up`, whose servers are used.  [default: DATABASE_URL, else .citycache]",
+    )  # fmt: skip
+    return option(command)
+
+
+def find(arguments: Sequence[str]) -> None:
+    """Use the servers of the `up` on the folder that a command is given; without one, those of DATABASE_URL, else of
+    the usual folder. It comes before the command's modules are loaded: Celery's app keeps the broker's URL of then.
 
     Raises NotRunning when a folder is given and nothing runs on it.
     """
-    if context.resilient_parsing or (given is None and settings().database_url):
+    given = _given(arguments)
+    if given is None and settings().database_url:
         return
     try:
         state = read_state(given or USUAL)
@@ -34,10 +48,9 @@ def _find(context: click.Context, parameter: click.Parameter, given: Path | None
     settings.cache_clear()
 
 
-def of_a_running_up(command: Decorated) -> Decorated:
-    """The command with the option."""
-    option = click.option(
-        "--data-dir", type=click.Path(path_type=Path), default=None, expose_value=False, callback=_find,
-        help="Of a running `up`, whose servers are used.  [default: DATABASE_URL, else .citycache]",
-    )  # fmt: skip
-    return option(command)
+def _given(arguments: Sequence[str]) -> Path | None:
+    """The last folder that is named."""
+    options = list(takewhile(lambda argument: argument != "--", arguments))
+    joined = [one.partition("=")[2] for one in options if one.startswith(f"{OPTION}=")]
+    apart = [value for name, value in pairwise(options) if name == OPTION]
+    return Path((joined + apart)[-1]) if joined or apart else None
