@@ -30,7 +30,7 @@ FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
 ]  # fmt: skip
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")  # the cheapest to run first
 
 CATALOG = """
     INSERT INTO cities (id, external_id, name, latitude, longitude) VALUES
@@ -195,7 +195,8 @@ def settled(plain: Plain) -> None:
 
 def violations(page: Page, context: str | None = None, rules: Sequence[str] = ()) -> list[str]:
     """What axe finds, with the elements; by these of its rules only."""
-    found = Axe().run(page, context=context, options={"runOnly": list(rules)} if rules else None)["violations"]
+    options = {"resultTypes": ["violations"]} | ({"runOnly": list(rules)} if rules else {})
+    found = Axe().run(page, context=context, options=options)["violations"]
     return [f"{one['id']}: {json.dumps([node['html'][:200] for node in one['nodes']])}" for one in found]
 
 

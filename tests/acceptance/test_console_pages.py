@@ -331,11 +331,12 @@ def test_the_overviews_range_has_an_address(console: Stage, visit: Visit) -> Non
 @pytest.mark.parametrize("language", ["en", "ru"])
 @pytest.mark.parametrize("name", PAGES)
 def test_axe_finds_nothing_and_nothing_jumps(console: Stage, name: str, language: str) -> None:
+    part = None if name == "products" else "#detail"  # all of the document once, then what an address puts there
     with console.page(query=f"lang={language}{PAGES[name]}", color_scheme="light") as visit:
         visit.page.wait_for_selector("#detail-body > div > :not(p.muted:only-child)")
-        assert violations(visit.page) == []
+        assert violations(visit.page, part) == []
         visit.page.emulate_media(color_scheme="dark")
-        assert violations(visit.page, rules=OF_COLOURS) == [], "in the dark"
+        assert violations(visit.page, part, OF_COLOURS) == [], "in the dark"
         assert (shift := visit.page.evaluate(SHIFT)) < 0.1, f"it moves by {shift}"
         visit.leaves_no_trace()
 
