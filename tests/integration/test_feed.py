@@ -342,6 +342,17 @@ def test_feeds_are_applied_one_after_the_other_but_those_that_are_played_slowly(
     assert plain.column("SELECT result ->> 'unchanged' FROM task_runs ORDER BY queued_at") == ["0", "2"]
 
 
+def test_an_import_does_not_wait_for_ever(plain: Plain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("backend.app.commands.importing.PATIENCE_SECONDS", 0.0)
+    file = tmp_path / "feed.jsonl"
+    file.write_bytes(jsonl(CITY))
+    with flight("import"):
+        refused = run(str(file))
+    assert refused.exit_code == 1
+    assert "another import goes on and on" in refused.output
+    assert plain.one("SELECT count(*) FROM cities") == 0
+
+
 def test_command_reads_standard_input_from_a_line_on(plain: Plain) -> None:
     assert run("-", "--from-line", "2", stdin=jsonl("not json", CITY)).exit_code == 0
     assert plain.column("SELECT external_id FROM cities") == ["berlin"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
@@ -31,9 +32,10 @@ from backend.app.catalog.feed.recorded import recorded
 from backend.app.commands.data_dir import of_a_running_up
 from backend.app.commands.exit_codes import NO, WRONG
 from backend.app.commands.terminal import Number, standard_input
-from backend.app.errors import BadSetting, CitycacheError
+from backend.app.errors import BadSetting, CitycacheError, Refused
 from backend.app.tasks.single_flight import Skipped, flight
 
+PATIENCE_SECONDS: Final = 600.0  # until an import does not wait for another one any more
 TRY_SECONDS: Final = 1.0  # of waiting in one statement, whose snapshot holds back vacuum
 
 
@@ -46,7 +48,8 @@ TRY_SECONDS: Final = 1.0  # of waiting in one statement, whose snapshot holds ba
 def import_command(file: Path, from_line: int, rate: float | None, as_json: bool) -> None:
     """Apply FILE, a change feed (.jsonl or .jsonl.gz, '-' for standard input), in transactions of many lines.
 
-    One feed is applied after the other: an import waits for the one before it, but not one with --rate, nor for it.
+    One feed is applied after the other: an import waits for the one before it, for ten minutes at most, but not one
+    with --rate, nor for it.
     A bad line stops the import with exit code 2: its transaction is rolled back, all earlier ones are kept, and the
     message says with which --from-line to go on.
     """
@@ -102,12 +105,16 @@ def _turn(name: str, rate: float | None) -> Iterator[None]:
     """Feeds that tell of the same rows make sense one after the other only. A feed that is played slowly is to be
     seen beside others."""
     with ExitStack() as held:
-        waits = False
+        waits, until = False, time.monotonic() + PATIENCE_SECONDS
         while rate is None:
             try:
                 held.enter_context(flight("import", TRY_SECONDS))
                 break
             except Skipped:
+                if time.monotonic() > until:
+                    raise Refused(
+                        f"{name}: another import goes on and on: see that it ends, and run this one"
+                    ) from None
                 if not waits:
                     click.echo(f"{name}: waits until another import has ended", err=True)
                 waits = True
