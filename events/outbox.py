@@ -32,6 +32,7 @@ CLAIM_LIMITS: Final = {
 OVERTAKING: Final = 200  # rows of one claim that may go before older ones
 MOST_OVERTAKEN: Final = 100_000  # ids; beyond that to look who may overtake takes longer than it spares
 DAYS_SECONDS: Final = 600.0  # how often somebody looks whether today and tomorrow have their partitions
+MOVES: Final = "citycache.moves"  # on: rows leave the outbox for the log; a trigger notes those of other sessions
 IDLE_SESSION: Final = "10s"  # a leader that is suspended loses its session, and with it the lock, after this
 
 
@@ -134,6 +135,7 @@ class Outbox:
                 (logging.WARNING, f": the broker has no stream: {no_stream}") if no_stream else (logging.INFO, "")
             )
             log.log(level, "the log of events is the %s from now on%s", source, why)
+        self._run(f"SET {MOVES} = {'on' if source == 'table' else 'off'}", {})
         self._next = self._run(table.SQL["next_position"], {})[0][0] if source == "table" else None
 
     def remove(self, ids: list[int]) -> None:

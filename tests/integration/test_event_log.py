@@ -135,6 +135,35 @@ def test_a_stream_s_relay_leaves_nothing_in_the_table(plain: Plain) -> None:
     assert plain.one("SELECT count(*) FROM event_outbox") + plain.one("SELECT count(*) FROM event_log") == 0
 
 
+@pytest.mark.parametrize("taken", ["DELETE FROM event_outbox", "TRUNCATE event_outbox"])
+def test_the_log_is_complete_from_when_rows_were_taken_past_it(plain: Plain, outbox: Outbox, taken: str) -> None:
+    """By a relay of a release that knows no such log, or by hand."""
+    plain.run("INSERT INTO cities (name) VALUES ('a')")
+    deliver(outbox)
+    outbox.log_into("table")
+    plain.run("INSERT INTO cities (name) VALUES ('b')")
+    (before,) = plain.column("SELECT clock_timestamp()")
+
+    plain.run(taken)
+
+    with event_log.reading() as log:
+        since = log.beginning().since
+    assert since is not None
+    assert before.timestamp() < since < plain.one("SELECT clock_timestamp()").timestamp()
+    plain.run("INSERT INTO cities (name) VALUES ('c')")
+    deliver(outbox)
+    with event_log.reading() as log:
+        assert log.beginning().since == since
+
+
+def test_rows_that_are_taken_out_for_a_stream_are_no_gap(plain: Plain) -> None:
+    with closing(Outbox(process.connection())) as outbox:
+        outbox.log_into("stream")
+        plain.run("INSERT INTO cities (name) VALUES ('a')")
+        deliver(outbox)
+    assert plain.one("SELECT since FROM event_log_source") is None
+
+
 def test_a_relay_that_may_not_write_the_log_publishes_nothing(plain: Plain) -> None:
     with closing(Outbox(process.connection())) as outbox:
         plain.run("CREATE ROLE nobody_of_log")

@@ -52,7 +52,7 @@ BEGIN
     FOR thing IN SELECT inhrelid::regclass FROM pg_inherits WHERE inhparent = 'public.event_log'::regclass LOOP
         EXECUTE 'ALTER TABLE ' || thing || ' OWNER TO citycache_migrate';
     END LOOP;
-    FOREACH thing IN ARRAY ARRAY['make_event_log_days()', 'forget_events(double precision, integer)'] LOOP
+    FOREACH thing IN ARRAY ARRAY['make_event_log_days()', 'note_unlogged()', 'forget_events(double precision, integer)'] LOOP
         EXECUTE 'ALTER FUNCTION public.' || thing || ' OWNER TO citycache_migrate';
         EXECUTE 'REVOKE ALL ON FUNCTION public.' || thing || everybody;
     END LOOP;
