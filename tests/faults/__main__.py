@@ -1,4 +1,4 @@
-"""Run a campaign of faults: `python -m tests.faults --seed 7 --minutes 20`."""
+"""Run a campaign of faults, then lose a primary: `python -m tests.faults --seed 7 --minutes 20`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.faults import campaign, faults
+from tests.faults import campaign, failover, faults
 from tests.faults.world import World
 
 
@@ -18,7 +18,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--seed", type=int, default=None, help="repeats a schedule; one is drawn when none is given")
     parser.add_argument("--minutes", type=float, default=10.0, help="how long faults come (default: 10)")
-    parser.add_argument("--kinds", default="", help="only kinds that begin with these words, separated by commas")
+    parser.add_argument(
+        "--kinds",
+        default="",
+        help="only kinds that begin with these words, separated by commas; no primary is lost then",
+    )
     parser.add_argument(
         "--tasks", action="store_true", help="start rebuilds and replays as well; they mend what is lost"
     )
@@ -34,7 +38,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="faults-") as scratch, World(wishes.keep or Path(scratch)) as world:
         report = campaign.run(world, campaign.Plan(seed, wishes.minutes, kinds, wishes.tasks), tell)
     show(report)
-    return 1 if report.complaints else 0
+    codes = [] if wishes.kinds else [failover.play(failover.Plan(is_synchronous)) for is_synchronous in (True, False)]
+    return 1 if report.complaints or any(codes) else 0
 
 
 def tell(line: str) -> None:

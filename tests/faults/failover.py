@@ -169,7 +169,7 @@ def run(primary: Postgres, standby: Postgres, broker: str, place: Path, plan: Pl
             _lose(primary, follower, plan.is_synchronous, writers)
             promoted_at = time.monotonic()
             plant.servers = (standby.url, broker)
-            outcome.flows_seconds = _flows(plant)
+            outcome.flows_seconds = flows(plant)
             outcome.after = writers.go_on(plan.seconds)
         plant.drain(180)
         outcome.ended = [name for name in EVERYTHING if not plant.runs(name) or plant.pid(name) != pids[name]]
@@ -209,7 +209,7 @@ def _lose(primary: Postgres, follower: Plain, is_synchronous: bool, writers: Wri
     follower.run("SELECT pg_promote()")
 
 
-def _flows(plant: Plant) -> float:
+def flows(plant: Plant) -> float:
     """Seconds until a change that comes now is in the caches."""
     began = time.monotonic()
     with plant.sql() as sql:
@@ -241,7 +241,11 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=20, help="of writing, before and after (default: 20)")
     parser.add_argument("--asynchronous", action="store_true", help="the standby has not everything")
     wishes = parser.parse_args()
-    plan = Plan(not wishes.asynchronous, wishes.rate, wishes.seconds)
+    return play(Plan(not wishes.asynchronous, wishes.rate, wishes.seconds))
+
+
+def play(plan: Plan) -> int:
+    """Once on servers of its own, told to a person; 0 when nothing was lost or wrong, 1 when something was."""
     with tempfile.TemporaryDirectory(prefix="failover-") as scratch, ExitStack() as stack:
         place = Path(scratch)
         primary = stack.enter_context(Postgres(place / "primary"))
@@ -252,10 +256,11 @@ def main() -> int:
         node.start()
         node.set_policies(topology.POLICIES)
         outcome = run(primary, standby, node.url, place, plan)
+    print(f"the primary is lost, its standby follows {'synchronously' if plan.is_synchronous else 'asynchronously'}")
     for name, value in vars(outcome).items():
         print(f"{name.replace('_', ' '):<20} {value if isinstance(value, (int, list)) else round(value, 1)}")
     complaints = outcome.complaints(plan)
-    print("\n".join(complaints) or "nothing is lost or wrong")
+    print("\n".join(complaints) or "nothing is lost or wrong", flush=True)
     return 1 if complaints else 0
 
 
