@@ -27,6 +27,7 @@ class System:
     def __init__(self, database: str, broker: str, place: Path, **environment: str) -> None:
         """`place` takes logs and beat's schedule; `environment` goes over this process's."""
         self.database, self.broker, self.place = database, broker, place
+        self.code = ROOT
         self.port = spawn.free_port()
         self.api_url = f"http://127.0.0.1:{self.port}"
         self.environment = {
@@ -46,7 +47,7 @@ class System:
                 self._commands()[name.partition("-")[0]](name),
                 log=self._log(name),
                 env=self.environment,
-                cwd=ROOT,
+                cwd=self.code,
             )
         if "api" in names:
             self.wait_until(self.is_live, START_SECONDS, "the API is live")

@@ -11,9 +11,9 @@ from events.stream import StreamLog
 from tests.plain import Plain
 
 TABLE: Final = """
-    CREATE TABLE captured (event_id uuid);
+    CREATE TABLE captured (event_id uuid, at timestamptz DEFAULT clock_timestamp());
     CREATE FUNCTION note_captured() RETURNS trigger LANGUAGE plpgsql AS
-    $$ BEGIN INSERT INTO public.captured SELECT event_id FROM fresh; RETURN NULL; END $$;
+    $$ BEGIN INSERT INTO public.captured (event_id) SELECT event_id FROM fresh; RETURN NULL; END $$;
     CREATE TRIGGER note_captured AFTER INSERT ON event_outbox REFERENCING NEW TABLE AS fresh
     FOR EACH STATEMENT EXECUTE FUNCTION note_captured()"""
 

@@ -21,7 +21,7 @@ from tests import oracle
 from tests.background import background
 from tests.faults.proxy import Proxy
 from tests.plain import Plain
-from tests.servers import ROOT, Databases, Vhosts
+from tests.servers import Databases, Vhosts
 from tests.system import EVERYTHING, SCRIPTS, System
 
 QUIET: Final = {"OBSERVER": "false", "WORKER_CONCURRENCY": "2"}  # no canary, no auditor who mends what was lost
@@ -70,7 +70,7 @@ class Plant(System):
         return subprocess.run(
             [str(SCRIPTS / "citycache"), *arguments],
             env=self.environment,
-            cwd=ROOT,
+            cwd=self.code,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -99,7 +99,7 @@ class Plant(System):
     def begin(self, name: str) -> None:
         """Start a part without waiting for it."""
         self._processes[name] = spawn.spawn(
-            self._commands()[name](name), log=self._log(name), env=self._environment(name), cwd=ROOT
+            self._commands()[name](name), log=self._log(name), env=self._environment(name), cwd=self.code
         )
 
     def process(self, name: str) -> spawn.Process:
