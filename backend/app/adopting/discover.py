@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from backend.app import db
-from backend.app.adopting.guessing import PLACES, Column, Links, Table, between, chosen, links
+from backend.app.adopting.guessing import PLACES, TableColumn, Links, Table, between, chosen, links
 from events.sql_files import statements
 
 SQL: Final = statements(Path(__file__).with_suffix(".sql"))
@@ -113,7 +113,7 @@ def discover() -> str:
     """A commented definition. Raises DatabaseAway."""
     with db.transaction() as connection:
         tables = [
-            Table(oid, schema, bare, sql, at, rows, tuple(Column(*column) for column in columns or ()))
+            Table(oid, schema, bare, sql, at, rows, tuple(TableColumn(*column) for column in columns or ()))
             for oid, schema, bare, sql, at, rows, columns in connection.exec_driver_sql(SQL["tables"])
         ]
         references = connection.exec_driver_sql(SQL["references"]).all()
@@ -174,12 +174,12 @@ def _is_its_own_parent(city: Table | None, links_: Links) -> Iterator[str]:
         yield f"# {city.name} points at itself: where it holds regions as well, let exists say which rows are cities"
 
 
-def _name(column: Column) -> str:
+def _name(column: TableColumn) -> str:
     """As it stands in the catalog, unless that has spaces at its ends."""
     return column.name if column.name == column.name.strip() else column.sql
 
 
-def _told(column: Column) -> str:
+def _told(column: TableColumn) -> str:
     return " ".join(column.name.split())
 
 

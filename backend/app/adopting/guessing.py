@@ -46,7 +46,7 @@ _HUMP: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
 @dataclass(frozen=True)
-class Column:
+class TableColumn:
     """One column of theirs."""
 
     name: str
@@ -72,7 +72,7 @@ class Table:
     sql: str
     at: str  # what stands before a column of its row
     rows: int
-    columns: Sequence[Column]
+    columns: Sequence[TableColumn]
 
     @property
     def name(self) -> str:
@@ -85,10 +85,10 @@ class Table:
         return words(self.bare)
 
     @cached_property
-    def key(self) -> Column | None:
+    def key(self) -> TableColumn | None:
         """The column that names a row: an integer where there is one, whatever the primary key is."""
 
-        def fitness(column: Column) -> tuple[bool, ...]:
+        def fitness(column: TableColumn) -> tuple[bool, ...]:
             alone = column.is_unique and column.is_primary
             return column.is_key, alone, column.is_unique, column.name.lower() == "id", column.is_primary
 
@@ -96,14 +96,14 @@ class Table:
         return max(found, key=fitness, default=None)
 
     @cached_property
-    def label(self) -> Column | None:
+    def label(self) -> TableColumn | None:
         """What a row is called."""
         texts = [column for column in self.columns if column.type.rpartition(".")[2] in TEXTS]
         exact = (column for name in LABELS for column in texts if column.name.lower() == name)
         part = (column for column in texts if set(words(column.name)) & set(LABELS))
         return next(exact, None) or next(part, None)
 
-    def named(self, name: str) -> Column:
+    def named(self, name: str) -> TableColumn:
         """The column of this name."""
         return next(column for column in self.columns if column.name == name)
 
@@ -151,7 +151,7 @@ def links(tables: Sequence[Table], references: Sequence[Any]) -> Links:
     return found
 
 
-def _meant(table: Table, column: Column, endings: Mapping[tuple[str, ...], list[Table]]) -> Table | None:
+def _meant(table: Table, column: TableColumn, endings: Mapping[tuple[str, ...], list[Table]]) -> Table | None:
     """The table that a column's name names: `vendor_id` the vendors, whatever stands before that word."""
     stem = words(column.name)
     stem = stem[:-1] if len(stem) > 1 and stem[-1] == "id" else stem
