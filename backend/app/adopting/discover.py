@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from backend.app import db
-from backend.app.adopting.guessing import PLACES, TableColumn, Links, Table, between, chosen, links
+from backend.app.adopting.guessing import PLACES, Links, Table, TableColumn, between, chosen, links
 from events.sql_files import statements
 
 SQL: Final = statements(Path(__file__).with_suffix(".sql"))
