@@ -55,7 +55,7 @@ def announce(
     task_id: str, task: str, trigger: str, arguments: Mapping[str, Any], expires_seconds: float | None = None
 ) -> bool:
     """Write the PENDING row of a run about to be queued; False when it is there already."""
-    return bool(_write("insert", **_announced(task_id, task, trigger, arguments, expires_seconds)))
+    return bool(_execute("insert", **_announced(task_id, task, trigger, arguments, expires_seconds)))
 
 
 def announce_due(
@@ -86,12 +86,12 @@ def announce_due(
 
 def queued(task_id: str) -> None:
     """The broker has a due run's message."""
-    _write("queued", task_id=task_id)
+    _execute("queued", task_id=task_id)
 
 
 def not_queued(task_id: str, error: str) -> None:
     """The broker does not have it; the run stays due."""
-    _write("not_queued", task_id=task_id, error=error)
+    _execute("not_queued", task_id=task_id, error=error)
 
 
 def _announced(
@@ -108,22 +108,22 @@ def _announced(
 
 def begin(task_id: str, task: str, trigger: str, arguments: Mapping[str, Any]) -> bool:
     """The run starts; False when it has ended already, so that a redelivered message must not run again."""
-    return bool(_write("begin", task_id=task_id, task=task, trigger=trigger, arguments=json.dumps(arguments)))
+    return bool(_execute("begin", task_id=task_id, task=task, trigger=trigger, arguments=json.dumps(arguments)))
 
 
 def progress(task_id: str, state: Mapping[str, Any]) -> None:
     """Show how far the run is."""
-    _write("progress", task_id=task_id, progress=json.dumps(state, default=str))
+    _execute("progress", task_id=task_id, progress=json.dumps(state, default=str))
 
 
 def retry(task_id: str, error: str) -> None:
     """The run waits to be tried again."""
-    _write("retry", task_id=task_id, error=error)
+    _execute("retry", task_id=task_id, error=error)
 
 
 def finish(task_id: str, state: str, result: Any = None, error: str | None = None) -> None:
     """The run has ended."""
-    _write("finish", task_id=task_id, state=state, result=json.dumps(result, default=str), error=error)
+    _execute("finish", task_id=task_id, state=state, result=json.dumps(result, default=str), error=error)
 
 
 def insert_finished(
@@ -153,7 +153,7 @@ def run(task_id: UUID) -> Run | None:
 
 def arguments(task_id: UUID) -> dict[str, Any] | None:
     """What a run was given; None where nobody wrote it down. Raises DatabaseAway."""
-    found = _write("arguments", task_id=str(task_id))
+    found = _execute("arguments", task_id=str(task_id))
     return found[0][0] if found else None
 
 
@@ -200,14 +200,13 @@ def failing_schedules() -> dict[str, int]:
 
 def abandon(error: str) -> None:
     """End all runs that are under way: their process is gone."""
-    _write("abandon", error=error)
+    _execute("abandon", error=error)
 
 
-def _write(name: str, **parameters: Any) -> list[Any]:
+def _execute(name: str, **parameters: Any) -> list[Any]:
     with db.transaction() as connection:
         return run_named(SQL, connection, name, **parameters)
 
 
 def _read(name: str, **parameters: Any) -> list[Run]:
-    with db.transaction() as connection:
-        return [Run(*row) for row in run_named(SQL, connection, name, **parameters)]
+    return [Run(*row) for row in _execute(name, **parameters)]
