@@ -32,6 +32,7 @@ IN_PROCESS = "memory://"
 API_PATIENCE = 60.0  # seconds
 MIGRATION_PATIENCE = 900.0
 LEFTOVER_PATIENCE = 12.0
+DEMO_MARK = "demo"  # a file beside the data
 DEMO_FEED = Path(__file__).with_name("demo") / "changes.jsonl.gz"
 DEMO_RATE = 20  # changes a second: slow enough to follow by eye
 QUICK_START = ("--without-gossip", "--without-mingle")  # a lone worker has nobody to wait for: 1 s less
@@ -106,6 +107,8 @@ class Up:
     def run(self, hurry: Callable[[], bool]) -> None:
         """Start all parts in order, tell the person, look after them; leaving stops them in reverse order."""
         begun = time.monotonic()
+        if self.wishes.demo:
+            begin_demo(self.wishes.data_dir)
         self._end_leftovers()
         self._urls["api_url"] = f"http://{HOST}:{self._free_api_port()}"
         with ExitStack() as stack:
@@ -196,7 +199,7 @@ class Up:
         )
 
     def _environment(self) -> Mapping[str, str]:
-        demo = {"DEMO": "true"} if is_demo(self.wishes.data_dir, self.wishes.demo) else {}
+        demo = {"DEMO": "true"} if is_demo(self.wishes.data_dir) else {}
         urls = {"DATABASE_URL": self._urls["database_url"], "CELERY_BROKER_URL": self._urls.get("broker_url")}
         return {**os.environ, "PYTHONUNBUFFERED": "1", **demo, **{name: url for name, url in urls.items() if url}}
 
@@ -256,12 +259,14 @@ citycache is up, after {seconds:.1f} s
         return self.wishes.data_dir / "logs" / f"{name}.log"
 
 
-def is_demo(data_dir: Path, begins: bool = False) -> bool:
-    """Whether the data of this folder are a demo's, since one `begins` now or has begun in an earlier run."""
-    mark = data_dir / "demo"
-    if begins:
-        mark.touch()
-    return mark.exists()
+def begin_demo(data_dir: Path) -> None:
+    """From now on the data of this folder are a demo's, also in later runs."""
+    (data_dir / DEMO_MARK).touch()
+
+
+def is_demo(data_dir: Path) -> bool:
+    """Whether a demo has begun in this folder."""
+    return (data_dir / DEMO_MARK).exists()
 
 
 def _still_seconds() -> float:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from backend.embedded.up import is_demo
+from backend.embedded.up import begin_demo, is_demo
 
 
 def test_the_data_of_a_demo_stay_a_demos_in_later_runs(tmp_path: Path) -> None:
     assert not is_demo(tmp_path)
-    assert is_demo(tmp_path, begins=True)
+    begin_demo(tmp_path)
     assert is_demo(tmp_path)
