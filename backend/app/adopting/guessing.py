@@ -162,12 +162,11 @@ def _meant(table: Table, column: TableColumn, endings: Mapping[tuple[str, ...], 
 
 def between(source: Table, target: Table, tables: Sequence[Table], links_: Links) -> Table | None:
     """The table through which rows of one reach the other: one that the source points at, or one that links both."""
-    for way in ((source.oid, None), (None, source.oid)):
-        for table in tables:
-            first = (way[0] or table.oid, way[1] or table.oid)
-            if table not in (source, target) and first in links_ and (table.oid, target.oid) in links_ and table.key:
-                return table
-    return None
+    others = (table for table in tables if table.key and table.oid not in (source.oid, target.oid))
+    near = [table for table in others if (table.oid, target.oid) in links_]
+    pointed = (table for table in near if (source.oid, table.oid) in links_)
+    linking = (table for table in near if (table.oid, source.oid) in links_)
+    return next(pointed, None) or next(linking, None)
 
 
 def chosen(tables: Sequence[Table], links_: Links) -> Mapping[Noun, Table | None]:
