@@ -92,11 +92,12 @@ function drawReasons() {
   fill($("letters-body"), [el("ul", { class: "plain" }, ...items)], JSON.stringify([reasons, t("letters.look")]));
 }
 
-/** Sends again the letters of a reason, or one letter. */
-export const requeueButton = ({ group, id }) => el("button", { type: "button", onclick: (event) => (group ? askRequeue({ group }) : requeueOne(id, event.currentTarget)) }, t("letters.requeue"));
+/** Sends again the letters of a reason, or one letter; `sent` is called then. */
+export const requeueButton = ({ group, id }, sent = () => {}) => el("button", { type: "button", onclick: (event) => (group ? askRequeue({ group }) : requeueOne(id, event.currentTarget, sent)) }, t("letters.requeue"));
 
-async function requeueOne(id, button) {
+async function requeueOne(id, button, sent) {
   button.disabled = await requeue({ ids: [id] });
+  if (button.disabled) sent();
 }
 
 async function look(found) {
@@ -116,9 +117,7 @@ async function look(found) {
 
 /** One letter of a list, which it leaves when it was sent again. */
 export function letter(one) {
-  const again = el("button", { type: "button", onclick: async () => {
-    if (await requeue({ ids: [one.id] })) article.remove();
-  } }, t("letters.requeue"));
+  const again = requeueButton(one, () => article.remove());
   const facts = [link("letters", one.id, `#${one.id}`), one.subject && ofSubject(one.subject), one.event_type, clock(one.buried_at), t("letters.attempts", { n: number(one.attempts) })];
   const article = el("article", { class: "letter" },
     el("div", { class: "card-head" }, el("p", {}, ...facts.filter(Boolean).flatMap((fact, index) => (index ? [" · ", fact] : [fact]))), again),
