@@ -155,8 +155,8 @@ def test_several_rows_of_one_id(
         (
             "CREATE SCHEMA more; CREATE EXTENSION citext SCHEMA more; ALTER TABLE firms ALTER name TYPE more.citext",
             "town",
-            "[slow] type: public.firms.name is of type more.citext, whose operators are not found by their signs alone: "
-            "= compares it as text. Write OPERATOR(more.=)",
+            "[slow] type: public.firms.name is of type more.citext, whose operators are not found by their signs alone:"
+            " = compares it as text. Write OPERATOR(more.=)",
         ),
     ],
     ids=["a publication of all tables", "a child", "an expression", "a type of another schema"],
