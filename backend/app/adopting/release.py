@@ -27,7 +27,7 @@ def planned(definition: Definition) -> dict[str, Any]:
     """What would go. Raises Refused where nothing was adopted."""
     _refuse_unadopted(definition)
     with db.transaction() as connection:
-        _refuse_leaning(connection, definition)
+        _refuse_what_would_go_too(connection, definition)
         there = triggers.present(connection, definition.schema)
     return {"schema": definition.schema, "triggers": [f"{each.name} on {each.table}" for each in there]}
 
@@ -37,7 +37,7 @@ def release(definition: Definition, progress: Progress) -> None:
     _refuse_unadopted(definition)
     with one_at_a_time():
         with db.transaction() as connection:
-            _refuse_leaning(connection, definition)
+            _refuse_what_would_go_too(connection, definition)
             there = triggers.present(connection, definition.schema)
         triggers.remove(there, progress)
         progress(f"dropping schema {definition.schema}")
@@ -54,7 +54,7 @@ def _drops(connection: Connection, schema: str) -> list[str]:
     return list(connection.exec_driver_sql(SQL["contents"], asked).scalars())
 
 
-def _refuse_leaning(connection: Connection, definition: Definition) -> None:
+def _refuse_what_would_go_too(connection: Connection, definition: Definition) -> None:
     leaning = connection.exec_driver_sql(SQL["leaning"], {"schema": definition.schema}).scalars().all()
     if leaning:
         raise Refused(f"{', '.join(leaning)} would go as well, being made upon what is ours: drop that first")
