@@ -82,7 +82,7 @@ class Settings(BaseSettings):
     incident_webhook_key: str = ""  # signs what it is told
     demo: bool = False  # `citycache up --demo` says so; the console tells
     otel_exporter_otlp_endpoint: str = ""  # where traces go; OpenTelemetry's other variables count as well
-    metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 0  # where relay or worker shows its metrics; 0: nowhere
+    metrics_port: Annotated[int, Field(ge=0, le=65_534)] = 0  # of relay or worker; 0: none; `up` takes the next as well
     metrics_host: str = "127.0.0.1"  # 0.0.0.0 in a container, whose network says who may ask
 
     @field_validator("database_url", "database_read_url")
