@@ -144,7 +144,8 @@ def main(arguments: list[str] | None = None) -> Any:
         fail("an argument is not UTF-8", WRONG)
     except OSError as failure:
         _give_up_output()
-        fail(failure.strerror or str(failure), NO)
+        place = f"{failure.filename}: " if failure.filename else ""
+        fail(f"{place}{failure.strerror or failure}", NO)
     except KeyboardInterrupt:
         fail("interrupted", INTERRUPTED)
 

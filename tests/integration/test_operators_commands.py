@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -184,6 +185,14 @@ LINES = [
     ("up --port 65536", 2, OUT_OF_RANGE), (r"preview $'SELECT \xff'", 2, "not UTF-8"),
     ("up --port 0 --data-dir up --broker-url x", 2, "CELERY_BROKER_URL: must be amqp://"),
 ]  # fmt: skip
+
+
+def test_a_file_that_cannot_be_used_is_named() -> None:
+    code = "from backend.app import cli; cli.group = lambda *given, **named: open('/nowhere/x'); cli.main(['version'])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (1, "citycache: /nowhere/x: No such file or directory\n")
 
 
 @pytest.mark.parametrize(("line", "code", "sentence"), LINES)
