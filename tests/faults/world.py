@@ -24,6 +24,7 @@ from backend.embedded.errors import EmbeddedError
 from backend.embedded.postgres import Postgres
 from backend.embedded.rabbitmq import RabbitMQ
 from events import topology
+from tests.background import background
 from tests.faults.captured import note_captured
 from tests.faults.plant import Plant
 from tests.faults.proxy import Proxy
@@ -83,9 +84,7 @@ class World:
             with self.plant.sql() as sql:
                 self._prepare(sql)
             self._ended.wait(SETTLE_SECONDS)
-            keeper = threading.Thread(target=self._keep, name="keeper", daemon=True)
-            keeper.start()
-            stack.callback(keeper.join, 30)
+            stack.enter_context(background(self._keep))
             stack.callback(self._ended.set)
             self._stack = stack.pop_all()
         return self
@@ -197,9 +196,9 @@ class World:
 
     # The supervisor
 
-    def _keep(self) -> None:
+    def _keep(self, stop: threading.Event) -> None:
         since: dict[str, float] = {}
-        while not self._ended.wait(0.05):
+        while not stop.wait(0.05):
             for name in ("postgres", "rabbitmq", *EVERYTHING):
                 if self.pid(name) or name in self.down:
                     since.pop(name, None)
