@@ -6,6 +6,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input -qq
 ARGS ?=
 # Files and classes of tests side by side: they wait more than they compute.
 TESTS_AT_ONCE ?= 3
+# Every process would compile all modules anew where the environment forbids to keep what was compiled.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help up setup setup-dev test check format bench bench-quick faults hostile model containers clean
