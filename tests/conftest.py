@@ -13,6 +13,7 @@ from backend.app import db, settings
 from backend.embedded.errors import ServerMissing
 from backend.embedded.postgres import Postgres
 from backend.embedded.rabbitmq import RabbitMQ
+from tests import memory
 from tests.alone import ORDER, Company, turn
 from tests.servers import CAREFREE, Databases, Vhosts, migrate
 from tests.system import System
@@ -37,19 +38,21 @@ def _company(item: pytest.Item) -> Company:
 @pytest.fixture(scope="session")
 def databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Databases]:
     """A PostgreSQL server that the tests may use but must not stop; fsync is off."""
-    server = Postgres(tmp_path_factory.mktemp("postgres"), settings=CAREFREE)
-    _start(server)
-    yield Databases(server)
-    server.stop()
+    with memory.folder(tmp_path_factory.mktemp("postgres")) as place:
+        server = Postgres(place, settings=CAREFREE | {"max_wal_size": "512MB"})
+        _start(server)
+        yield Databases(server)
+        server.stop()
 
 
 @pytest.fixture(scope="session")
 def vhosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vhosts]:
     """A RabbitMQ node that the tests may use but must not stop."""
-    node = RabbitMQ(tmp_path_factory.mktemp("rabbitmq"), management=True)
-    _start(node)
-    yield Vhosts(node)
-    node.kill()  # nobody needs its data: a graceful stop takes 6 s
+    with memory.folder(tmp_path_factory.mktemp("rabbitmq")) as place:
+        node = RabbitMQ(place, management=True)
+        _start(node)
+        yield Vhosts(node)
+        node.kill()  # nobody needs its data: a graceful stop takes 6 s
 
 
 @pytest.fixture
