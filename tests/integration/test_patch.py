@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +19,7 @@ from backend.app.caches.keys import Cause, Keys
 from backend.app.caches.patch import Patched, clear, lock, patch, recount, repair_active
 from tests import catalogs, oracle
 from tests.plain import Plain
+from tests.servers import ROOT
 from tests.waiting import until
 
 CAUSE = Cause("test")
@@ -51,6 +56,37 @@ def counts(plain: Plain, city: int) -> tuple[int, int, int] | None:
 
 def active(plain: Plain, cache_type: str) -> list[int]:
     return list(plain.one("SELECT active_city_ids FROM active_cities_cache WHERE cache_type = %s", (cache_type,)))
+
+
+SUSPENDED = """
+import os, signal
+from backend.app import db
+from backend.app.caches.keys import Cause, Keys
+from backend.app.caches.patch import patch
+try:
+    with db.transaction() as connection:
+        patch(connection, Keys([100], [10], [1]), Cause("test"))
+        os.kill(os.getpid(), signal.SIGSTOP)
+except Exception as failure:
+    print(type(failure).__name__)
+"""
+
+
+def test_who_is_suspended_in_the_middle_of_a_patch_keeps_others_from_its_keys_for_seconds_only(plain: Plain) -> None:
+    plain.run("UPDATE products SET is_active = false WHERE id = 100")
+    command = [sys.executable, "-c", SUSPENDED]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as suspended:
+        try:
+            until(lambda: "\nState:\tT" in Path(f"/proc/{suspended.pid}/status").read_text(), 30, "it is suspended")
+            assert counts(plain, 1) == (2, 1, 1), "it has not committed"
+
+            patched([100])
+
+            assert violations(plain) == []
+            assert counts(plain, 1) == (1, 1, 1)
+        finally:
+            suspended.send_signal(signal.SIGCONT)
+        assert suspended.communicate(timeout=30)[0] == "DatabaseAway\n", "and tries again"
 
 
 # What a patch does

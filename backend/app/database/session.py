@@ -17,7 +17,7 @@ from backend.app.errors import DatabaseUnfit
 from events.sql_files import statements
 
 SQL: Final = statements(Path(__file__).with_suffix(".sql"))
-IDLE_TRANSACTION_MS: Final = 120_000  # a transaction that nobody ends holds back vacuum for all
+IDLE_TRANSACTION_MS: Final = 10_000  # of whoever is suspended: others wait for its locks, and vacuum for its end
 
 ASKED: Final = {
     # Transactions. A patch reads the truth after it has its locks: true at READ COMMITTED only.
