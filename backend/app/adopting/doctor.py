@@ -28,7 +28,7 @@ from events.errors import BrokerGone
 from events.sql_files import statements
 
 SQL: Final = statements(Path(__file__).with_suffix(".sql"))
-MADE: Final = re.compile(r"CREATE OR REPLACE FUNCTION \S+\.(\w+)\(.*? AS (\$body_*\$)(.*?)\2", re.DOTALL)
+FUNCTION: Final = "CREATE OR REPLACE FUNCTION "
 AUDITED_SECONDS: Final = 900.0  # since the auditor compared something; its longest pause is 600 s
 STREAMS_SINCE: Final = (3, 9)
 AGAIN: Final = "run 'citycache adopt FILE --apply'"
@@ -140,8 +140,12 @@ def _functions(connection: Connection, schema: str, made: list[str]) -> Iterator
 
 
 def _text(statement: str) -> tuple[str | None, str | None]:
-    found = MADE.match(statement)
-    return (found[1], found[3]) if found else (None, None)
+    """Name and body of the function that it makes."""
+    head, quoted, rest = statement.partition(" AS $body")
+    if not quoted or not head.startswith(FUNCTION):
+        return None, None
+    underscores, _, body = rest.partition("$")
+    return head.partition("(")[0].rpartition(".")[2], body.partition(f"$body{underscores}$")[0]
 
 
 def _built_in(connection: Connection) -> Iterator[Finding]:
