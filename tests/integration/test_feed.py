@@ -7,6 +7,8 @@ import errno
 import gzip
 import io
 import json
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -18,12 +20,16 @@ import pytest
 from click.testing import CliRunner, Result
 
 from backend.app import db
+from backend.app.catalog.feed import importing
+from backend.app.catalog.feed.commit import FeedPart, commit
+from backend.app.catalog.feed.fold import Tally
 from backend.app.catalog.feed.importing import BadLine, Imported, Interrupted, import_feed
 from backend.app.commands.importing import import_command
 from backend.app.ledger.lifeline import Lifeline
 from backend.app.tasks.single_flight import flight
 from backend.embedded.postgres import Postgres
 from tests.plain import Plain
+from tests.system import SCRIPTS
 from tests.waiting import until
 
 TECHCONF = Path(__file__).parents[1] / "data" / "techconf"
@@ -222,6 +228,38 @@ def test_says_where_to_go_on_when_the_database_goes_away(
     db.dispose()
     play(*feed, from_line=21)
     assert Plain(configured_own.url).one("SELECT count(*) FROM cities") == 50
+
+
+def test_says_where_to_go_on_after_ctrl_c(plain: Plain) -> None:
+    feed = cities(200)
+    command = [SCRIPTS / "citycache", "import", "--rate", "50", "-"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as importer:
+        assert importer.stdin
+        importer.stdin.write(jsonl(*feed))
+        importer.stdin.flush()
+        until(lambda: plain.one("SELECT count(*) FROM cities") >= 10, 60, "some lines are applied")
+        importer.send_signal(signal.SIGINT)
+        told = importer.communicate(timeout=30)[1].decode()
+    applied = plain.one("SELECT count(*) FROM cities")
+
+    assert importer.returncode == 130, told
+    assert told == f"interrupted\nLines up to {applied} are applied; go on with: --from-line {applied + 1}\n"
+    assert plain.all("SELECT state, error FROM task_runs WHERE task = 'import_feed'") == [("FAILURE", "interrupted")]
+    play(*feed, from_line=applied + 1)
+    assert plain.one("SELECT count(*) FROM cities") == 200
+
+
+def test_ctrl_c_waits_for_the_transaction_under_way(plain: Plain, monkeypatch: pytest.MonkeyPatch) -> None:
+    def press_and_commit(part: FeedPart) -> Tally:
+        os.kill(os.getpid(), signal.SIGINT)
+        return commit(part)
+
+    monkeypatch.setattr(importing, "commit", press_and_commit)
+    with pytest.raises(Interrupted) as caught:
+        play(*cities(12), lines_per_transaction=5)
+
+    assert caught.value.next_line == 6
+    assert plain.one("SELECT count(*) FROM cities") == 5
 
 
 REFUSALS = {

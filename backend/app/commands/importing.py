@@ -30,7 +30,7 @@ from backend.app.catalog import definition
 from backend.app.catalog.feed import importing
 from backend.app.catalog.feed.recorded import recorded
 from backend.app.commands.data_dir import of_a_running_up
-from backend.app.commands.exit_codes import NO, WRONG
+from backend.app.commands.exit_codes import INTERRUPTED, NO, WRONG
 from backend.app.commands.terminal import Number, standard_input
 from backend.app.errors import BadSetting, CitycacheError, Refused
 from backend.app.tasks.single_flight import Skipped, flight
@@ -70,7 +70,8 @@ def import_command(file: Path, from_line: int, rate: float | None, as_json: bool
     except importing.BadLine as bad:
         _fail(f"{bad}\n{_kept(bad.done, from_line)}", WRONG, as_json, bad.done)
     except importing.Interrupted as failure:
-        _fail(f"{failure}\n{_kept(failure.done, from_line)}", NO, as_json, failure.done)
+        code = INTERRUPTED if isinstance(failure.__cause__, KeyboardInterrupt) else NO
+        _fail(f"{failure}\n{_kept(failure.done, from_line)}", code, as_json, failure.done)
     except OSError as failure:
         _fail(f"{name}: {failure.strerror or failure}", WRONG, as_json)
     except BadSetting as failure:

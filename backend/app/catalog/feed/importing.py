@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import BinaryIO, Final
@@ -43,7 +46,7 @@ class BadLine(BadFeedLine):
 
 
 class Interrupted(CitycacheError):
-    """The database could not go on with an import; what was committed is kept."""
+    """The database could not go on with an import, or somebody pressed Ctrl-C; what was committed is kept."""
 
     def __init__(self, reason: str, done: Imported) -> None:
         super().__init__(reason)
@@ -67,13 +70,33 @@ def import_feed(
     begin = time.monotonic()
     if rate:
         lines_per_transaction = max(1, min(lines_per_transaction, int(rate / SLOW_PARTS_PER_SECOND)))
-    for part in _parts(unpacked(stream, source), from_line, lines_per_transaction):
-        _apply(part, source, done)
-        done.seconds = time.monotonic() - begin
-        progress(_position(stream), done.lines)
-        if rate and (ahead := done.lines / rate - done.seconds) > 0:
-            time.sleep(ahead)
+    try:
+        for part in _parts(unpacked(stream, source), from_line, lines_per_transaction):
+            with _undivided():
+                _apply(part, source, done)
+            done.seconds = time.monotonic() - begin
+            progress(_position(stream), done.lines)
+            if rate and (ahead := done.lines / rate - done.seconds) > 0:
+                time.sleep(ahead)
+    except KeyboardInterrupt as wish:
+        raise Interrupted("interrupted", done) from wish
     return done
+
+
+@contextmanager
+def _undivided() -> Iterator[None]:
+    """Ctrl-C waits for the end of it: half-way nobody could say where to go on."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    wishes: list[int] = []
+    usual = signal.signal(signal.SIGINT, lambda number, _: wishes.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
+    if wishes:
+        raise KeyboardInterrupt
 
 
 def _parts(stream: io.BufferedReader, from_line: int, size: int) -> Iterator[FeedPart]:
