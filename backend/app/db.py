@@ -253,14 +253,6 @@ def transaction() -> Iterator[Connection]:
         yield connection
 
 
-@contextmanager
-def autocommit() -> Iterator[Connection]:
-    """Each statement commits by itself: whoever is suspended between two of them holds no row that others wait for.
-    Raises DatabaseAway when the server is away."""
-    with translated(), engine().connect() as connection:
-        yield connection.execution_options(isolation_level="AUTOCOMMIT")
-
-
 def may_take_long(connection: Connection) -> None:
     """Statements of this transaction look at whole tables."""
     connection.exec_driver_sql(f"SET LOCAL statement_timeout = {LONG_STATEMENT_MS}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -13,19 +12,14 @@ import psycopg2.errors
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import event
 
 from backend.app import db
 from backend.app.errors import BeingQueued
 from backend.app.ledger import ledger
 from backend.app.ledger.tables import FINAL, STATES, TRIGGERS
-from backend.app.settings import settings as settings_of_process
 from tests.plain import Plain
 
 TASK = "refresh_all_caches"
-SESSIONS = """
-    SELECT state FROM pg_stat_activity
-     WHERE datname = current_database() AND application_name LIKE 'citycache %' AND state <> 'active'"""
 
 
 @pytest.fixture
@@ -202,42 +196,6 @@ def test_a_due_run_that_was_not_queued_is_queued_by_its_own_beat_at_once_and_by_
         plain.run(f"UPDATE task_runs SET queued_at = {queued_at}")
         assert due(instant) == first, "one run a due instant, whoever queues it"
     assert plain.one("SELECT count(*) FROM task_runs") == 1
-
-
-WRITES: dict[str, Callable[[str], Any]] = OPERATIONS | {
-    "announce due": lambda _: ledger.announce_due(str(uuid4()), TASK, "beat", {}, 60, datetime.now(UTC)),
-    "queued": ledger.queued,
-    "not queued": lambda task_id: ledger.not_queued(task_id, "not queued"),
-    "abandon": lambda _: ledger.abandon("its process is gone"),
-}
-
-
-@contextmanager
-def before_each_return() -> Iterator[list[str]]:
-    """What `pg_stat_activity` says of this process's sessions whenever a statement of theirs has been answered."""
-    states: list[str] = []
-    with Plain(settings_of_process().database_url) as watcher:
-
-        def look(*_: Any) -> None:
-            states.extend(watcher.column(SESSIONS))
-
-        event.listen(db.engine(), "after_cursor_execute", look)
-        try:
-            yield states
-        finally:
-            event.remove(db.engine(), "after_cursor_execute", look)
-
-
-@pytest.mark.parametrize("write", WRITES)
-def test_who_is_suspended_while_it_writes_a_run_down_holds_nobody_up(plain: Plain, write: str) -> None:
-    """Between two statements, or before a commit, a row would stay locked for as long as it sleeps."""
-    task_id = announced()
-
-    with before_each_return() as states:
-        WRITES[write](task_id)
-
-    assert states, "it has asked the database"
-    assert set(states) == {"idle"}
 
 
 def test_due_instants_ahead_of_the_clock_are_not_believed(plain: Plain) -> None:

@@ -76,7 +76,7 @@ def announce_due(
         "ahead": AHEAD_SECONDS,
         "lease": QUEUEING_SECONDS,
     }
-    with db.autocommit() as connection:
+    with db.transaction() as connection:
         connection.exec_driver_sql(SQL["forget_ahead"], parameters)
         found = connection.exec_driver_sql(SQL["insert_due"], parameters).scalar()
         if found is None and connection.exec_driver_sql(SQL["is_being_queued"], parameters).scalar():
@@ -204,7 +204,7 @@ def abandon(error: str) -> None:
 
 
 def _execute(name: str, **parameters: Any) -> list[Any]:
-    with db.autocommit() as connection:
+    with db.transaction() as connection:
         return run_named(SQL, connection, name, **parameters)
 
 
