@@ -7,7 +7,9 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-POLL_SECONDS: Final = 0.01
+SHORTEST_SECONDS: Final = 0.01  # between two questions
+LONGEST_SECONDS: Final = 0.1
+SHARE: Final = 0.05  # of what has been waited for: what is asked may cost as much as what is waited for
 
 
 def until(holds: Callable[[], Any], seconds: float = 10, what: str = "") -> float:
@@ -16,7 +18,7 @@ def until(holds: Callable[[], Any], seconds: float = 10, what: str = "") -> floa
     while not holds():
         if time.monotonic() - begin > seconds:
             raise AssertionError(f"not within {seconds} s: {what or holds}")
-        time.sleep(POLL_SECONDS)
+        time.sleep(_pause(time.monotonic() - begin))
     return time.monotonic() - begin
 
 
@@ -26,7 +28,11 @@ async def eventually(holds: Callable[[], Any], seconds: float = 10, what: str = 
     while not holds():
         if time.monotonic() - begin > seconds:
             raise AssertionError(f"not within {seconds} s: {what or holds}")
-        await asyncio.sleep(POLL_SECONDS)
+        await asyncio.sleep(_pause(time.monotonic() - begin))
+
+
+def _pause(waited: float) -> float:
+    return min(max(SHORTEST_SECONDS, SHARE * waited), LONGEST_SECONDS)
 
 
 async def turn_of_the_loop() -> None:
