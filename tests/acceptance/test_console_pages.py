@@ -410,6 +410,19 @@ def test_search_takes_text_as_text_and_never_starts_anything_by_itself(visit: Vi
     expect(page.locator("#search-note")).to_have_text("Nothing begins like this.")
 
 
+def test_search_stays_open_when_the_address_of_the_last_one_comes_later(visit: Visit) -> None:
+    """The browser tells of a new address when it has time, and keys may come before."""
+    page = visit.page
+    search = "new KeyboardEvent('keydown', {key: 'k', ctrlKey: true})"
+    page.evaluate(f"location.hash = '#/products'; dispatchEvent({search})")
+    expect(page.locator("#detail-title")).to_have_text("Products")
+    page.keyboard.type("Berl")
+    expect(page.locator("#search-list .hit-name")).to_have_text(["Berlin"])
+
+    page.go_back()
+    expect(page.locator("#search-dialog")).not_to_be_visible()
+
+
 def test_search_needs_no_more_than_a_key_that_may_read(console: Stage) -> None:
     with console.page(key="") as visit:
         visit.page.keyboard.press("Control+k")

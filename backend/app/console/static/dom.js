@@ -83,6 +83,12 @@ export function open(dialog) {
     dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
   }
   if (!dialog.open) dialog.showModal();
+  dialog.dataset.address = location.hash;
+}
+
+/** Close the dialogs of other addresses; one may be of this already when the browser says that the address is new. */
+export function closeLeft() {
+  for (const dialog of document.querySelectorAll("dialog[open]")) if (dialog.dataset.address !== location.hash) dialog.close();
 }
 
 export const calm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;

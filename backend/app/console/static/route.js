@@ -1,6 +1,6 @@
 // Pages with addresses: #/products, #/products/ID, #/history?from=…&to=…; everything else is the overview.
 import { showList, showOne } from "./catalog.js";
-import { $, el } from "./dom.js";
+import { $, closeLeft, el } from "./dom.js";
 import { unfold } from "./fold.js";
 import { showHelp } from "./help.js";
 import { showHistory } from "./history.js";
@@ -32,7 +32,7 @@ let touched = false; // whether somebody has moved the page himself
 /** Follow the address; its page is drawn already. */
 export function startRoutes() {
   addEventListener("hashchange", () => {
-    for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close(); // its link has led here
+    closeLeft(); // the link in one may have led here
     drawPage();
     land(true);
   });
