@@ -41,8 +41,12 @@ MIGRATIONS: Final = {
     "a column more": Migration("ALTER TABLE shop.sellers ADD COLUMN more int DEFAULT 1"),
     "a column less that nobody uses": Migration("ALTER TABLE shop.goods DROP COLUMN secret"),
     "another type of a key": Migration("ALTER TABLE shop.sellers ALTER id TYPE integer"),
-    "another type of a city's key": Migration('ALTER TABLE "Orte"."Städte" ALTER "Nr" TYPE bigint'),
-    "another type of a watched key": Migration("ALTER TABLE shop.addresses ALTER id TYPE bigint"),
+    "another type of a city's key": Migration(
+        'ALTER TABLE "Orte"."Städte" ALTER "Nr" TYPE bigint', "not this version's: watch_3_ids"
+    ),
+    "another type of a watched key": Migration(
+        "ALTER TABLE shop.addresses ALTER id TYPE bigint", "not this version's: watch_2_ids"
+    ),
     "another type of a condition": Migration("ALTER TABLE shop.sellers ALTER state TYPE varchar(9)"),
     "another name": Migration(
         "ALTER TABLE shop.sellers RENAME state TO status", "shop.sellers has no column state",
@@ -111,6 +115,15 @@ def test_their_migrations_go_on(shop: Marketplace, monkeypatch: pytest.MonkeyPat
             assert [one.name for one in look() if not one.is_well] == ["past capture"]  # nobody looks for that
             with db.transaction() as connection:
                 assert [what for what in diff.TABLES if diff.compare(connection, what).keys] == []
+
+
+def test_a_function_that_somebody_has_changed_is_named(shop: Marketplace) -> None:
+    """In a schema whose name has a blank as well."""
+    with Plain(shop.url) as writer:
+        made = writer.one("""SELECT pg_get_functiondef('"City Cache".capture_product_updated'::regproc)""")
+        writer.run(made.replace("BEGIN", "BEGIN  ").replace("%", "%%"))
+
+    assert [one.found for one in look() if one.name == "functions"] == ["not this version's: capture_product_updated"]
 
 
 def test_a_table_that_is_gone_is_named_once_and_not_by_its_columns(shop: Marketplace) -> None:
