@@ -230,10 +230,16 @@ def test_says_where_to_go_on_when_the_database_goes_away(
     assert Plain(configured_own.url).one("SELECT count(*) FROM cities") == 50
 
 
+def hear_ctrl_c() -> None:
+    """Who was started in the background ignores it, and so do all that it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_says_where_to_go_on_after_ctrl_c(plain: Plain) -> None:
     feed = cities(200)
     command = [SCRIPTS / "citycache", "import", "--rate", "50", "-"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as importer:
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen(command, **pipes, preexec_fn=hear_ctrl_c) as importer:
         assert importer.stdin
         importer.stdin.write(jsonl(*feed))
         importer.stdin.flush()
