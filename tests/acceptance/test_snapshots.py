@@ -19,7 +19,6 @@ from tests.system import System
 READS: Final = 1_000
 RUN_SECONDS: Final = 150.0  # for a rebuild beside all the others, on a machine that has other tests to run
 READERS: Final = 2
-WRITE_EVERY: Final = 0.03  # seconds between two of a writer: more of them leave no time to read
 WRITERS: Final = 4
 CITIES, COMPANIES, PRODUCTS = 20, 100, 1_500
 TASKS: Final = ("refresh-all-caches", "update-cities-product-count", "update-product-city-cache")
@@ -96,7 +95,7 @@ class Load:
         dice = random.Random(seed)
         with Plain(self._system.database, name=f"writer {seed}") as writer:
             writer.run("SET deadlock_timeout = '100ms'")
-            while not self._end.wait(WRITE_EVERY):
+            while not self._end.wait(0.01):
                 try:
                     writer.run(dice.choice(WRITES), {"n": dice.randrange(10**6)})
                 except Exception as failure:
