@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from axe_core_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from backend.embedded import spawn
 from backend.embedded.errors import ServerMissing
@@ -143,7 +143,6 @@ def chromium() -> Iterator[Browser]:
     executable = next(filter(None, map(shutil.which, BROWSERS)), None)
     if executable is None:
         _missing("chromium, which shows the console, is not installed")
-    expect.set_options(timeout=15_000)  # what is waited for is that it comes, not how soon
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=FLAGS)
         yield browser

@@ -15,11 +15,11 @@ from tests.plain import Plain
 TIMES: Final = (
     "infinity", "-infinity", "294276-12-31 23:59:59.999999+00", "10000-01-01 00:00:00+00", "4714-11-24 00:00:00+00 BC",
 )  # fmt: skip
-TABLES: Final = """
-    SELECT table_name, array_agg(column_name::text) FROM information_schema.columns JOIN information_schema.tables
+COLUMNS: Final = """
+    SELECT table_name, column_name FROM information_schema.columns JOIN information_schema.tables
      USING (table_schema, table_name)
      WHERE table_schema = 'public' AND table_type = 'BASE TABLE' AND data_type = 'timestamp with time zone'
-     GROUP BY 1 ORDER BY 1"""
+     ORDER BY 1, 2"""
 READS: Final = (
     "/cities", "/cities/tree", "/cities/1", "/cities/1/products", "/cities/1/companies", "/companies", "/companies/1",
     "/products", "/products/1", "/caches/active-cities/products", "/caches/active-cities/companies",
@@ -58,25 +58,24 @@ def unread(api: Client) -> list[tuple[str, int, str]]:
     """What is not answered with 200 and JSON that a browser takes."""
     found = []
     for path in READS:
-        answer = api.get(V1 + path)
-        try:
-            json.loads(answer.text, parse_constant=refuse)
-            is_well = answer.status_code == 200
-        except ValueError:
-            is_well = False
-        if not is_well:
-            found.append((path, answer.status_code, answer.text[:200]))
+        for _ in range(2):  # the second time by what is remembered
+            answer = api.get(V1 + path)
+            try:
+                json.loads(answer.text, parse_constant=refuse)
+                is_well = answer.status_code == 200
+            except ValueError:
+                is_well = False
+            if not is_well:
+                found.append((path, answer.status_code, answer.text[:200]))
     return found
 
 
 @pytest.mark.parametrize("instant", TIMES)
 def test_a_time_that_no_calendar_has_is_read_wherever_it_stands(api: Client, plain: Plain, instant: str) -> None:
     assert unread(api) == []
-    for table, columns in plain.all(TABLES):
-        for column in columns:
-            plain.run(f"UPDATE {table} SET {column} = %s WHERE ctid = (SELECT ctid FROM {table} LIMIT 1)", [instant])
-        assert unread(api) == [], (table, columns)
-    assert unread(api) == [], "a second time, by what is remembered"
+    for table, column in plain.all(COLUMNS):
+        plain.run(f"UPDATE {table} SET {column} = %s WHERE ctid = (SELECT ctid FROM {table} LIMIT 1)", [instant])
+        assert unread(api) == [], (table, column)
 
 
 @pytest.mark.parametrize("place", ["NaN", "Infinity", "-Infinity", "1e308", "5e-324", "-0"])
@@ -84,7 +83,7 @@ def test_a_place_that_is_none_leaves_others_on_the_map(api: Client, plain: Plain
     plain.run("INSERT INTO cities (id, name, latitude, longitude) VALUES (2, 'd', 1, 2)")
     plain.run("UPDATE cities SET latitude = %s::float8, longitude = %s::float8 WHERE id = 1", [place, place])
 
-    assert unread(api) == unread(api) == []
+    assert unread(api) == []
     rows: Any = {row[0]: row[1:4] for row in api.read("/console/cities")["rows"]}
     assert rows["2"] == ["d", 1, 2]
 
