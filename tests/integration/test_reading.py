@@ -167,6 +167,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return found
 
 
+@pytest.mark.calm
 @pytest.mark.parametrize("path", READS)
 def test_what_is_remembered_asks_no_table(api: Client, cached: Plain, path: str, asked: list[str]) -> None:
     cached.run("VACUUM")  # so that nothing of it begins now
@@ -193,6 +194,7 @@ def test_for_an_answer_whose_time_is_over_nobody_asks_whether_it_holds(
     assert cached.one(looks) == 1, "while an answer may hold, that is asked"
 
 
+@pytest.mark.calm
 def test_soon_after_the_last_write_no_table_is_asked_any_more(api: Client, cached: Plain, asked: list[str]) -> None:
     cached.run("VACUUM")
     for value in range(100, 120):
