@@ -129,6 +129,16 @@ def uncounted(connection: Connection, cities: Sequence[int] | None = None) -> li
     return [RowDifference(TABLES["counts"], *row) for row in rows]
 
 
+def counts_beside_mappings(connection: Connection) -> list[RowDifference]:
+    """Cities whose numbers differ from their mappings, which patches move together: no snapshot may have any."""
+    return [RowDifference(TABLES["counts"], *row) for row in _all(connection, "counts_beside_mappings")]
+
+
+def active_beside_counts(connection: Connection) -> list[str]:
+    """Rows of active cities that differ from the counts, with which patches move them."""
+    return [row[0] for row in _all(connection, "active_beside_counts")]
+
+
 def counted(connection: Connection, ids: Sequence[int] | None) -> list[tuple[int, bool, tuple[int, int, int] | None]]:
     """Of these cities, or of all: the id, whether the catalog has it, and its counted products, services, companies."""
     found = _all(connection, "counted", ids=None if ids is None else list(ids))

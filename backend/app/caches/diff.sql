@@ -157,6 +157,37 @@ SELECT city_id, city.id IS NOT NULL, products_count, services_count, companies_c
   LEFT JOIN city_counts USING (city_id)
   LEFT JOIN catalog_cities AS city ON city.id = city_id
 
+-- name: counts_beside_mappings
+-- Counts beside the mappings: patches move both together, so no snapshot may differ. A city without anything may
+-- still wait for its row.
+SELECT city_id, to_jsonb(counted) - 'updated_at' - 'patch_ids',
+       CASE WHEN wanted.products IS NOT NULL THEN
+            jsonb_build_object('city_id', city_id, 'products_count', wanted.products, 'services_count', wanted.services,
+                               'companies_count', wanted.companies) END
+  FROM (SELECT city_id, sum(products)::bigint AS products, sum(services)::bigint AS services, sum(companies)::bigint AS companies
+          FROM (SELECT city_id, count(*) FILTER (WHERE kind <> 'service') AS products,
+                       count(*) FILTER (WHERE kind = 'service') AS services, 0 AS companies
+                  FROM product_city_mapping GROUP BY city_id
+                UNION ALL SELECT city_id, 0, 0, count(*) FROM company_city_mapping GROUP BY city_id) AS part
+         GROUP BY city_id) AS wanted
+  FULL JOIN city_counts AS counted USING (city_id)
+ WHERE (coalesce(wanted.products, 0), coalesce(wanted.services, 0), coalesce(wanted.companies, 0))
+       <> (coalesce(counted.products_count, 0), coalesce(counted.services_count, 0), coalesce(counted.companies_count, 0))
+
+-- name: active_beside_counts
+-- Active cities beside the counts, which they move with.
+SELECT kind.cache_type
+  FROM (VALUES ('companies'), ('products')) AS kind (cache_type)
+  LEFT JOIN active_cities_cache AS active USING (cache_type)
+ CROSS JOIN (SELECT coalesce(array_agg(city_id ORDER BY city_id) FILTER (WHERE companies_count > 0), '{}') AS of_companies,
+                    coalesce(array_agg(city_id ORDER BY city_id) FILTER (WHERE products_count + services_count > 0), '{}')
+                        AS of_products,
+                    coalesce(sum(companies_count), 0) AS companies, coalesce(sum(products_count + services_count), 0) AS products
+               FROM city_counts) AS wanted
+ WHERE (active.active_city_ids, active.total_companies, active.total_products) IS DISTINCT FROM
+       (CASE kind.cache_type WHEN 'companies' THEN of_companies ELSE of_products END, wanted.companies, wanted.products)
+    OR active.total_cities IS DISTINCT FROM cardinality(active.active_city_ids)
+
 -- name: names_city
 SELECT EXISTS (SELECT FROM catalog_cities WHERE id = CAST(%(city)s AS bigint))
        OR EXISTS (SELECT FROM city_counts WHERE city_id = CAST(%(city)s AS bigint))

@@ -171,8 +171,10 @@ class Auditor:
         began = time.monotonic()
         with findings.snapshot() as connection:
             sizes = dict(zip(("counts", "active"), connection.exec_driver_sql(SQL["whole_sizes"]).one(), strict=True))
-            wrong = findings.wrong_counts(connection)
-            stale = [] if wrong else findings.wrong_active(connection)
+            counts = diff.counts_beside_mappings(connection)
+            wrong = [WrongRow("counts", str(row.key), row.before, row.after) for row in counts]
+            active = [] if wrong else diff.active_beside_counts(connection)
+            stale = [WrongRow("active", name, None, None) for name in active]
             self._take(connection, "counts", 0, [row.key for row in diff.uncounted(connection)])
         with db.transaction() as connection:
             for cache, rows in sizes.items():

@@ -102,16 +102,6 @@ def open_keys(cache: str) -> list[str]:
         return list(connection.exec_driver_sql(SQL["open_keys"], {"cache": cache, "most": REVISITED}).scalars())
 
 
-def wrong_counts(connection: Connection) -> list[WrongRow]:
-    """Cities whose numbers differ from their mappings."""
-    return [WrongRow("counts", str(city), *rows) for city, *rows in connection.exec_driver_sql(SQL["wrong_counts"])]
-
-
-def wrong_active(connection: Connection) -> list[WrongRow]:
-    """Rows of active cities that differ from the counts."""
-    return [WrongRow("active", name, None, None) for name in connection.exec_driver_sql(SQL["wrong_active"]).scalars()]
-
-
 @contextmanager
 def snapshot() -> Iterator[Connection]:
     """A snapshot that may take its time."""
@@ -145,8 +135,8 @@ def _still_wrong(connection: Connection, cache: str, keys: Sequence[str]) -> set
         return {str(row.key) for row in diff.rows(connection, cache, list(map(int, keys))) if row.before != row.after}
     if cache == "counts":
         rows = [str(row.key) for row in diff.uncounted(connection)]
-        return {*rows, *(one.key for one in wrong_counts(connection))}
-    return {one.key for one in wrong_active(connection)}
+        return {*rows, *(str(row.key) for row in diff.counts_beside_mappings(connection))}
+    return set(diff.active_beside_counts(connection))
 
 
 def _mend(cache: str, keys: Sequence[str]) -> None:
