@@ -17,9 +17,12 @@ from tests.servers import Databases, Vhosts
 from tests.system import System
 
 READS: Final = 1_000
+STATES: Final = 350  # of the caches, different ones among those that are read
 RUN_SECONDS: Final = 150.0  # for a rebuild beside all the others, on a machine that has other tests to run
 READERS: Final = 2
 WRITERS: Final = 4
+READER_SECONDS: Final = 0.015  # between two reads: the same state twice shows nothing
+WRITER_SECONDS: Final = 0.05  # between two writes: if the queue grows, patches take much at once and are few
 CITIES, COMPANIES, PRODUCTS = 20, 100, 1_500
 TASKS: Final = ("refresh-all-caches", "update-cities-product-count", "update-product-city-cache")
 WRITES: Final = (
@@ -52,6 +55,7 @@ class Load:
 
     def __init__(self, system: System) -> None:
         self.reads = 0
+        self.states = set[int]()
         self.writes = 0
         self.runs: list[dict[str, Any]] = []
         self.violations: list[str] = []
@@ -61,7 +65,7 @@ class Load:
         self._counting = threading.Lock()
 
     def run(self) -> None:
-        """Until READS reads are done."""
+        """Until READS reads of STATES states are done."""
         readers = [threading.Thread(target=self._guarded, args=(self._read, seed)) for seed in range(READERS)]
         others = [threading.Thread(target=self._guarded, args=(self._write, seed)) for seed in range(WRITERS)]
         others.append(threading.Thread(target=self._guarded, args=(self._rebuild, 0)))
@@ -84,18 +88,24 @@ class Load:
             self._end.set()
 
     def _read(self, seed: int) -> None:
-        while self.reads < READS and not self.violations and not self._end.is_set():
-            with snapshot(self._system.database) as reader:
+        with snapshot(self._system.database) as reader:
+            while not self._is_enough() and not self._end.wait(READER_SECONDS):
                 found = oracle.snapshot_violations(reader)
-            with self._counting:
-                self.reads += 1
-                self.violations += found
+                state = reader.one("SELECT count(*) FROM patches")
+                reader.rollback()
+                with self._counting:
+                    self.reads += 1
+                    self.states.add(state)
+                    self.violations += found
+
+    def _is_enough(self) -> bool:
+        return bool(self.violations) or (self.reads >= READS and len(self.states) >= STATES)
 
     def _write(self, seed: int) -> None:
         dice = random.Random(seed)
         with Plain(self._system.database, name=f"writer {seed}") as writer:
             writer.run("SET deadlock_timeout = '100ms'")
-            while not self._end.wait(0.01):
+            while not self._end.wait(WRITER_SECONDS):
                 try:
                     writer.run(dice.choice(WRITES), {"n": dice.randrange(10**6)})
                 except Exception as failure:
@@ -118,6 +128,7 @@ def test_no_snapshot_contradicts_itself(running: tuple[System, Plain]) -> None:
 
     assert load.violations == []
     assert load.reads >= READS
+    assert len(load.states) >= STATES
     assert load.writes > 500
     assert len(load.runs) >= 3
     assert {run["state"] for run in load.runs} == {"SUCCESS"}
