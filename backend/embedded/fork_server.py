@@ -35,6 +35,7 @@ ANSWER: Final = struct.Struct("=ii")  # process id, exit code (negative: the sig
 RUNS: Final = 1 << 16  # in place of an exit code
 NOBODY: Final = (0, 0)  # in place of a process
 COMMANDS: Final = {  # those of this Python, or modules after its -m, that are called in a fork, and what they call
+    "alembic": ("alembic.config", "main"),
     "citycache": ("backend.app.cli", "main"),
     "celery": ("celery.__main__", "main"),
     "uvicorn": ("uvicorn.main", "main"),
@@ -96,6 +97,7 @@ class Request:
     death_signal: int
     user_namespace: bool  # in one of its own: not root by name, still the owner of root's files
     user: str | None  # as this system user
+    errors: str | None = None  # a file for what it says on standard error, when that is not for its output
 
     def as_line(self) -> bytes:
         """What `of_line` reads."""
@@ -210,7 +212,7 @@ class Server:
         for other in (line, self._control, *self._lines.values()):
             other.close()
         os.dup2(output, 1)
-        os.dup2(output, 2)
+        os.dup2(os.open(request.errors, os.O_WRONLY | os.O_APPEND | os.O_CREAT) if request.errors else output, 2)
         _close_all_others()
         launch.take_identity(request.user_namespace, request.user)
         launch.die_with(self._owner_pid, request.death_signal)

@@ -109,12 +109,14 @@ def spawn(
     argv: Sequence[str | Path],
     *,
     log: Path,
+    errors: Path | None = None,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     identity: Identity = OURSELVES,
     death_signal: signal.Signals = signal.SIGTERM,
 ) -> Process:
-    """Start `argv` in its own session, output appended to `log`; `death_signal` reaches it when we die.
+    """Start `argv` in its own session, output appended to `log`, where named its standard error to `errors` instead;
+    `death_signal` reaches it when we die.
 
     The session keeps a terminal's Ctrl-C away from it: its owner decides when it ends.
     """
@@ -125,6 +127,7 @@ def spawn(
         death_signal=int(death_signal),
         user_namespace=identity.namespace,
         user=identity.user,
+        errors=None if errors is None else str(errors),
     )
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:

@@ -111,6 +111,12 @@ class TestAProgram:
         )
         assert log.read_text().split(" ", 1) == ["one", "['0', '1', '2', '3']\n"]  # the last one is the folder itself
 
+    def test_may_tell_its_errors_apart(self, log: Path, tmp_path: Path):
+        code = "import os, sys; print(sorted(os.listdir('/proc/self/fd'))); print('wrong', file=sys.stderr)"
+        errors = tmp_path / "errors"
+        assert spawn.spawn([sys.executable, "-c", code], log=log, errors=errors).wait(30) == 0
+        assert (log.read_text(), errors.read_text()) == ("['0', '1', '2', '3']\n", "wrong\n")
+
     @pytest.mark.parametrize("argv", [["/nowhere/program"], ["nonsuch"]])
     def test_that_is_not_there_is_told_in_the_log(self, argv: list[str], log: Path):
         assert spawn.spawn(argv, log=log).wait(10) == 126
