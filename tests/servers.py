@@ -6,7 +6,6 @@ import base64
 import itertools
 import os
 import signal
-import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from psycopg2 import sql
 from backend.embedded import spawn
 from backend.embedded.postgres import USER, Postgres
 from backend.embedded.rabbitmq import RabbitMQ
+from tests import commands
 
 ROOT = Path(__file__).resolve().parents[1]
 TEMPLATE = "template_citycache"
@@ -90,16 +90,8 @@ class Databases:
 
 def migrate(url: str, command: str = "upgrade", revision: str = "head") -> None:
     """Bring a database to the newest schema, or another, in a process of its own as an operator would."""
-    done = subprocess.run(
-        [sys.executable, "-m", "alembic", "-c", "backend/alembic.ini", command, revision],
-        env={**os.environ, "DATABASE_URL": url},
-        cwd=ROOT,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    argv = [sys.executable, "-m", "alembic", "-c", "backend/alembic.ini", command, revision]
+    done = commands.run(argv, {**os.environ, "DATABASE_URL": url}, patience=120)
     if done.returncode != 0:
         raise RuntimeError(f"the migration failed:\n{done.stdout}{done.stderr}")
 

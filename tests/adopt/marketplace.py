@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from backend.embedded.postgres import find_binaries
+from tests import commands
 from tests.plain import Plain, dsn
 from tests.servers import ROOT
 
@@ -40,10 +41,7 @@ class Marketplace:
 
     def run(self, *arguments: str, timeout: float = 180) -> Ran:
         """Run a command of ours beside it."""
-        done = subprocess.run(
-            [str(CITYCACHE), *arguments], env=self.variables(), cwd=ROOT, capture_output=True, text=True,
-            timeout=timeout, check=False,
-        )  # fmt: skip
+        done = commands.run([CITYCACHE, *arguments], self.variables(), patience=timeout)
         return Ran(done.returncode, done.stdout, done.stderr)
 
     def variables(self) -> dict[str, str]:

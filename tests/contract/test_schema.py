@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -14,7 +13,7 @@ from alembic import command
 from alembic.config import Config
 
 from backend.app.database.schema import needed
-from tests import schemas
+from tests import commands, schemas
 from tests.catalogs import DEFINITION
 from tests.plain import Plain
 from tests.servers import ROOT, migrate
@@ -46,16 +45,8 @@ KEYS = {
 
 
 def alembic(url: str, *arguments: str, **settings: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "alembic", "-c", "backend/alembic.ini", *arguments],
-        env={**os.environ, "DATABASE_URL": url, **settings},
-        cwd=ROOT,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    argv = [sys.executable, "-m", "alembic", "-c", "backend/alembic.ini", *arguments]
+    done = commands.run(argv, {**os.environ, "DATABASE_URL": url, **settings}, patience=120)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -17,7 +17,7 @@ import psycopg2
 
 from backend.app.health import lag as pipeline
 from backend.embedded import spawn
-from tests import oracle
+from tests import commands, oracle
 from tests.background import background
 from tests.faults.proxy import Proxy
 from tests.plain import Plain
@@ -67,16 +67,7 @@ class Plant(System):
 
     def command(self, *arguments: str, patience: float = 60) -> subprocess.CompletedProcess[str]:
         """Run `citycache …` to its end."""
-        return subprocess.run(
-            [str(SCRIPTS / "citycache"), *arguments],
-            env=self.environment,
-            cwd=self.code,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=patience,
-            check=False,
-        )
+        return commands.run([SCRIPTS / "citycache", *arguments], self.environment, cwd=self.code, patience=patience)
 
     def get(self, path: str) -> dict[str, Any]:
         """GET from the API, the whole path; what it answers. Raises HTTPError for a refusal."""

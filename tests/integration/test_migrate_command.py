@@ -5,22 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 
+from tests import commands
 from tests.plain import Plain
-from tests.servers import ROOT
 from tests.system import SCRIPTS
 
 
 def command(*arguments: str, url: str) -> subprocess.CompletedProcess[str]:
     """Run `citycache …` to its end."""
-    return subprocess.run(
-        [str(SCRIPTS / "citycache"), *arguments],
-        env={**os.environ, "DATABASE_URL": url},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    return commands.run([SCRIPTS / "citycache", *arguments], {**os.environ, "DATABASE_URL": url})
 
 
 def test_a_schema_of_a_newer_release_is_left_as_it_is_so_that_an_older_one_starts(database: str) -> None:

@@ -14,10 +14,10 @@ import pytest
 from backend.app import db
 from backend.app.errors import DatabaseUnfit
 from backend.app.settings import settings
+from tests import commands
 from tests.faults.plant import QUIET, Plant
 from tests.plain import Plain
 from tests.poolers import pgbouncer
-from tests.servers import ROOT
 from tests.system import SCRIPTS
 from tests.waiting import until
 
@@ -38,9 +38,7 @@ def begin(system: Plant, part: str, place: Path) -> subprocess.CompletedProcess[
     """Start a part; it must end by itself."""
     more = ["--data-dir", str(place / "up")] if part == "up" else []
     command = [*STARTS[part], *more]
-    return subprocess.run(
-        command, env=system.environment, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
-    )
+    return commands.run(command, system.environment)
 
 
 def connected_to(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

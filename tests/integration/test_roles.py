@@ -24,7 +24,7 @@ from backend.embedded.postgres import Postgres
 from events import table, topology
 from events.connection import connect
 from events.outbox import Outbox
-from tests import oracle
+from tests import commands, oracle
 from tests.plain import Plain
 from tests.servers import ROOT, Vhosts, migrate
 from tests.system import SCRIPTS, System
@@ -36,12 +36,8 @@ ALL = ("api", "relay", "worker", "beat", "observer")
 
 def with_roles(url: str) -> str:
     """Run the command as an operator would; what it printed."""
-    done = subprocess.run(
-        [str(SCRIPTS / "citycache"), "migrate", "--roles"],
-        env={**os.environ, "DATABASE_URL": url}
-        | {database_roles.variable(role): PASSWORDS[role] for role in database_roles.ROLES},
-        cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    passwords = {database_roles.variable(role): PASSWORDS[role] for role in database_roles.ROLES}
+    done = commands.run([SCRIPTS / "citycache", "migrate", "--roles"], os.environ | passwords | {"DATABASE_URL": url})
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -16,8 +15,9 @@ import psycopg2.extensions
 import pytest
 
 from backend.embedded import spawn
+from tests import commands
 from tests.plain import Plain, dsn
-from tests.servers import ROOT, Databases, Vhosts
+from tests.servers import Databases, Vhosts
 from tests.system import EVERYTHING, SCRIPTS, System
 from tests.waiting import until
 
@@ -134,10 +134,7 @@ def test_no_secret_is_told_by_a_process_that_cannot_work(
             assert "503" in told
             assert marked(told) == []
         for command in COMMANDS:
-            done = subprocess.run(
-                [str(SCRIPTS / "citycache"), *command],
-                env=system.environment, cwd=ROOT, input="", capture_output=True, text=True, timeout=90, check=False,
-            )  # fmt: skip
+            done = commands.run([SCRIPTS / "citycache", *command], system.environment, patience=90)
             assert done.returncode in (1, 2) or command == ["import", "-"], (command, done.stdout, done.stderr)
             assert marked(done.stdout + done.stderr) == []
         system.stop()
