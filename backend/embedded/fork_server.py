@@ -11,6 +11,7 @@ that the server cannot fulfil it is NOBODY, and why is in the output: one that f
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import gc
 import importlib
@@ -141,12 +142,13 @@ def _of_start(env: Mapping[str, str]) -> dict[str, str]:
 
 def main() -> NoReturn:
     """Serve the socket whose number is the first argument; in a fork, be what was asked for."""
-    server, title, control = dict(os.environ), Title(), socket.socket(fileno=int(sys.argv[1]))
+    ending, server = Ending(), dict(os.environ)
+    title, control = Title(), socket.socket(fileno=int(sys.argv[1]))
     title.show(["citycache", "fork server"])
     request = Server(control, server).run()
     if request.command and request.is_called(server):
         title.show([sys.executable, *request.argv])
-        call(request, *COMMANDS[request.command])
+        call(request, ending, *COMMANDS[request.command])
     else:
         execute(request)
 
@@ -251,13 +253,40 @@ def _use_once() -> None:
     encrypt_password("word", "user", algorithm="md5")
 
 
-def call(request: Request, module: str, function: str) -> NoReturn:
+class Ending:
+    """The end of a command: all that is to be done at it, but the interpreter is not taken down.
+
+    That would write to each page of what is loaded, to free what the kernel frees at once: until then all share them.
+    """
+
+    def __init__(self) -> None:
+        """To be made before anything else asks to be called at the end: so it is the last one called."""
+        self.code: int | None = None  # None: not a command's end
+        atexit.register(self._end)
+
+    def _end(self) -> None:
+        if self.code is None:
+            return
+        with suppress(
+            OSError, ValueError, AttributeError
+        ):  # Python has its own answer to output that cannot be written
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(self.code)
+
+
+def call(request: Request, ending: Ending, module: str, function: str) -> NoReturn:
     """Be the command, as its script would call it."""
     os.environ.clear()
     os.environ.update(request.env)
     time.tzset()
     sys.argv = request.own_argv
-    sys.exit(getattr(importlib.import_module(module), function)())
+    try:
+        sys.exit(getattr(importlib.import_module(module), function)())
+    except SystemExit as end:
+        if isinstance(end.code, int | None):
+            ending.code = end.code or 0
+        raise
 
 
 def execute(request: Request) -> NoReturn:

@@ -23,6 +23,27 @@ from tests.servers import ROOT
 from tests.waiting import until
 
 WAITS = "import signal; print('ready', flush=True); signal.pause()"
+ENDS = """
+import atexit, os, sys, threading
+from backend.embedded import fork_server
+
+class Kept:
+    def __del__(self):
+        print("freed")
+
+def at_the_end_of_main():
+    threading.main_thread().join()
+    print("thread")
+
+def main():
+    atexit.register(print, "at exit")
+    threading.Thread(target=at_the_end_of_main).start()
+    END
+
+ending, kept = fork_server.Ending(), Kept()
+request = fork_server.Request(["command"], dict(os.environ), ".", 15, False, None)
+fork_server.call(request, ending, "__main__", "main")
+"""
 NOWHERE = "postgresql://user:word@127.0.0.1:9/nowhere"
 
 
@@ -247,6 +268,21 @@ class TestTheServer:
             [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
         )
         assert done.stdout.split() == ["0", "1"]
+
+    @pytest.mark.parametrize(
+        ("end", "code", "told"),
+        [
+            ("return 7", 7, "thread, at exit"),
+            ("return None", 0, "thread, at exit"),
+            ("sys.exit('a sentence')", 1, "thread, at exit, freed"),
+            ("1 / 0", 1, "thread, at exit, freed"),
+        ],
+    )
+    def test_ends_a_command_as_python_would_but_frees_nothing(self, end: str, code: int, told: str):
+        done = subprocess.run(
+            [sys.executable, "-c", ENDS.replace("END", end)], cwd=ROOT, capture_output=True, text=True, timeout=60
+        )
+        assert (done.returncode, done.stdout.split("\n")[:-1]) == (code, told.split(", ")), done.stderr
 
     def test_calls_what_the_scripts_of_its_commands_call(self):
         scripts = {script.name: script.value for script in entry_points(group="console_scripts")}
