@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import signal
@@ -223,35 +224,6 @@ def under_way(sql: Plain) -> list[tuple[str, int, int]]:
     return sql.all(found)
 
 
-@pytest.mark.alone  # it loads the whole machine
-class TestAlone:
-    def test_keeps_the_caches_right_beside_live_traffic_and_a_rebuild(self, plant: Plant, sql: Plain):
-        contradictions = list[str]()
-
-        def write(stop: threading.Event) -> None:
-            with plant.sql() as writer:
-                for part in range(10_000):
-                    if stop.is_set():
-                        return
-                    writer.run(MOVE, [200, part * 200 % 10_000])
-
-        def look(stop: threading.Event) -> None:
-            while not stop.wait(0.05):
-                with snapshot(plant.database) as reader:
-                    contradictions.extend(oracle.snapshot_violations(reader))
-
-        with background(write), background(look):
-            plant.post("celery/tasks/refresh-all-caches")
-            done = replay(plant)
-            plant.post("celery/tasks/refresh-all-caches")
-            replay(plant, "--since", "2020-01-01T00:00:00Z")
-        assert done["events"] > 10_000
-        assert contradictions == []
-        plant.wait_until(
-            lambda: not sql.one("SELECT count(*) FROM task_runs WHERE state = 'STARTED'"), 60, "rebuilds end"
-        )
-
-
 @pytest.mark.parametrize("option", [("--from-offset", "1000000000"), ("--since", "2999-01-01T00:00:00Z")])
 def test_finds_nothing_beyond_the_end(plant: Plant, sql: Plain, option: tuple[str, str]):
     done = replay(plant, *option)
@@ -275,6 +247,31 @@ def test_reads_past_messages_that_no_reader_understands(plant: Plant, sql: Plain
     plant.drain()
     assert replay(plant, "--since", since, "--until", "2999-01-01T00:00:00Z")["events"] == 0
     assert replay(plant)["events"] > 10_000
+
+
+def test_keeps_the_caches_right_beside_live_traffic_and_a_rebuild(plant: Plant, sql: Plain):
+    contradictions = list[str]()
+
+    def write(stop: threading.Event) -> None:
+        with plant.sql() as writer:
+            for part in itertools.count():
+                if stop.wait(0.05):
+                    return
+                writer.run(MOVE, [200, part * 200 % 10_000])
+
+    def look(stop: threading.Event) -> None:
+        while not stop.wait(0.05):
+            with snapshot(plant.database) as reader:
+                contradictions.extend(oracle.snapshot_violations(reader))
+
+    with background(write), background(look):
+        plant.post("celery/tasks/refresh-all-caches")
+        done = replay(plant)
+        plant.post("celery/tasks/refresh-all-caches")
+        replay(plant, "--since", "2020-01-01T00:00:00Z")
+    assert done["events"] > 10_000
+    assert contradictions == []
+    plant.wait_until(lambda: not sql.one("SELECT count(*) FROM task_runs WHERE state = 'STARTED'"), 60, "rebuilds end")
 
 
 @pytest.fixture(params=BOTH)
