@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import fcntl
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, TextIO
 
 Company = Literal["crowd", "calm", "alone"]
 ORDER: Final[tuple[Company, ...]] = ("crowd", "calm", "alone")  # in which they come
@@ -19,8 +19,9 @@ EMPTY: Final = {"crowd": "calm", "calm": "crowd"}  # which room must be empty fo
 
 
 @contextmanager
-def turn(session: str, company: Company) -> Iterator[None]:
-    """Wait until nobody of this session runs whom this test does not go with; then be seen to run.
+def turn(session: str, company: Company) -> Iterator[Callable[[], None]]:
+    """Wait until nobody of this session runs whom this test does not go with; then be seen to run, until the end or
+    until what this yields is called: from then on the test may run beside everyone.
 
     Whoever comes passes the door, and who waits keeps it shut, so that nobody is overtaken for ever.
     """
@@ -38,4 +39,9 @@ def turn(session: str, company: Company) -> Iterator[None]:
             fcntl.flock(rooms[company], fcntl.LOCK_SH)
             fcntl.flock(other, fcntl.LOCK_UN)
         fcntl.flock(door, fcntl.LOCK_UN)
-        yield
+        yield lambda: _leave(rooms.values())
+
+
+def _leave(rooms: Iterable[TextIO]) -> None:
+    for room in rooms:
+        fcntl.flock(room, fcntl.LOCK_UN)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,6 +18,8 @@ from tests.alone import ORDER, Company, turn
 from tests.servers import CAREFREE, Databases, Vhosts, migrate
 from tests.system import System
 
+END_LOAD = pytest.StashKey[Callable[[], None]]()
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that not all others may run beside come last, files or classes of them, when few need to wait for them."""
@@ -27,8 +29,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """A test's time begins when it has its turn."""
-    with turn(getattr(item.config, "workerinput", {}).get("testrunuid", str(os.getpid())), _company(item)):
+    session = getattr(item.config, "workerinput", {}).get("testrunuid", str(os.getpid()))
+    with turn(session, _company(item)) as item.stash[END_LOAD]:
         return (yield)
+
+
+@pytest.fixture
+def end_of_load(request: pytest.FixtureRequest) -> Callable[[], None]:
+    """To be called by a test that has loaded the machine and only waits from now on: others may run beside it."""
+    end: Callable[[], None] = request.node.stash[END_LOAD]
+    return end
 
 
 def _company(item: pytest.Item) -> Company:

@@ -78,8 +78,13 @@ class Plan:
     longest_open: float = 20.0  # seconds that a transaction stays open
 
 
-def run(world: World, plan: Plan, tell: Callable[[str], None]) -> Report:
-    """Play until the time is over, then drain and compare. AssertionError when events do not flow again in time."""
+def run(
+    world: World, plan: Plan, tell: Callable[[str], None], end_of_load: Callable[[], None] = lambda: None
+) -> Report:
+    """Play until the time is over, then drain and compare. AssertionError when events do not flow again in time.
+
+    After `end_of_load` it only waits for runs whose processes were killed, a minute and more.
+    """
     report, begin = Report(plan.seed), time.monotonic()
     feed, operator = Feed(world.plant.environment, world.place, RATE), Operator(world, plan.seed, plan.tasks)
     clients = Clients(world, plan.seed)
@@ -102,7 +107,7 @@ def run(world: World, plan: Plan, tell: Callable[[str], None]) -> Report:
     report.operations, report.impossible = len(clients.writes) + len(clients.reads), clients.violations()
     report.fresh_reads = sum(read.is_fresh for read in clients.reads)
     report.answers, report.slow_answers = operator.answers, operator.slow
-    _judge(world, report)
+    _judge(world, report, end_of_load)
     return report
 
 
@@ -128,7 +133,7 @@ def _disturb(world: World, plan: Plan, end: float, report: Report, tell: Callabl
         world.pause(dice.uniform(0, PAUSE_SECONDS))
 
 
-def _judge(world: World, report: Report) -> None:
+def _judge(world: World, report: Report, end_of_load: Callable[[], None]) -> None:
     report.drain_seconds = world.plant.drain(DRAIN_SECONDS)
     report.violations = world.plant.violations()
     with world.plant.sql() as sql:
@@ -136,6 +141,7 @@ def _judge(world: World, report: Report) -> None:
         report.dead_letters = [
             f"dead letter: {reason}" for reason in sql.column("SELECT reason FROM dead_letters WHERE closed_at IS NULL")
         ]
+        end_of_load()
         own = "FROM task_runs WHERE task <> 'apply_catalog_events'"
         world.plant.wait_until(
             lambda: not sql.one(f"SELECT count(*) {own} AND state IN ('STARTED', 'RETRY')"), 120, "all runs end"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,9 @@ SHORT = campaign.Plan(seed=7, minutes=0.5, kinds=faults.KINDS, longest=2.0, long
 
 
 @pytest.mark.alone
-def test_nothing_is_lost_or_wrong_whatever_is_killed(tmp_path: Path):
+def test_nothing_is_lost_or_wrong_whatever_is_killed(tmp_path: Path, end_of_load: Callable[[], None]):
     with World(tmp_path) as world:
-        report = campaign.run(world, SHORT, print)
+        report = campaign.run(world, SHORT, print, end_of_load)
     assert report.complaints == []
     assert report.events > 1_000
     assert report.open_rows > 50

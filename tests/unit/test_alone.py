@@ -31,7 +31,7 @@ class Guest:
         self._thread.join(10)
 
     def _stay(self, session: str, company: Company) -> None:
-        with turn(session, company):
+        with turn(session, company) as self.end_load:
             self.is_in.set()
             self._leave.wait(20)
 
@@ -73,3 +73,17 @@ def test_nobody_is_overtaken(waiting: Company):
     patient.leave()
     assert late.comes_in()
     late.leave()
+
+
+@pytest.mark.parametrize("company", ORDER)
+def test_whoever_only_waits_any_more_is_in_nobodys_way(company: Company):
+    session = str(uuid4())
+    one = Guest(session, company)
+    assert one.comes_in()
+    other = Guest(session, "alone")
+    assert not other.comes_in(MOMENT)
+
+    one.end_load()
+    assert other.comes_in()
+    other.leave()
+    one.leave()
