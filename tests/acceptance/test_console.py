@@ -546,8 +546,8 @@ def test_says_that_nothing_has_changed_yet_rather_than_ago_of_nothing(visit: Vis
     ]  # fmt: skip
 
 
-@pytest.mark.alone
-class TestAlone:
+@pytest.mark.calm
+class TestCalm:
     def test_an_idle_page_with_motion_takes_next_to_no_processor(self, console: Stage) -> None:
         with console.page(reduced_motion="no-preference"):
             await_canaries(console.plain)

@@ -98,8 +98,8 @@ def test_cities_that_come_and_go_while_the_relay_stands_still_are_late_and_not_w
     assert plant.violations() == []
 
 
-@pytest.mark.alone
-class TestAlone:
+@pytest.mark.calm
+class TestCalm:
     def test_a_history_of_delays_has_no_wrong_row_and_tampering_is_found_after_it(
         self, plant: Plant, sql: Plain
     ) -> None:
