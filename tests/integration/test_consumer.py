@@ -121,6 +121,7 @@ def body(*ids: int, time: str = TIME) -> bytes:
 def step(monkeypatch: pytest.MonkeyPatch) -> Iterator[Step]:
     monkeypatch.setenv("BATCH_KEYS", "10")
     monkeypatch.setenv("BATCHES_IN_FLIGHT", "2")
+    monkeypatch.setattr(starting, "SHORT_SECONDS", 0.0)
     own.settings.cache_clear()
     yield Step()
     own.settings.cache_clear()
@@ -137,6 +138,19 @@ def test_nothing_starts_before_the_linger_is_over(step: Step) -> None:
     step.tick()
 
     assert [batch.events for batch in step.begun] == [3]
+
+
+def test_a_batch_grows_for_a_while_beside_one_under_way(step: Step, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(starting, "SHORT_SECONDS", 3_600.0)
+    for n in range(5):
+        step.deliver([n])
+        step.tick()
+    assert [batch.events for batch in step.begun] == [1]
+
+    step.begun[0].ack()
+    step.tick()
+
+    assert [batch.events for batch in step.begun] == [1, 4]
 
 
 def test_batches_grow_while_all_slots_are_taken(step: Step) -> None:

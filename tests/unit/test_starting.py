@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as some
 
-from backend.app.worker.starting import ALONE_SECONDS, KEYS_A_LANE, InFlight, is_bulk_next, pause
+from backend.app.worker.starting import ALONE_SECONDS, KEYS_A_LANE, SHORT_SECONDS, InFlight, is_bulk_next, pause
 
 LANES = 64
 NOW = 1_000.0
@@ -33,8 +33,9 @@ def test_nobody_waits_longer_for_a_large_one_than_it_may_be_alone(batches: list[
 
 
 @given(BATCHES, SLOTS)
-def test_only_a_large_one_that_is_young_is_waited_for(batches: list[InFlight], slots: int) -> None:
-    young = [one for one in batches if is_large(one) and one.started + ALONE_SECONDS > NOW]
+def test_only_one_that_is_young_is_waited_for(batches: list[InFlight], slots: int) -> None:
+    alone = {True: ALONE_SECONDS, False: SHORT_SECONDS}
+    young = [one for one in batches if one.started + alone[is_large(one)] > NOW]
     if wait := pause(batches, slots, LANES, NOW):
         assert young
     elif wait is not None:

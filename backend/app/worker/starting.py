@@ -8,6 +8,7 @@ from typing import Final
 
 KEYS_A_LANE: Final = 4  # from which on a batch counts as large: it leaves hardly a lane to others
 ALONE_SECONDS: Final = 0.5  # that a large batch has to itself; one that takes longer is in trouble, and others go on
+SHORT_SECONDS: Final = 0.05  # the same of any other
 
 
 @dataclass(eq=False)
@@ -22,13 +23,17 @@ class InFlight:
 def pause(in_flight: Iterable[InFlight], slots: int, lanes: int, now: float) -> float | None:
     """Seconds until the next batch may start, 0 for at once; None: not before one of these ends.
 
-    Beside a large one it would wait for its lanes in the database instead of growing here.
+    Beside a large one it would wait for its lanes in the database instead of growing here, and beside a small one for
+    rows of cities; both would take longer, and cost as much as one of their size each.
     """
     batches = list(in_flight)
     if len(batches) >= slots:
         return None
-    large = (batch.started for batch in batches if batch.keys > KEYS_A_LANE * lanes)
-    return max((started + ALONE_SECONDS - now for started in large if now < started + ALONE_SECONDS), default=0.0)
+    return max((0.0, *(batch.started + _alone(batch, lanes) - now for batch in batches)))
+
+
+def _alone(batch: InFlight, lanes: int) -> float:
+    return ALONE_SECONDS if batch.keys > KEYS_A_LANE * lanes else SHORT_SECONDS
 
 
 def is_bulk_next(in_flight: Iterable[InFlight], was_bulk: bool) -> bool:
