@@ -63,6 +63,8 @@ def plan(keys: Keys, truncated: bool = False, most: int | None = None, changes: 
     acknowledged.
     """
     most = most or 2 * settings().batch_keys  # a batch is closed when it is full, so most are a little more than full
+    if not (keys.companies or changes):
+        return _divided(keys, (), watched.MaybeMoved(is_unknown=truncated), most)
     with db.transaction() as connection:
         return plan_in(connection, keys, truncated, most, changes)
 
@@ -72,11 +74,15 @@ def plan_in(connection: Connection, keys: Keys, truncated: bool, most: int, chan
     moved = watched.moved(connection, changes, settings().wide_patch_keys)
     keys = keys.joined(moved.keys)
     own, wide = _products_of(connection, keys.companies)
-    products = sorted({*keys.products, *own})
+    keys = replace(keys, products=sorted({*keys.products, *own}))
+    return _divided(keys, wide, replace(moved, is_unknown=truncated or moved.is_unknown), most)
+
+
+def _divided(keys: Keys, wide: Sequence[int], moved: watched.MaybeMoved, most: int) -> Plan:
     parts = [Keys((), part, ()) for part in chunks(keys.companies, most)]
-    parts += [Keys(part, (), ()) for part in chunks(products, most)]
+    parts += [Keys(part, (), ()) for part in chunks(keys.products, most)]
     parts += [Keys((), (), part) for part in chunks(keys.cities, most)]
-    return Plan(_packed(parts, most), wide, truncated or moved.is_unknown, moved.wide)
+    return Plan(_packed(parts, most), wide, moved.is_unknown, moved.wide)
 
 
 def apply(keys: Keys, cause: Cause, truncated: bool = False) -> Applied:
