@@ -19,6 +19,7 @@ from events import table
 from events.errors import LeaderLost, NoLog
 from events.floor import Floor
 from events.log import LogSource
+from events.prepared import Prepared
 from events.sql_files import statements
 
 log = logging.getLogger(__name__)
@@ -71,6 +72,7 @@ class Outbox:
     ) -> None:
         """`on_floor_reset` hears that a row was found where none could be."""
         self._connection = connection
+        self._prepared = Prepared()
         self._spoke = time.monotonic()
         self._is_idle = False  # the last claim found nothing
         self._empty_at: tuple[str, int] | None = None  # snapshot from before it, and floor
@@ -109,7 +111,8 @@ class Outbox:
     def _claim(self, rows: int, ids: list[int] | None = None) -> tuple[list[Row], bool, int]:
         """Rows, whether others wait behind them, and the newest of all that were there."""
         asked = {"floor": self.floor.id, "rows": rows, "ids": ids, **CLAIM_LIMITS}
-        claimed = self._run(SQL["claim"], asked, as_bytes=True)
+        is_often = self._seen is None and ids is None  # a plan for few rows would not do for a backlog
+        claimed = self._run(SQL["claim"], asked, as_bytes=True, is_often=is_often)
         others_wait, newest = claimed[0][-2:] if claimed else (False, 0)
         return [_row(*row[:-2]) for row in claimed], others_wait, newest
 
@@ -141,7 +144,7 @@ class Outbox:
     def remove(self, ids: list[int]) -> None:
         """Take delivered rows out: into the log where that is the table."""
         if self._next is None:
-            self._ask("delete", ids=ids)
+            self._run(SQL["delete"], {"ids": ids}, is_often=True)
         else:
             self._make_days()
             self._next += self._ask("move", ids=ids, next=self._next, whole=CLAIM_LIMITS["whole"])[0][0]
@@ -177,13 +180,16 @@ class Outbox:
     def _ask(self, name: str, **parameters: Any) -> list[Any]:
         return self._run(SQL[name], parameters)
 
-    def _run(self, sql: str, parameters: dict[str, Any], as_bytes: bool = False) -> list[Any]:
+    def _run(self, sql: str, parameters: dict[str, Any], as_bytes: bool = False, is_often: bool = False) -> list[Any]:
         self._spoke = time.monotonic()
         try:
             with self._connection.cursor() as cursor:
                 if as_bytes:
                     psycopg2.extensions.register_type(psycopg2.extensions.BYTES, cursor)
-                cursor.execute(sql, parameters)
+                if is_often:
+                    self._prepared.run(cursor.execute, sql, parameters)
+                else:
+                    cursor.execute(sql, parameters)
                 return cursor.fetchall() if cursor.description else []
         except (psycopg2.OperationalError, psycopg2.InterfaceError) as failure:
             raise LeaderLost(f"the relay's database connection is gone: {str(failure).strip()}") from failure

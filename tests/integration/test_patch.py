@@ -162,6 +162,17 @@ def test_follows_one_key_at_a_time_in_any_order_and_agrees_with_itself_between(p
     assert violations(plain) == []
 
 
+def test_what_is_planned_once_follows_each_change(plain: Plain) -> None:
+    for company in (20, 30, 10, 20):
+        plain.run("UPDATE products SET company_id = %s WHERE id = 100", (company,))
+        assert list(patched([100]).products) == [100]
+        assert violations(plain) == []
+
+    with db.transaction() as connection:
+        planned = connection.exec_driver_sql("SELECT statement FROM pg_prepared_statements").scalars().all()
+    assert any("INSERT INTO product_city_mapping" in statement for statement in planned)
+
+
 def test_looks_at_no_other_key(plain: Plain) -> None:
     plain.run("UPDATE products SET is_active = false WHERE id IN (100, 101)")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,6 +18,7 @@ from backend.app.console import search
 from backend.app.database.statement import as_array
 from backend.app.ledger import ledger
 from events import outbox
+from events.prepared import GENERIC, Prepared
 from tests import catalogs
 from tests.plain import Plain
 from tests.servers import Databases
@@ -134,6 +135,32 @@ def test_reads_by_key(plain: Plain, name: str) -> None:
     nodes = plan(plain, sql, **parameters)
 
     assert scanned(nodes) == set(), [node["Node Type"] for node in nodes]
+
+
+OFTEN = {name: KEYED[name] for name in ("patch_products", "patch_companies", "claim", "delete")}
+
+
+@pytest.mark.parametrize("name", OFTEN)
+def test_what_is_planned_for_any_keys_reads_by_key_as_well(plain: Plain, name: str) -> None:
+    sql, parameters = OFTEN[name]
+    values = {name: as_array(value) for name, value in parameters.items()}
+    nodes: list[dict[str, Any]] = []
+
+    def execute(statement: str, given: Mapping[str, Any]) -> None:
+        if statement.startswith("PREPARE"):
+            plain.run(statement, given)
+        elif statement != sql:
+            nodes.extend(plan(plain, statement.removeprefix(f"{GENERIC}; "), **given))
+
+    with taken_back(plain, GENERIC):
+        statements = Prepared()
+        for _ in range(2):
+            statements.run(execute, sql, values)
+        plain.run("DEALLOCATE ALL")
+
+    assert nodes
+    assert scanned(nodes) == set(), [node["Node Type"] for node in nodes]
+    assert name != "claim" or [node["Node Type"] for node in nodes][-2:] == ["Limit", "Index Scan"]
 
 
 def test_the_claim_walks_the_primary_key_in_order_and_sorts_nothing(plain: Plain) -> None:

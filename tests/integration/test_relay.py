@@ -83,6 +83,17 @@ def test_a_round_claims_delivers_and_deletes(plain: Plain, outbox: Outbox) -> No
     assert plain.one("SELECT count(*) FROM event_outbox") == 0
 
 
+def test_rounds_that_follow_each_other_find_rows_that_came_meanwhile_as_well(plain: Plain, outbox: Outbox) -> None:
+    deliverer = Delivered()
+    for row_id in range(1, 6):
+        add(plain, row_id)
+        assert run_once(outbox, deliverer, 100) == Relayed(1, 1)
+
+    assert subjects(deliverer.rows) == [f"product/{row_id}" for row_id in range(1, 6)]
+    assert plain.one("SELECT count(*) FROM event_outbox") == 0
+    assert outbox._run("SELECT count(*) FROM pg_prepared_statements", {}) == [(2,)]
+
+
 def test_what_comes_while_a_large_statement_waits_goes_before_it_but_not_before_events_of_its_own_row(
     plain: Plain, outbox: Outbox
 ) -> None:

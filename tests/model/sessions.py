@@ -13,11 +13,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Literal
+from unittest.mock import patch
 
 import psycopg2.extensions
 from sqlalchemy import Connection, event
 
 from backend.app import db
+from events.prepared import Prepared
 from tests.model.naming import first_word_of, name_of
 from tests.plain import Plain
 
@@ -156,13 +158,14 @@ def _adopt(session: Session | None, conductor: Conductor | None) -> None:
 
 @contextmanager
 def led_engine() -> Iterator[None]:
-    """Statements and commits of this process's engine are steps of the sessions."""
+    """Statements and commits of this process's engine are steps of the sessions, each as it stands in its file."""
     engine = db.engine()
     hooks = {"before_cursor_execute": _before_statement, "commit": _before_commit, "rollback": _after_rollback}
     for name, hook in hooks.items():
         event.listen(engine, name, hook)
     try:
-        yield
+        with patch.object(Prepared, "run", lambda self, execute, *statement: execute(*statement)):
+            yield
     finally:
         for name, hook in hooks.items():
             event.remove(engine, name, hook)

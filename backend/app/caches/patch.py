@@ -20,13 +20,15 @@ from sqlalchemy.exc import DBAPIError
 
 from backend.app import db
 from backend.app.caches.keys import Cause, Keys
-from backend.app.database.statement import run_named
+from backend.app.database.statement import run_named, run_named_often
 from backend.app.errors import LanesHeld
 from backend.app.settings import settings
 from events.sql_files import statements
 
 SQL: Final = statements(Path(__file__).with_name("patch.sql"))
 _all: Final = partial(run_named, SQL)
+_often: Final = partial(run_named_often, SQL)
+FEW: Final = 100  # keys, up to which planning takes longer than patching
 LOCK_CLASS: Final = 0x70617463  # 'patc': first half of the keys of the lanes' advisory locks
 RECOUNT_LANE: Final = -1
 CacheType = Literal["products", "companies"]
@@ -146,7 +148,8 @@ def clear(connection: Connection) -> tuple[int, int, int]:
 def _patch_companies(connection: Connection, ids: Sequence[int], patch_id: int, moves: dict[int, Moved]) -> Changed:
     if not ids:
         return Changed()
-    row = _all(connection, "patch_companies", companies=list(ids), patch_id=patch_id)[0]
+    ask = _often if len(ids) <= FEW else _all
+    row = ask(connection, "patch_companies", companies=list(ids), patch_id=patch_id)[0]
     for city, moved in zip(*row[3:], strict=True):
         moves[city] += Moved(companies=moved)
     return Changed(row[0], dict(zip(*row[1:3], strict=True)))
@@ -155,7 +158,8 @@ def _patch_companies(connection: Connection, ids: Sequence[int], patch_id: int, 
 def _patch_products(connection: Connection, ids: Sequence[int], patch_id: int, moves: dict[int, Moved]) -> Changed:
     if not ids:
         return Changed()
-    row = _all(connection, "patch_products", products=list(ids), patch_id=patch_id)[0]
+    ask = _often if len(ids) <= FEW else _all
+    row = ask(connection, "patch_products", products=list(ids), patch_id=patch_id)[0]
     for city, products, services in zip(*row[3:], strict=True):
         moves[city] += Moved(products, services)
     return Changed(row[0], dict(zip(*row[1:3], strict=True)))
@@ -171,7 +175,7 @@ def _record(connection: Connection, patch_id: int, changed: Mapping[str, Changed
     new = (f"{noun}/{key}" for noun, rows in changed.items() for key in rows.ids if key not in rows.previous)
     asked = new if len(cause.events) > 1 else cause.events
     subjects = [*previous, *(subject for subject in asked if subject in cause.events and subject not in previous)]
-    _all(
+    _often(
         connection,
         "record",
         patch_id=patch_id,
@@ -192,7 +196,7 @@ def _move(connection: Connection, moves: dict[int, Moved], patch_id: int | None 
     if not moves:
         return []
     cities = sorted(moves)
-    after = _all(
+    after = _often(
         connection,
         "move_counts",
         cities=cities,
@@ -245,7 +249,7 @@ def _count(connection: Connection) -> int:
 
 def _lock_lanes(connection: Connection, lanes: Iterable[int]) -> int:
     try:
-        isolation, patch_id, _ = _all(connection, "lock_lanes", lock_class=LOCK_CLASS, lanes=sorted(lanes))[0]
+        isolation, patch_id, _ = _often(connection, "lock_lanes", lock_class=LOCK_CLASS, lanes=sorted(lanes))[0]
     except DBAPIError as failure:
         if db.is_too_long(failure):
             raise LanesHeld from failure
