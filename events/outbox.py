@@ -87,6 +87,7 @@ class Outbox:
         if not self._ask("try_lead", lock=LEADER_LOCK)[0][0]:
             return False
         self._run(f"SET idle_session_timeout = '{IDLE_SESSION}'", {})
+        self._run("SET synchronous_commit = off", {})  # a crash of the server undoes removals: events come again
         return True
 
     def claim(self, rows: int) -> list[Row]:

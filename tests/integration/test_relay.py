@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from backend.app import db
 from backend.app.errors import Away
 from backend.app.relay import process
 from events.errors import BrokerGone, EventError, LeaderLost
@@ -92,6 +93,14 @@ def test_rounds_that_follow_each_other_find_rows_that_came_meanwhile_as_well(pla
     assert subjects(deliverer.rows) == [f"product/{row_id}" for row_id in range(1, 6)]
     assert plain.one("SELECT count(*) FROM event_outbox") == 0
     assert outbox._run("SELECT count(*) FROM pg_prepared_statements", {}) == [(2,)]
+
+
+def test_only_the_relay_does_not_wait_for_the_disk(outbox: Outbox) -> None:
+    """What it has delivered and not taken out comes again."""
+    assert outbox.lead()
+    assert outbox._run("SHOW synchronous_commit", {}) == [("off",)]
+    with db.transaction() as connection:
+        assert connection.exec_driver_sql("SHOW synchronous_commit").scalar_one() == "on"
 
 
 def test_what_comes_while_a_large_statement_waits_goes_before_it_but_not_before_events_of_its_own_row(
