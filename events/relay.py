@@ -17,6 +17,7 @@ import psycopg2.extensions
 from tenacity import Retrying, retry_if_exception_type, wait_exponential_jitter
 from tenacity.stop import stop_when_event_set
 
+from events import contract
 from events.errors import EventError
 from events.outbox import Outbox, Row
 
@@ -24,6 +25,8 @@ log = logging.getLogger(__name__)
 PASSED_SECONDS: Final = 5.0  # after which a row that is passed over is an alarm
 BEAT_SECONDS: Final = 0.2  # how often the broker is listened to at rest
 FOLLOW_SECONDS: Final = 1.0  # how often a relay that does not lead asks for the lock
+SLOWER: Final = 1.1  # each pause at rest beside the one before it; the longest comes after 0.25 s
+ROUND_SECONDS: Final = 0.01  # from one round to the next while few rows come: a message costs all that follow it
 
 
 class Deliverer(Protocol):
@@ -58,6 +61,11 @@ class Relayed:
     claimed: int
     delivered: int
     left: tuple[int, ...] = ()  # ids of rows that were offered, and neither taken nor buried
+
+
+def rest(relayed: Relayed, seconds: float) -> float:
+    """Seconds to wait after a round that found rows and took so long; rows that come meanwhile share a message."""
+    return max(0.0, ROUND_SECONDS - seconds) if relayed.claimed < contract.MOST_EVENTS else 0.0
 
 
 class RelayWatcher:
@@ -181,6 +189,7 @@ class Relay:
         """Rounds until stopped; a failure after a delivery ends them quietly, so that back-off starts anew."""
         pause, delivered, passed, beat_at = self._pace.shortest_seconds, 0, Passed(), 0.0
         while not self._stop.is_set():
+            began = time.monotonic()
             try:
                 relayed = run_once(outbox, deliverer, self._pace.rows)
                 if not relayed.claimed and time.monotonic() >= beat_at:
@@ -197,9 +206,10 @@ class Relay:
             delivered += relayed.delivered
             if relayed.claimed:
                 pause = self._pace.shortest_seconds
+                self._sleep(rest(relayed, time.monotonic() - began))
             else:
                 self._sleep(pause)
-                pause = min(pause * 1.5, self._pace.longest_seconds)
+                pause = min(pause * SLOWER, self._pace.longest_seconds)
 
     def _sleep(self, seconds: float) -> None:
         self._stop.wait(seconds)

@@ -15,9 +15,10 @@ import pytest
 from backend.app import db
 from backend.app.errors import Away
 from backend.app.relay import process
+from events.contract import MOST_EVENTS
 from events.errors import BrokerGone, EventError, LeaderLost
 from events.outbox import CLAIM_LIMITS, SQL, Backlog, Outbox, Row
-from events.relay import Pace, Relay, Relayed, RelayWatcher, run_once
+from events.relay import ROUND_SECONDS, Pace, Relay, Relayed, RelayWatcher, rest, run_once
 from tests.plain import Plain
 from tests.waiting import until
 
@@ -93,6 +94,19 @@ def test_rounds_that_follow_each_other_find_rows_that_came_meanwhile_as_well(pla
     assert subjects(deliverer.rows) == [f"product/{row_id}" for row_id in range(1, 6)]
     assert plain.one("SELECT count(*) FROM event_outbox") == 0
     assert outbox._run("SELECT count(*) FROM pg_prepared_statements", {}) == [(2,)]
+
+
+@pytest.mark.parametrize(
+    ("claimed", "seconds", "waits"),
+    [
+        (1, 0.0, ROUND_SECONDS),
+        (1, ROUND_SECONDS / 4, ROUND_SECONDS * 3 / 4),
+        (1, 2 * ROUND_SECONDS, 0.0),
+        (MOST_EVENTS, 0.0, 0.0),
+    ],
+)
+def test_few_rows_wait_for_company_and_many_for_nothing(claimed: int, seconds: float, waits: float) -> None:
+    assert rest(Relayed(claimed, claimed), seconds) == pytest.approx(waits)
 
 
 def test_only_the_relay_does_not_wait_for_the_disk(outbox: Outbox) -> None:
