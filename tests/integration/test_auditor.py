@@ -152,14 +152,19 @@ def test_a_change_whose_event_is_under_way_is_no_finding(plain: Plain) -> None:
     assert findings(plain) == []
 
 
-def test_a_row_whose_source_is_written_again_and_again_is_no_finding(plain: Plain) -> None:
+@pytest.mark.parametrize("event_comes", ["while it is as it was", "while it is as it will be"])
+def test_a_row_that_is_written_again_and_again_is_no_finding(plain: Plain, event_comes: str) -> None:
     # Given a key that is late at every look, each time because of a newer write
     auditor = Auditor(passed=lambda instant: True)
-    plain.run("UPDATE products SET is_active = false WHERE id = 9")
+    plain.run("DELETE FROM products WHERE id = 9")
     until(lambda: (rounds(auditor, 1), auditor.suspects)[1], 10)
 
     def still_suspect() -> bool:
-        plain.run("UPDATE products SET name = name || 'x' WHERE id = 9")
+        if event_comes == "while it is as it will be":
+            apply(Keys([9]), CAUSE)
+        plain.run("INSERT INTO products (id, company_id, name) VALUES (9, 4, 'again')")
+        apply(Keys([9]), CAUSE)
+        plain.run("DELETE FROM products WHERE id = 9")
         rounds(auditor, 1)
         return False
 
@@ -167,6 +172,19 @@ def test_a_row_whose_source_is_written_again_and_again_is_no_finding(plain: Plai
         until(still_suspect, 2)
     assert auditor.suspects
     assert findings(plain) == []
+
+
+def test_a_row_whose_event_was_lost_is_found_however_often_it_is_written_since(plain: Plain) -> None:
+    auditor = Auditor(passed=lambda instant: True)
+    plain.run("UPDATE products SET is_active = false WHERE id = 9")
+
+    def found() -> bool:
+        plain.run("UPDATE products SET name = name || 'x' WHERE id = 9")
+        rounds(auditor, 1)
+        return bool(findings(plain))
+
+    until(found, 10)
+    assert findings(plain) == [("products", "9", "extra")]
 
 
 def test_counts_and_active_cities_give_no_alarm_while_the_mappings_move(plain: Plain) -> None:

@@ -90,7 +90,10 @@ def patch(connection: Connection, keys: Keys, cause: Cause) -> Patched:
         moves[city] += Moved()
     if companies.ids or products.ids:
         _record(connection, patch_id, {"company": companies, "product": products}, cause)
-    return Patched(products.ids, companies.ids, _move(connection, moves, patch_id))
+    cities = _move(connection, moves, patch_id)
+    if keys.cities:
+        _all(connection, "cross_out_cities", cities=list(keys.cities))
+    return Patched(products.ids, companies.ids, cities)
 
 
 def lock(connection: Connection, keys: Keys) -> int:

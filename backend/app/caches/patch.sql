@@ -1,6 +1,6 @@
 -- The only statements that write the caches. They run in this order, in one READ COMMITTED transaction,
 -- each with a snapshot of its own: lock_lanes, patch_companies, patch_products, counted_cities, record,
--- move_counts, drop_counts, move_active. One order of locks for everybody: lanes, mappings, counts by city, active rows.
+-- move_counts, drop_counts, move_active, cross_out_cities. One order of locks for everybody: lanes, mappings, counts by city, active rows.
 
 -- name: lock_lanes
 -- One patch at a time a lane. What follows reads after the lock and sees every write that could have woken it.
@@ -11,7 +11,7 @@ SELECT current_setting('transaction_isolation'), nextval('patches_id_seq'), coun
 
 -- name: patch_companies
 -- Make the mapping of these companies equal to the truth; answer the changed ids, each with the patch it had before,
--- and the difference for each city.
+-- and the difference for each city. Keys that were suspects are looked at hereby, see under_way.py.
 WITH wanted AS MATERIALIZED (
     SELECT company_id, city_id FROM company_city_truth WHERE company_id = ANY(%(companies)s::bigint[])
 ), cached AS MATERIALIZED (
@@ -32,6 +32,8 @@ WITH wanted AS MATERIALIZED (
     INSERT INTO company_city_mapping (company_id, city_id, patch_id)
     SELECT company_id, new_city_id, %(patch_id)s::bigint FROM changed WHERE new_city_id IS NOT NULL
     ON CONFLICT (company_id) DO UPDATE SET city_id = excluded.city_id, patch_id = excluded.patch_id
+), crossed_out AS (
+    DELETE FROM suspects WHERE noun = 'company' AND id = ANY(%(companies)s::bigint[])
 ), moved AS (
     SELECT city_id, sum(one)::bigint AS companies
       FROM (SELECT new_city_id, 1 FROM changed UNION ALL SELECT old_city_id, -1 FROM changed) AS step (city_id, one)
@@ -71,6 +73,8 @@ WITH wanted AS MATERIALIZED (
     SELECT product_id, new_city_id, company_id, new_kind, %(patch_id)s::bigint FROM changed WHERE new_city_id IS NOT NULL
     ON CONFLICT (product_id) DO UPDATE
        SET city_id = excluded.city_id, company_id = excluded.company_id, kind = excluded.kind, patch_id = excluded.patch_id
+), crossed_out AS (
+    DELETE FROM suspects WHERE noun = 'product' AND id = ANY(%(products)s::bigint[])
 ), moved AS (
     SELECT city_id,
            coalesce(sum(one) FILTER (WHERE kind <> 'service'), 0)::bigint AS products,
@@ -127,6 +131,10 @@ DELETE FROM city_counts
    AND products_count = 0 AND services_count = 0 AND companies_count = 0
    AND NOT EXISTS (SELECT FROM catalog_cities AS city WHERE city.id = city_id)
 RETURNING city_id
+
+-- name: cross_out_cities
+-- After the last look at them.
+DELETE FROM suspects WHERE noun = 'city' AND id = ANY(%(cities)s::bigint[])
 
 -- name: move_active
 -- Cities whose count left or reached zero leave or enter the list; both rows carry both totals.

@@ -7,10 +7,10 @@ drift: before the keys of a difference are patched, the pipeline is given time t
 from __future__ import annotations
 
 import time
+from array import array
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import datetime
 from threading import Lock
 from typing import Any
 
@@ -29,13 +29,13 @@ from backend.app.caches.patch import (
     repair_active,
     repair_totals,
 )
+from backend.app.caches.under_way import Settle
 from backend.app.settings import settings
 
 FIRST_KEYS = 20  # of those that had drifted, named in the result
 FIRST_CHUNK = 1_000  # keys
 CHUNK_SECONDS = 0.06  # for which a chunk holds its lanes: events of their keys wait that long
 WINDOW_ROWS = 2_000_000  # rows compared in one snapshot; it bounds memory and how long vacuum is held back
-Settle = Callable[[datetime], bool]  # waits until what was committed before this instant is applied; False: not proven
 Progress = Callable[[dict[str, Any]], None]
 
 
@@ -90,12 +90,14 @@ def rebuild(
             is_large = what == "products"
             until = diff.window_end(connection, after, WINDOW_ROWS, city) if is_large else diff.BIGINT_MAX
             found = diff.compare(connection, what, after, until, city)
-            first = under_way.look(connection, what, found.keys)
+            at = under_way.instant(connection)
         after = until
         done.found(found)
         progress({"checked": done.checked, "differing": done.missing + done.extra + done.different})
-        if first.keys:
-            _mend(what, first, cause, settle, progress, done)
+        if keys := found.keys:
+            wrong = under_way.wrong(what, keys, at, settle)
+            done.settled = done.settled and wrong is not None
+            _mend(what, keys, wrong, cause, progress, done)
     if finish:
         _finish(what, settle, done)
     return done
@@ -114,24 +116,21 @@ def _finish(what: CacheType, settle: Settle, done: Rebuilt) -> None:
 
 def _mend(
     what: CacheType,
-    first: under_way.Differing,
+    keys: Sequence[int],
+    wrong: array[int] | None,
     cause: Cause,
-    settle: Settle,
     progress: Progress,
     done: Rebuilt,
 ) -> None:
     """Look again at the keys of a window, in two halves side by side: they share no lane, so neither waits."""
-    settled = settle(first.instant)
-    done.settled = done.settled and settled
-    keys = first.keys
     halves: Sequence[Sequence[int]] = [keys]
     if len(keys) > 2 * settings().rebuild_chunk_keys:
         halves = lane_halves(keys, int, settings().patch_lanes)
     reports = Lock()
 
-    def tell(part: Sequence[int], patched: Patched, coming: set[int]) -> None:
+    def tell(part: Sequence[int], patched: Patched) -> None:
         with reports:
-            drifted = [key for key in (*patched.products, *patched.companies) if key not in coming]
+            drifted = under_way.those_in(wrong, (*patched.products, *patched.companies))
             done.patched += patched.rows
             done.drift += len(drifted)
             done.delayed += len(part) - len(drifted)
@@ -140,7 +139,7 @@ def _mend(
             progress({"checked": done.checked, "differing": len(keys), "patched": done.patched})
 
     with ThreadPoolExecutor(len(halves)) as pool:
-        work = [pool.submit(_patch_chunks, what, part, cause, first if settled else None, tell) for part in halves]
+        work = [pool.submit(_patch_chunks, what, part, cause, tell) for part in halves]
         for result in work:
             result.result()
 
@@ -149,11 +148,9 @@ def _patch_chunks(
     what: CacheType,
     keys: Sequence[int],
     cause: Cause,
-    first: under_way.Differing | None,
-    tell: Callable[[Sequence[int], Patched, set[int]], None],
+    tell: Callable[[Sequence[int], Patched], None],
 ) -> None:
-    """What drifted differed at the first look and still does under lock, and nothing under way would have mended it.
-    Scattered keys take longer than neighbours, so the size of a chunk follows from how long the one before took."""
+    """Scattered keys take longer than neighbours, so the size of a chunk follows from how long the one before took."""
     most, start = settings().rebuild_chunk_keys, 0
     size = min(FIRST_CHUNK, most)
     while part := keys[start : start + size]:
@@ -163,9 +160,7 @@ def _patch_chunks(
             lock(connection, Keys(**{what: part}))
             began = time.monotonic()
             patched = patch(connection, Keys(**{what: part}), cause)
-            changed = [*patched.products, *patched.companies]
-            coming = under_way.may_come(connection, what, changed, first) if first else set(changed)
-        tell(part, patched, coming)
+        tell(part, patched)
         size = max(1, min(most, 2 * size, int(size * CHUNK_SECONDS / (time.monotonic() - began))))
 
 
@@ -242,13 +237,13 @@ def _recount(settle: Settle, cities: Sequence[int] | None = None) -> _Recounting
     with db.snapshot() as connection:
         db.may_take_long(connection)
         uncounted = [row.key for row in diff.uncounted(connection, cities)]
-        first = under_way.look(connection, "counts", uncounted)
-    settled = not first.keys or settle(first.instant)
+        at = under_way.instant(connection)
+    wrong = under_way.wrong("counts", uncounted, at, settle) if uncounted else array("q")
     with db.transaction() as connection:
         db.may_take_long(connection)
         found = recount(connection, cities)
-        coming = under_way.may_come(connection, "counts", found.idle, first) if settled else set(found.idle)
-    return _Recounting(found, coming, settled)
+    coming = set(found.idle).difference(under_way.those_in(wrong, found.idle))
+    return _Recounting(found, coming, wrong is not None)
 
 
 def empty() -> dict[str, int]:

@@ -108,6 +108,18 @@ class RemovedKey(Base):
     )  # of the four times before, newest first
 
 
+class Suspect(Base):
+    """A key that differed, until a patch looks at it. Unlogged: after a crash of the server nothing is suspect."""
+
+    __tablename__ = "suspects"
+    __table_args__ = ({"prefixes": ["UNLOGGED"]},)
+
+    noun: Mapped[str] = mapped_column(Text, primary_key=True)
+    id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=False)
+    patch_id: Mapped[int] = mapped_column(Id)  # that had written its row; 0: none
+    written_at: Mapped[datetime] = mapped_column(Instant, server_default=func.now())
+
+
 class WidePatch(Base):
     """A patch too wide for one batch: all products of a company."""
 

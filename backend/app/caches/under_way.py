@@ -1,11 +1,16 @@
 """Is a difference still on its way? The one answer to that, for the auditor, rebuilds and recounts.
 
-A cached row that differs from the truth is wrong only if nothing that is under way would mend it:
+A key that differs is written down as a suspect, and then looked at again. It is wrong if it has stood until the
+pipeline (outbox, queue, workers' hands: `tasks.settle`) has passed that look:
 
-1. The pipeline (outbox, queue, workers' hands: `tasks.settle`) has passed the first look at the difference, so every
-   event of what that look saw has been applied.
-2. What the row follows from is as it was at the first look. A newer write has its own event, which may be anywhere.
+1. No patch has looked at it since it was written down: each crosses out its keys, in its own transaction.
+2. Its row is of the patch that it was of: none that had begun before has changed it.
 3. No wide patch waits for it.
+
+For let T be the truth of the key at the look. The event of its last change has been applied, by a patch that began
+before the key was written down, since none crossed it out; it saw T, as did every later patch of the key: they come one
+after another. So T is cached: since before the look, where it differed from T, or by a change since. What the truth
+follows from does not matter.
 
 Dead letters are not under way: nobody applies them by itself, so a row that waits for one is wrong.
 """
@@ -14,61 +19,87 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, cast
 
 from sqlalchemy import Connection
 
+from backend.app import db
+from backend.app.caches import diff
 from backend.app.database.statement import as_array
 from events.sql_files import statements
 
 SQL: Final = statements(Path(__file__).with_name("under_way.sql"))
-VERSIONS: Final = {"products": "products_versions", "companies": "companies_versions", "counts": "counts_versions"}
+Settle = Callable[[datetime], bool]  # waits until what was committed before this instant is applied; False: not proven
 
 
 @dataclass(frozen=True)
 class Differing:
-    """Keys that differed, in the versions of their sources."""
+    """Keys that differed at a look."""
 
     instant: datetime  # by the database's clock, not before the snapshot was taken
-    keys: Sequence[int]  # ascending
-    versions: array[int]  # of each key
-
-    def version(self, key: int) -> int | None:
-        """The key's version; None if it did not differ then."""
-        place = bisect_left(self.keys, key)
-        return self.versions[place] if place < len(self.keys) and self.keys[place] == key else None
+    keys: array[int]  # ascending
 
 
-def look(connection: Connection, what: str, keys: Sequence[int]) -> Differing:
-    """A first look at keys ('products', 'companies', 'counts') that differ, in the snapshot of their comparison."""
-    ascending = sorted(keys)
-    instant = connection.exec_driver_sql(SQL["instant"]).scalar_one()
-    return Differing(instant, ascending, array("q", _versions(connection, what, ascending)))
+def instant(connection: Connection) -> datetime:
+    """By the database's clock. Of a snapshot, one that is not before it."""
+    return cast(datetime, connection.exec_driver_sql(SQL["instant"]).scalar_one())
 
 
-def may_come(connection: Connection, what: str, keys: Sequence[int], first: Differing) -> set[int]:
-    """Those of the keys that may be right as soon as all that is under way has been applied.
+def wrong(what: str, keys: Sequence[int], instant: datetime, settle: Settle) -> array[int] | None:
+    """Those of the keys, which differed at an instant, that nothing under way will mend, ascending; None where the
+    pipeline did not pass in time, so nobody can tell. Raises DatabaseAway."""
+    if not settle(instant):
+        return None
+    first = look(what, keys)  # most that was late is right by now
+    if first.keys and not settle(first.instant):
+        return None
+    with db.transaction() as connection:
+        db.may_take_long(connection)
+        return array("q", sorted(stood(connection, what, first.keys)))
 
-    Valid for differences that were read before this is asked, after the pipeline has passed the first look.
+
+def those_in(wrong: array[int] | None, keys: Iterable[int]) -> list[int]:
+    """Those of the keys that are wrong."""
+    return [] if wrong is None else [key for key in keys if _is_in(wrong, key)]
+
+
+def look(what: str, keys: Sequence[int]) -> Differing:
+    """Write down keys ('products', 'companies', 'counts') that differ, and look which of them still do. Raises
+    DatabaseAway."""
+    with db.transaction() as connection:
+        db.may_take_long(connection)
+        connection.exec_driver_sql(SQL[f"suspect_{what}"], {"ids": as_array(sorted(keys))})
+    with db.snapshot() as connection:
+        db.may_take_long(connection)
+        differing = _differing(connection, what, keys)
+        return Differing(instant(connection), array("q", differing))
+
+
+def stood(connection: Connection, what: str, keys: Sequence[int]) -> set[int]:
+    """Those of the keys that have been wrong since they differed at a look.
+
+    Valid after the pipeline has passed its instant, and before this transaction patches them.
     """
-    asked = sorted(keys)
-    if not asked:
+    some_wait, all_wait = connection.exec_driver_sql(SQL["what_waits"]).one()
+    if not keys or all_wait:
         return set()
-    if connection.exec_driver_sql(SQL["everything_waits"]).scalar_one():
-        return set(asked)
-    versions = zip(asked, _versions(connection, what, asked), strict=True)
-    newer = {key for key, version in versions if version != first.version(key)}
-    return newer | (_waiting(connection, asked) if what == "products" else set())
+    ids = {"ids": as_array(list(keys))}
+    standing = set(connection.exec_driver_sql(SQL[f"{what}_stood"], ids).scalars())
+    if some_wait and what == "products":
+        standing.difference_update(connection.exec_driver_sql(SQL["products_waiting"], ids).scalars())
+    return standing
 
 
-def _waiting(connection: Connection, products: list[int]) -> set[int]:
-    return set(connection.exec_driver_sql(SQL["products_waiting"], {"ids": as_array(products)}).scalars())
+def _is_in(ascending: array[int], key: int) -> bool:
+    place = bisect_left(ascending, key)
+    return place < len(ascending) and ascending[place] == key
 
 
-def _versions(connection: Connection, what: str, keys: list[int]) -> list[Any]:
-    sql = SQL[VERSIONS[what]]
-    return list(connection.exec_driver_sql(sql, {"ids": as_array(keys)}).scalar_one()) if keys else []
+def _differing(connection: Connection, what: str, keys: Sequence[int]) -> list[int]:
+    if what == "counts":
+        return sorted(row.key for row in diff.uncounted(connection, keys))
+    return diff.among(connection, what, keys).keys

@@ -39,6 +39,7 @@ KEPT: Final = (
     Kept("runs", "worker", lambda chosen: chosen.run_history_days * DAY),
     Kept("patches", "worker", lambda chosen: chosen.patch_history_days * DAY),
     Kept("removed_keys", "worker", lambda chosen: chosen.patch_history_days * DAY),  # behind their patches
+    Kept("suspects", "worker", lambda chosen: DAY),  # that no patch has looked at
     Kept("replays", "worker", lambda chosen: REPLAY_DAYS * DAY),
     Kept("dead_letters", "worker", lambda chosen: chosen.run_history_days * DAY),  # once they are closed
     Kept("audit_log", "worker", lambda chosen: chosen.audit_log_days * DAY),

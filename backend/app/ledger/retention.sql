@@ -23,6 +23,11 @@ DELETE FROM removed_keys WHERE ctid = ANY (ARRAY(
     SELECT removed.ctid FROM removed_keys AS removed
      WHERE patch_id < (SELECT coalesce(min(id), 0) FROM patches) LIMIT %(rows)s))
 
+-- name: suspects
+DELETE FROM suspects WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM suspects WHERE written_at < now() - %(seconds)s * interval '1 second'
+     LIMIT %(rows)s FOR UPDATE SKIP LOCKED))
+
 -- name: replays
 DELETE FROM replays WHERE task_id IN (
     SELECT task_id FROM replays WHERE updated_at < now() - %(seconds)s * interval '1 second' LIMIT %(rows)s)

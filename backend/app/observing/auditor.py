@@ -6,9 +6,9 @@ the one diff. Its pace is a share of one core, a third of it each for sweeps, fo
 witness: a step that took d seconds is paid for by a pause of 3 d / share. How long its rounds take is written down:
 that is the time within which a single wrong row is found, wherever it is.
 
-A row that differs becomes a suspect. It is wrong if it still differs after the grace and nothing under way would mend
-it, see `caches.under_way`. Numbers of counts and active cities move in one transaction with the mappings, so they are
-compared with these, exactly and at once.
+A row that differs becomes a suspect. It is wrong if it has stood until the pipeline has passed, see `caches.under_way`.
+Numbers of counts and active cities move in one transaction with the mappings, so they are compared with these, exactly
+and at once.
 
 Whatever fails, suspects and positions stay. A window whose comparison takes too long is made smaller.
 """
@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import logging
 import time
-from array import array
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -59,7 +58,6 @@ class SuspectRow:
     key: int
     due: float  # monotonic seconds, when to look again
     seen_at: datetime  # by the database's clock
-    version: int  # of its sources then
 
 
 @dataclass
@@ -133,7 +131,7 @@ class Auditor:
             end = connection.exec_driver_sql(SQL[noun], parameters).scalar_one()
             until = diff.BIGINT_MAX if end is None else int(end)
             found = diff.compare(connection, sweep.cache, sweep.after, until)
-            self._take(connection, sweep.cache, found.checked, found.keys)
+        self._take(sweep.cache, found.checked, found.keys)
         sweep.rows += found.checked
         sweep.ids = min(WINDOW_IDS, max(sweep.ids + 1, sweep.ids * 5 // 4))
         sweep.after = None if end is None else until
@@ -155,16 +153,17 @@ class Auditor:
             subjects = connection.exec_driver_sql(SQL["changed_lately"], parameters).scalars().all()
             products, companies = (_ids(subjects, noun) for noun in ("product", "company"))
             differing = diff.differing(connection, Keys(products, companies))
-            self._take(connection, "products", len(products), sorted(set(products).intersection(differing.products)))
-            self._take(connection, "companies", len(companies), differing.companies)
+        self._take("products", len(products), sorted(set(products).intersection(differing.products)))
+        self._take("companies", len(companies), differing.companies)
         self._since = now
 
     def _written(self) -> None:
         """Rows that were written since the last look, whether capture saw it or not."""
         tables = self._witness.tables()
         with findings.snapshot() as connection:
-            for cache, keys in self._witness.differing(connection, tables):
-                self._take(connection, cache, 0, keys)
+            found = list(self._witness.differing(connection, tables))
+        for cache, keys in found:
+            self._take(cache, 0, keys)
 
     def _whole(self) -> None:
         """Counts and active cities; where counts are wrong, the next look tells of the active ones."""
@@ -175,7 +174,8 @@ class Auditor:
             wrong = [WrongRow("counts", str(row.key), row.before, row.after) for row in counts]
             active = [] if wrong else diff.active_beside_counts(connection)
             stale = [WrongRow("active", name, None, None) for name in active]
-            self._take(connection, "counts", 0, [row.key for row in diff.uncounted(connection)])
+            uncounted = [row.key for row in diff.uncounted(connection)]
+        self._take("counts", 0, uncounted)
         with db.transaction() as connection:
             for cache, rows in sizes.items():
                 findings.count(connection, cache, checked=rows)
@@ -187,14 +187,19 @@ class Auditor:
         for cache in (*CACHES, "active"):
             findings.revisit(cache, findings.open_keys(cache))
 
-    def _take(self, connection: Connection, cache: str, checked: int, keys: Sequence[int]) -> None:
-        """Count what was compared; differing keys become suspects, in the snapshot of the comparison."""
-        room = max(0, MOST_SUSPECTS - len(self.suspects))
-        first = under_way.look(connection, cache, [key for key in keys if (cache, key) not in self.suspects][:room])
-        due = time.monotonic() + settings().audit_grace_seconds
-        for key, version in zip(first.keys, first.versions, strict=True):
-            self.suspects[cache, key] = SuspectRow(cache, key, due, first.instant, version)
+    def _take(self, cache: str, checked: int, keys: Sequence[int]) -> None:
+        """Count what was compared; keys that differ become suspects."""
         self._compared[cache] = self._compared.get(cache, 0) + checked
+        room = max(0, MOST_SUSPECTS - len(self.suspects))
+        fresh = [key for key in keys if (cache, key) not in self.suspects][:room]
+        self._suspect(cache, fresh, settings().audit_grace_seconds)
+
+    def _suspect(self, cache: str, keys: Sequence[int], grace: float) -> None:
+        if not keys:
+            return
+        first = under_way.look(cache, keys)
+        due = time.monotonic() + grace
+        self.suspects.update({(cache, key): SuspectRow(cache, key, due, first.instant) for key in first.keys})
 
     def _look_again(self) -> None:
         with db.transaction() as connection:
@@ -208,31 +213,22 @@ class Auditor:
                 self._judge(cache, due)
 
     def _judge(self, cache: str, suspects: Sequence[SuspectRow]) -> None:
-        """Acquit what has come right, put off what may be under way, confirm the rest."""
-        first = _first_look(suspects)
-        passed = self.passed(first.instant)
+        """Acquit what has come right, suspect anew what may be under way, confirm the rest."""
+        passed = self.passed(max(suspect.seen_at for suspect in suspects))
         with findings.snapshot() as connection:
-            rows = _differing(connection, cache, first.keys)
-            coming = under_way.may_come(connection, cache, list(rows), first) if passed else set()
-            again = under_way.look(connection, cache, list(coming))
+            rows = _differing(connection, cache, [suspect.key for suspect in suspects])
+            stood = under_way.stood(connection, cache, list(rows)) if passed else set()
         for suspect in suspects:
-            if suspect.key in coming:
-                suspect.seen_at, suspect.version = again.instant, again.version(suspect.key) or 0
-            if suspect.key in rows and (suspect.key in coming or not passed):
+            if suspect.key in rows and not passed:
                 suspect.due = time.monotonic() + RETRY_SECONDS
             else:
                 del self.suspects[cache, suspect.key]
         if passed:
-            wrong = [WrongRow(cache, str(key), row.before, row.after) for key, row in rows.items() if key not in coming]
+            self._suspect(cache, [key for key in rows if key not in stood], RETRY_SECONDS)
+            wrong = [WrongRow(cache, str(key), row.before, row.after) for key, row in rows.items() if key in stood]
             tables = past_capture.tables_of(self._witness, cache, wrong)
             fresh = findings.confirm(cache, wrong)
             findings.tell_past_capture(Counter(table for key, table in tables.items() if key in fresh))
-
-
-def _first_look(suspects: Sequence[SuspectRow]) -> under_way.Differing:
-    ascending = sorted(suspects, key=lambda suspect: suspect.key)
-    instant = max(suspect.seen_at for suspect in suspects)
-    return under_way.Differing(instant, [one.key for one in ascending], array("q", [one.version for one in ascending]))
 
 
 def _differing(connection: Connection, cache: str, keys: Sequence[int]) -> dict[int, diff.RowDifference]:
