@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,9 +66,19 @@ def vhosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vhosts]:
         node.kill()  # nobody needs its data: a graceful stop takes 6 s
 
 
+@pytest.fixture(scope="session")
+def new_server(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a PostgreSQL server that ended after its first start: initdb takes most of a second."""
+    server = Postgres(tmp_path_factory.mktemp("new") / "postgres", settings=CAREFREE)
+    _start(server)
+    server.stop()
+    return server.data_dir
+
+
 @pytest.fixture
-def own_postgres(tmp_path: Path) -> Iterator[Postgres]:
+def own_postgres(tmp_path: Path, new_server: Path) -> Iterator[Postgres]:
     """A PostgreSQL server of the test's own, durable, to be killed and started at will."""
+    shutil.copytree(new_server, tmp_path / "postgres", ignore=shutil.ignore_patterns("port", "postgres.log"))
     server = Postgres(tmp_path / "postgres")
     _start(server)
     yield server
