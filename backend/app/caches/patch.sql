@@ -25,12 +25,12 @@ WITH wanted AS MATERIALIZED (
      WHERE mapping.company_id = changed.company_id AND changed.new_city_id IS NULL
 ), remembered AS (
     INSERT INTO removed_keys (noun, id, patch_id)
-    SELECT 'company', company_id, %(patch_id)s::bigint FROM changed WHERE new_city_id IS NULL
+    SELECT 'company', company_id, CAST(%(patch_id)s AS bigint) FROM changed WHERE new_city_id IS NULL
     ON CONFLICT (noun, id) DO UPDATE
        SET patch_id = excluded.patch_id, earlier_ids = (removed_keys.patch_id || removed_keys.earlier_ids)[1:4]
 ), written AS (
     INSERT INTO company_city_mapping (company_id, city_id, patch_id)
-    SELECT company_id, new_city_id, %(patch_id)s::bigint FROM changed WHERE new_city_id IS NOT NULL
+    SELECT company_id, new_city_id, CAST(%(patch_id)s AS bigint) FROM changed WHERE new_city_id IS NOT NULL
     ON CONFLICT (company_id) DO UPDATE SET city_id = excluded.city_id, patch_id = excluded.patch_id
 ), crossed_out AS (
     DELETE FROM suspects WHERE noun = 'company' AND id = ANY(%(companies)s::bigint[])
@@ -65,12 +65,12 @@ WITH wanted AS MATERIALIZED (
      WHERE mapping.product_id = changed.product_id AND changed.new_city_id IS NULL
 ), remembered AS (
     INSERT INTO removed_keys (noun, id, patch_id)
-    SELECT 'product', product_id, %(patch_id)s::bigint FROM changed WHERE new_city_id IS NULL
+    SELECT 'product', product_id, CAST(%(patch_id)s AS bigint) FROM changed WHERE new_city_id IS NULL
     ON CONFLICT (noun, id) DO UPDATE
        SET patch_id = excluded.patch_id, earlier_ids = (removed_keys.patch_id || removed_keys.earlier_ids)[1:4]
 ), written AS (
     INSERT INTO product_city_mapping (product_id, city_id, company_id, kind, patch_id)
-    SELECT product_id, new_city_id, company_id, new_kind, %(patch_id)s::bigint FROM changed WHERE new_city_id IS NOT NULL
+    SELECT product_id, new_city_id, company_id, new_kind, CAST(%(patch_id)s AS bigint) FROM changed WHERE new_city_id IS NOT NULL
     ON CONFLICT (product_id) DO UPDATE
        SET city_id = excluded.city_id, company_id = excluded.company_id, kind = excluded.kind, patch_id = excluded.patch_id
 ), crossed_out AS (

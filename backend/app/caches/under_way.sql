@@ -33,7 +33,7 @@ SELECT 'company', id, patch_id FROM now
  WHERE NOT EXISTS (SELECT FROM suspects WHERE noun = 'company' AND suspects.id = now.id)
     ON CONFLICT DO NOTHING
 
--- name: suspect_counts
+-- name: suspect_cities
 WITH now AS MATERIALIZED (
     SELECT key.id, (cached.city_id IS NOT NULL)::int AS patch_id
       FROM unnest(%(ids)s::bigint[]) AS key (id) LEFT JOIN city_counts AS cached ON cached.city_id = key.id
@@ -64,7 +64,7 @@ SELECT suspects.id FROM suspects LEFT JOIN product_city_mapping AS cached ON cac
 SELECT suspects.id FROM suspects LEFT JOIN company_city_mapping AS cached ON cached.company_id = suspects.id
  WHERE noun = 'company' AND suspects.id = ANY(%(ids)s::bigint[]) AND suspects.patch_id = coalesce(cached.patch_id, 0)
 
--- name: counts_stood
+-- name: cities_stood
 SELECT suspects.id FROM suspects LEFT JOIN city_counts AS cached ON cached.city_id = suspects.id
  WHERE noun = 'city' AND suspects.id = ANY(%(ids)s::bigint[]) AND suspects.patch_id = (cached.city_id IS NOT NULL)::int
 
