@@ -3,7 +3,8 @@
 -- a key crosses it out.
 
 -- name: suspect_products
--- One that is written down with another patch is written anew. Nobody who is crossing one of them out is waited for.
+-- One that is written down with another patch is written anew. Nobody who is crossing one of them out is waited for; who
+-- looks at the same keys is, in ascending order.
 WITH now AS MATERIALIZED (
     SELECT key.id, coalesce(cached.patch_id, 0) AS patch_id
       FROM unnest(%(ids)s::bigint[]) AS key (id) LEFT JOIN product_city_mapping AS cached ON cached.product_id = key.id
@@ -16,6 +17,7 @@ WITH now AS MATERIALIZED (
 INSERT INTO suspects (noun, id, patch_id)
 SELECT 'product', id, patch_id FROM now
  WHERE NOT EXISTS (SELECT FROM suspects WHERE noun = 'product' AND suspects.id = now.id)
+ ORDER BY id
     ON CONFLICT DO NOTHING
 
 -- name: suspect_companies
@@ -31,6 +33,7 @@ WITH now AS MATERIALIZED (
 INSERT INTO suspects (noun, id, patch_id)
 SELECT 'company', id, patch_id FROM now
  WHERE NOT EXISTS (SELECT FROM suspects WHERE noun = 'company' AND suspects.id = now.id)
+ ORDER BY id
     ON CONFLICT DO NOTHING
 
 -- name: suspect_cities
@@ -46,6 +49,7 @@ WITH now AS MATERIALIZED (
 INSERT INTO suspects (noun, id, patch_id)
 SELECT 'city', id, patch_id FROM now
  WHERE NOT EXISTS (SELECT FROM suspects WHERE noun = 'city' AND suspects.id = now.id)
+ ORDER BY id
     ON CONFLICT DO NOTHING
 
 -- name: instant
