@@ -20,7 +20,7 @@ Execute = Callable[[str, Mapping[str, Any]], Result]
 
 
 @dataclass(frozen=True)
-class _Plan:
+class _KeptPlan:
     name: str
     run: str
     until: float  # monotonic seconds
@@ -32,7 +32,7 @@ class Prepared:
     def __init__(self, seconds: float = KEPT_SECONDS) -> None:
         self._seconds = seconds
         self._ran: dict[str, float] = {}  # when each statement ran last, monotonic
-        self._plans: dict[str, _Plan] = {}
+        self._plans: dict[str, _KeptPlan] = {}
         self._made = 0
 
     def run(self, execute: Execute[Result], statement: str, parameters: Mapping[str, Any]) -> Result:
@@ -48,7 +48,7 @@ class Prepared:
             plan = self._prepare(execute, statement, parameters)
         return execute(plan.run, parameters)
 
-    def _prepare(self, execute: Execute[Any], statement: str, parameters: Mapping[str, Any]) -> _Plan:
+    def _prepare(self, execute: Execute[Any], statement: str, parameters: Mapping[str, Any]) -> _KeptPlan:
         """Names are never used again, so one whose end is unknown is in nobody's way."""
         names = list(dict.fromkeys(PARAMETER.findall(statement)))
         numbered = PARAMETER.sub(lambda found: f"${names.index(found[1]) + 1}", statement)
@@ -57,5 +57,5 @@ class Prepared:
         given = ", ".join(f"%({each})s" for each in names)
         execute((f"DEALLOCATE {before.name}; " if before else "") + f"PREPARE {name} AS {numbered}", parameters)
         run = f"{GENERIC}; EXECUTE {name}" + (f" ({given})" if names else "")
-        plan = self._plans[statement] = _Plan(name, run, time.monotonic() + self._seconds)
+        plan = self._plans[statement] = _KeptPlan(name, run, time.monotonic() + self._seconds)
         return plan

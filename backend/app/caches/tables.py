@@ -108,7 +108,7 @@ class RemovedKey(Base):
     )  # of the four times before, newest first
 
 
-class Suspect(Base):
+class SuspectKey(Base):
     """A key that differed, until a patch looks at it. Unlogged: after a crash of the server nothing is suspect."""
 
     __tablename__ = "suspects"
