@@ -197,6 +197,18 @@ def test_counts_and_active_cities_give_no_alarm_while_the_mappings_move(plain: P
     assert findings(plain) == []
 
 
+def test_wrong_counts_are_told_although_a_wrong_mapping_is_mended_first(plain: Plain) -> None:
+    auditor = Auditor(passed=lambda instant: True)
+    auditor._next_whole = math.inf
+    plain.run("DELETE FROM product_city_mapping WHERE product_id = 7")
+    plain.run("UPDATE city_counts SET services_count = services_count + 7 WHERE city_id = 2")
+
+    until(lambda: (rounds(auditor, 1), right(plain))[1], 20)
+
+    assert ("products", "7", "missing") in findings(plain)
+    assert ("counts", "2", "different") in findings(plain)
+
+
 def test_the_nines_fall_with_wrong_rows_and_stay_until_their_window_has_passed(plain: Plain) -> None:
     # Given right caches that have been compared
     auditor = Auditor(passed=lambda instant: True)

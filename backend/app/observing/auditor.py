@@ -226,6 +226,8 @@ class Auditor:
         if passed:
             self._suspect(cache, [key for key in rows if key not in stood], RETRY_SECONDS)
             wrong = [WrongRow(cache, str(key), row.before, row.after) for key, row in rows.items() if key in stood]
+            if wrong:
+                self._attempt(self._whole)  # mending mappings counts anew: what was wrong there would not be told
             tables = past_capture.tables_of(self._witness, cache, wrong)
             fresh = findings.confirm(cache, wrong)
             findings.tell_past_capture(Counter(table for key, table in tables.items() if key in fresh))
