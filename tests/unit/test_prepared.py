@@ -59,21 +59,17 @@ def test_one_that_is_run_seldom_is_run_as_it_stands(session: Session) -> None:
     assert [run(session, statements, KEPT_SECONDS) for _ in range(3)] == [[ASKED]] * 3
 
 
-def test_one_that_could_not_be_planned_is_tried_under_another_name(session: Session) -> None:
+@pytest.mark.parametrize(
+    ("failing", "next_time"),
+    [("PREPARE", [PREPARE.format("often_2"), RUN.format("often_2")]), ("EXECUTE", [RUN.format("often_1")])],
+)
+def test_one_that_could_not_be_planned_has_another_name_next_time_and_one_that_could_not_run_keeps_its_plan(
+    session: Session, failing: str, next_time: list[str]
+) -> None:
     statements = Prepared()
     run(session, statements, 0)
-    session.failing = "PREPARE"
-    with pytest.raises(ValueError, match="PREPARE"):
+    session.failing = failing
+    with pytest.raises(ValueError, match=failing):
         run(session, statements, 0.1)
     session.failing = ""
-    assert run(session, statements, 0.1) == [PREPARE.format("often_2"), RUN.format("often_2")]
-
-
-def test_one_that_failed_to_run_keeps_its_plan(session: Session) -> None:
-    statements = Prepared()
-    run(session, statements, 0)
-    session.failing = "EXECUTE"
-    with pytest.raises(ValueError, match="EXECUTE"):
-        run(session, statements, 0.1)
-    session.failing = ""
-    assert run(session, statements, 0.1) == [RUN.format("often_1")]
+    assert run(session, statements, 0.1) == next_time

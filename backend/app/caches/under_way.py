@@ -33,7 +33,7 @@ from backend.app.database.statement import as_array
 from events.sql_files import statements
 
 SQL: Final = statements(Path(__file__).with_name("under_way.sql"))
-NOUNS: Final = {"products": "products", "companies": "companies", "counts": "cities"}
+NOUNS: Final = {"products": "product", "companies": "company", "counts": "city"}
 Settle = Callable[[datetime], bool]  # waits until what was committed before this instant is applied; False: not proven
 
 
@@ -71,10 +71,9 @@ def those_in(wrong: array[int] | None, keys: Iterable[int]) -> list[int]:
 def look(what: str, keys: Sequence[int]) -> Differing:
     """Write down keys ('products', 'companies', 'counts') that differ, and look which of them still do. Raises
     DatabaseAway."""
-    nouns = NOUNS[what]
     with db.transaction() as connection:
         db.may_take_long(connection)
-        connection.exec_driver_sql(SQL[f"suspect_{nouns}"], {"ids": as_array(sorted(keys))})
+        connection.exec_driver_sql(SQL["suspect"], {"noun": NOUNS[what], "ids": as_array(sorted(keys))})
     with db.snapshot() as connection:
         db.may_take_long(connection)
         differing = _differing(connection, what, keys)
@@ -89,10 +88,10 @@ def stood(connection: Connection, what: str, keys: Sequence[int]) -> set[int]:
     some_wait, all_wait = connection.exec_driver_sql(SQL["what_waits"]).one()
     if not keys or all_wait:
         return set()
-    nouns, ids = NOUNS[what], {"ids": as_array(list(keys))}
-    standing = set(connection.exec_driver_sql(SQL[f"{nouns}_stood"], ids).scalars())
+    asked = {"noun": NOUNS[what], "ids": as_array(list(keys))}
+    standing = set(connection.exec_driver_sql(SQL["stood"], asked).scalars())
     if some_wait and what == "products":
-        standing.difference_update(connection.exec_driver_sql(SQL["products_waiting"], ids).scalars())
+        standing.difference_update(connection.exec_driver_sql(SQL["products_waiting"], asked).scalars())
     return standing
 
 
