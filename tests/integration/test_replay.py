@@ -255,7 +255,7 @@ def test_keeps_the_caches_right_beside_live_traffic_and_a_rebuild(plant: Plant, 
     def write(stop: threading.Event) -> None:
         with plant.sql() as writer:
             for part in itertools.count():
-                if stop.wait(0.05):
+                if stop.wait(0.01):
                     return
                 writer.run(MOVE, [200, part * 200 % 10_000])
 
