@@ -40,6 +40,22 @@ SETTINGS: Mapping[str, str] = {
     "log.file": "false",
 }
 
+# RabbitMQ loads its modules one by one, each along a path of a hundred folders, and with each Erlang's table of exports
+# is made anew: half of what a start costs. These applications' modules are therefore loaded beforehand, an application
+# at a time; one that a version of RabbitMQ does not have is passed over.
+LOADED_FIRST = (
+    *("kernel", "stdlib", "sasl", "compiler", "inets", "ssl", "public_key", "syntax_tools", "tools", "xmerl"),
+    *("mnesia", "os_mon", "rabbit", "rabbit_common", "rabbitmq_prelaunch", "ra", "osiris", "cuttlefish", "ranch"),
+    *("recon", "observer_cli", "syslog", "systemd", "jsx", "aten", "sysmon_handler", "credentials_obfuscation"),
+    *("seshat", "stdout_formatter", "amqp10_common", "gen_batch_server"),
+)
+LOAD_FIRST = (  # Erlang without blanks, which would end the option, and quotes, which would be taken away
+    "[{{code:add_patha(Folder),code:ensure_modules_loaded(["
+    "list_to_atom(filename:rootname(File))||File<-Files,filename:extension(File)==[$.,$b,$e,$a,$m]])}}||"
+    "Name<-[{names}],Folder<-[code:lib_dir(Name,ebin)],is_list(Folder),{{ok,Files}}<-[file:list_dir(Folder)]],"
+    "[erlang:garbage_collect(Process)||Process<-processes()]"
+).format(names=",".join(LOADED_FIRST))
+
 
 @dataclass(frozen=True)
 class Credentials:
@@ -137,9 +153,8 @@ class RabbitMQ:
         self._choose_ports()
         self._mapper.start()
         self._write_configuration()
-        self._process = spawn.spawn(
-            [self._script("rabbitmq-server")], log=self.log, env=self._environment(), cwd=self.data_dir
-        )
+        environment = {**self._environment(), "ERL_AFLAGS": f"-eval {LOAD_FIRST}"}
+        self._process = spawn.spawn([self._script("rabbitmq-server")], log=self.log, env=environment, cwd=self.data_dir)
         self._remember_process(self._process.pid)
 
     def await_ready(self) -> None:

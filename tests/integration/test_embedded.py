@@ -17,7 +17,7 @@ from backend.embedded import spawn
 from backend.embedded.errors import StartFailed
 from backend.embedded.identity import user_namespaces_work
 from backend.embedded.postgres import Postgres
-from backend.embedded.rabbitmq import RabbitMQ
+from backend.embedded.rabbitmq import LOAD_FIRST, LOADED_FIRST, RabbitMQ
 from events.topology import POLICIES
 from tests.servers import CAREFREE, ROOT, Databases, Vhosts
 from tests.waiting import until
@@ -169,6 +169,13 @@ class TestRabbitMQ:
             """,
         )
         assert spawn.wait_until_gone([int(pid) for pid in pids], 25)
+
+    def test_was_told_to_load_what_it_needs_before_it_boots(self, own_rabbitmq: RabbitMQ):
+        names = ",".join(LOADED_FIRST)
+        missing = own_rabbitmq.ctl("eval", f"[Name || Name <- [{names}], not is_list(code:lib_dir(Name, ebin))].")
+        assert missing.count(",") < len(LOADED_FIRST) / 4, "most of it is there"
+        told = Path(f"/proc/{own_rabbitmq.pid}/cmdline").read_text()
+        assert told.index(LOAD_FIRST) < told.index("\0rabbit\0boot\0"), "in the order in which it is done"
 
     def test_takes_policies(self, own_rabbitmq: RabbitMQ):
         own_rabbitmq.set_policy("short", "^kept$", {"max-length": 5})
