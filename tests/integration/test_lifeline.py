@@ -13,13 +13,17 @@ import pytest
 
 from backend.app import db, settings
 from backend.app.caches import rebuilds
+from backend.app.caches.apply import drain_wide
 from backend.app.caches.keys import Cause, Keys
 from backend.app.caches.patch import LOCK_CLASS, patch
 from backend.app.celery_app import app
 from backend.app.ledger import ledger, lifeline
 from backend.app.ledger.lifeline import GONE, Lifeline
-from backend.app.tasks import rescue
+from backend.app.tasks import events, rescue
 from backend.app.tasks.events import apply_wide_patches
+from backend.app.tasks.single_flight import flight
+from backend.app.worker.batch import Batch
+from events.contract import Hint
 from events.topology import MAINTENANCE
 from tests import catalogs, oracle
 from tests.plain import Plain
@@ -27,6 +31,7 @@ from tests.system import System
 from tests.waiting import until
 
 CAUSE: Final = Cause("test")
+NOW: Final = "2026-11-24T00:00:00Z"
 
 
 @pytest.fixture
@@ -65,9 +70,9 @@ def state(plain: Plain, task_id: str) -> tuple[str, str | None]:
     return found
 
 
-def own_lifeline(resumed: list[bool] | None = None) -> Lifeline:
+def own_lifeline() -> Lifeline:
     """As a worker's, without patience."""
-    return Lifeline(rescue.held, lambda: resumed is not None and resumed.append(True), grace=0.0)
+    return Lifeline(rescue.held, lambda: None, grace=0.0)
 
 
 def queued(broker: str) -> list[str]:
@@ -90,6 +95,10 @@ def take_out_of_cities(plain: Plain, company: int) -> None:
     catalogs.no_events(plain)
     with db.transaction() as connection:
         patch(connection, Keys(companies=[company]), CAUSE)
+
+
+def ask(plain: Plain) -> None:
+    plain.run("INSERT INTO wide_patches (company_id, of_company) VALUES (1, true)")
 
 
 def work_off(task_id: str) -> None:
@@ -124,28 +133,83 @@ def test_a_wide_patch_that_the_server_undid_for_the_sake_of_others_is_tried_agai
     assert oracle.violations(plain) == []
 
 
-def test_a_wide_patch_that_waits_without_a_run_gets_one(plain: Plain) -> None:
-    resumed: list[bool] = []
-    own = own_lifeline(resumed)
+def test_a_wide_patch_that_waits_without_a_run_gets_one(plain: Plain, broker: str) -> None:
+    own = rescue.lifeline()
     own.run_once()
-    assert resumed == []
+    assert queued(broker) == []
 
-    plain.run("INSERT INTO wide_patches (company_id, of_company) VALUES (1, true)")
+    ask(plain)
     own.run_once()
-    assert resumed == [True]
+    own.run_once()
 
-    plain.run("INSERT INTO task_runs (task_id, task, trigger, state) VALUES (gen_random_uuid(), 'apply_wide_patches',"
-              " 'event', 'PENDING')")  # fmt: skip
-    with closing(db.direct("run " + plain.one("SELECT task_id::text FROM task_runs"))):
-        own.run_once()
-    assert resumed == [True]
+    assert queued(broker) == plain.column("SELECT task_id::text FROM task_runs WHERE state = 'PENDING'")
+
+
+def test_events_that_come_while_a_run_for_wide_patches_waits_queue_no_other(
+    plain: Plain, broker: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WIDE_PATCH_KEYS", "1")
+    settings.settings.cache_clear()
+    for company in (1, 2, 1):
+        events.apply_events(Batch([Hint("company", company, str(uuid4()), NOW, None)]), str(uuid4()))
+    (run,) = queued(broker)
+    assert plain.one("SELECT count(*) FROM wide_requests") == 2
+
+    work_off(run)
+
+    assert state(plain, run) == ("SUCCESS", None)
+    assert plain.one("SELECT count(*) FROM wide_requests") == 0
+    assert queued(broker) == []
+
+
+def test_what_is_asked_for_after_the_last_look_of_a_run_gets_the_next_one(
+    plain: Plain, broker: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def drain_and_be_asked(*arguments: Any) -> dict[str, int]:
+        done = drain_wide(*arguments)
+        ask(plain)
+        events.begin_wide_patches("event")
+        return done
+
+    monkeypatch.setattr(events, "drain_wide", drain_and_be_asked)
+    ask(plain)
+    work_off(str(uuid4()))
+
+    assert len(queued(broker)) == 1
+
+
+def test_what_is_asked_for_while_a_run_waits_in_vain_for_the_one_before_gets_the_next_one(
+    plain: Plain, broker: str
+) -> None:
+    skipped = str(uuid4())
+    ask(plain)
+    with flight("wide"):
+        work_off(skipped)
+
+    assert state(plain, skipped)[0] == "SKIPPED"
+    assert len(queued(broker)) == 1
+
+
+def test_a_run_for_wide_patches_that_failed_is_not_begun_again_in_a_rush(
+    plain: Plain, broker: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: Any) -> dict[str, int]:
+        raise ValueError("for the test")
+
+    monkeypatch.setattr(events, "drain_wide", fail)
+    ask(plain)
+    failed = str(uuid4())
+    work_off(failed)
+
+    assert state(plain, failed)[0] == "FAILURE"
+    assert queued(broker) == []
 
 
 def test_a_worker_takes_up_what_waits_while_it_lives(plain: Plain, system: System) -> None:
     take_out_of_cities(plain, 1)
     system.start(["worker"])
     system.wait_until(lambda: "ready" in system.log("worker"), 60, "the worker is ready")
-    plain.run("INSERT INTO wide_patches (company_id, of_company) VALUES (1, true)")
+    ask(plain)
 
     system.wait_until(lambda: not plain.one("SELECT count(*) FROM wide_requests"), 60, "it is worked off")
 

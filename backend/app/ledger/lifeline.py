@@ -48,7 +48,7 @@ class Lifeline:
     """Looks after runs and wide patches; any number of processes may have one."""
 
     held: Callable[[Sequence[str]], set[str] | None]  # those of the runs whose message is there; None: nobody knows
-    resume_wide: Callable[[], Any]  # starts the run that works off wide patches
+    resume_wide: Callable[[], Any]  # starts a run for the wide patches that wait, if none is there
     restart: Mapping[str, Callable[[Lost], Any]] = field(default_factory=dict)  # task → how a run of it goes on
     grace: float = GRACE_SECONDS
     after_promotion: Callable[[], Any] = lambda: None  # called when the database is another server's than before
@@ -70,8 +70,7 @@ class Lifeline:
     def run_once(self) -> list[Lost]:
         """One look; the runs that were given up or started again. Raises Away."""
         self._look_for_promotion()
-        if self._is_wide_unattended():
-            self.resume_wide()
+        self.resume_wide()
         lost = self._lost()
         for run in lost:
             del self._missing[run.task_id]
@@ -113,6 +112,8 @@ class Lifeline:
         with db.transaction() as connection:
             return [Lost(*row) for row in connection.exec_driver_sql(SQL["lost"], {"seconds": self.grace})]
 
-    def _is_wide_unattended(self) -> bool:
-        with db.transaction() as connection:
-            return bool(connection.exec_driver_sql(SQL["unattended_wide"]).scalar_one())
+
+def is_wide_unattended() -> bool:
+    """Whether wide patches wait and no run is there to work them off. Raises DatabaseAway."""
+    with db.transaction() as connection:
+        return bool(connection.exec_driver_sql(SQL["unattended_wide"]).scalar_one())

@@ -14,10 +14,11 @@ from msgspec import Meta
 from tenacity import RetryCallState, retry, retry_if_exception_type, wait_exponential_jitter
 
 from backend.app.caches.apply import WideHooks, drain_wide
-from backend.app.celery_app import app, ledgered
+from backend.app.celery_app import app
 from backend.app.dead_letters.letters import DeadLetter
-from backend.app.errors import Away
+from backend.app.errors import Away, BrokerAway
 from backend.app.health import watchdog
+from backend.app.ledger import lifeline
 from backend.app.tasks import rebuilds
 from backend.app.tasks.roster import APPLY_EVENTS
 from backend.app.tasks.task import LedgerTask
@@ -96,11 +97,35 @@ def _apply_suspect(events: batch.Batch, suspect: Suspect, task_id: str) -> dict[
 def _apply_in_the_end(events: batch.Batch, task_id: str) -> dict[str, Any]:
     applied = batch.apply_batch(events, task_id)
     if any(applied.get(name) for name in ("wide", "everything", "sets")):
-        apply_wide_patches.apply_async(headers={"trigger": "event"})
+        begin_wide_patches("event")
     return applied
 
 
-@ledgered
+class WidePatches(LedgerTask):
+    """Looks once more when it has ended: what was asked for since its last look has no run of its own."""
+
+    abstract = True
+
+    def ended(self, state: str) -> None:
+        """Queue the next run if there is work for it; after a failure that is left to the lifeline."""
+        if state != "FAILURE":
+            begin_wide_patches(self.trigger)
+
+
+def begin_wide_patches(trigger: str) -> None:
+    """Queue a run for the wide patches that are asked for, unless one is there already. Raises DatabaseAway.
+
+    That one looks again after it has ended in the ledger, so it sees what was there while it had not.
+    """
+    if not lifeline.is_wide_unattended():
+        return
+    try:
+        apply_wide_patches.apply_async(headers={"trigger": trigger})
+    except BrokerAway as failure:
+        log.warning("wide patches wait for a worker that finds them: %s", failure)
+
+
+@app.task(base=WidePatches, name="apply_wide_patches", bind=True)
 def apply_wide_patches(self: LedgerTask) -> dict[str, int]:
     """Patch all products of companies that are too large for a batch, and reconcile after a TRUNCATE."""
     hooks = WideHooks(

@@ -29,7 +29,7 @@ from backend.app.celery_app import ledgered
 from backend.app.database.statement import as_array
 from backend.app.errors import BrokerAway, Refused, Unprocessable
 from backend.app.relay import event_log
-from backend.app.tasks.events import apply_wide_patches
+from backend.app.tasks.events import begin_wide_patches
 from backend.app.tasks.roster import REPLAY
 from backend.app.tasks.task import PATIENCE_SECONDS, LedgerTask
 from events import contract, times
@@ -261,7 +261,7 @@ class _Replaying:
             replay.keys += len(keys)
             replay.rows_changed += applied.patched
             if applied.leaves_some:
-                _begin_wide_patches()
+                begin_wide_patches("replay")
         replay.products, replay.companies, replay.cities, replay.truncated = set(), set(), set(), False
 
     def _spill(self) -> None:
@@ -299,14 +299,6 @@ class _Replaying:
                 if len(ids) < PART_KEYS or ids[-1] == BIGINT_MAX:
                     break
                 least = ids[-1] + 1
-
-
-def _begin_wide_patches() -> None:
-    """At once; where the broker is not there to tell a worker, its lifeline finds them."""
-    try:
-        apply_wide_patches.apply_async(headers={"trigger": "replay"})
-    except BrokerAway as failure:
-        log.warning("wide patches wait for a worker that finds them: %s", failure)
 
 
 def _load(task_id: str) -> Replay | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
 
 from celery.signals import worker_ready
@@ -17,7 +18,7 @@ from backend.app.health import inspector
 from backend.app.health.worker_answers import HeldRuns, understood
 from backend.app.ledger.lifeline import Lifeline, Lost
 from backend.app.settings import settings
-from backend.app.tasks.events import apply_wide_patches
+from backend.app.tasks.events import begin_wide_patches
 from backend.app.tasks.replay import replay_events
 from events.connection import LOST
 from events.topology import MAINTENANCE
@@ -27,18 +28,18 @@ REPLY_SECONDS: Final = 1.0
 
 def lifeline() -> Lifeline:
     """This process's lifeline."""
-    return Lifeline(held, resume_wide_patches, {replay_events.name: restart}, after_promotion=apply.ask_for_everything)
+    return Lifeline(
+        held,
+        partial(begin_wide_patches, "event"),
+        {replay_events.name: restart},
+        after_promotion=apply.ask_for_everything,
+    )
 
 
 @worker_ready.connect
 def _watch(**kwargs: Any) -> None:
     """Look after runs on a thread of its own, as long as the worker lives; its children have been forked by now."""
     threading.Thread(target=lifeline().run, args=(threading.Event(),), name="lifeline", daemon=True).start()
-
-
-def resume_wide_patches() -> None:
-    """Go on with wide patches that nobody works off. Raises Away."""
-    apply_wide_patches.apply_async(headers={"trigger": "event"})
 
 
 def restart(run: Lost) -> None:

@@ -134,6 +134,10 @@ class LedgerTask(Task):  # type: ignore[type-arg]
         metrics.TASK_SECONDS.labels(self.name, state).observe(time.perf_counter() - began)
         if isinstance(result, dict) and result.get("drift"):
             metrics.DRIFT_ROWS.labels(self.name).inc(result["drift"])
+        self.ended(state)
+
+    def ended(self, state: str) -> None:
+        """What follows when a run has ended in this state and the ledger says so; nothing."""
 
     @property
     def task_id(self) -> str:
