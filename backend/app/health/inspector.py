@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
 import amqp
+import kombu
 from amqp.exceptions import NotFound
+from kombu import Connection
 from kombu.exceptions import KombuError
 
 from backend.app.errors import BrokerAway
 from backend.app.health.worker_answers import HeldEvents, HoldReason, understood
 from backend.app.settings import settings
-from events import times, tls, topology
+from events import times, topology
 from events.connection import LOST, connect
 from events.errors import BrokerGone
 
@@ -53,7 +56,11 @@ class Waiting:
 
 def depths(*queues: str, url: str | None = None) -> dict[str, int | None]:
     """Messages that wait in each queue (not those that a worker holds); None for a queue that does not exist."""
-    return {queue: found[0] if found else None for queue, found in _declared(queues or QUEUES, url).items()}
+    if (url or settings().celery_broker_url).startswith("memory://"):
+        return {}
+    with _connected(url) as connection:
+        found = {queue: declared(connection, queue) for queue in queues or QUEUES}
+    return {queue: counts[0] if counts else None for queue, counts in found.items()}
 
 
 def waiting(
@@ -66,11 +73,12 @@ def waiting(
     """
     if (url or settings().celery_broker_url).startswith("memory://"):
         return Waiting(0, 0, None, knows_canaries=True)
-    found = _declared((topology.UPDATER.name,), url)[topology.UPDATER.name]
-    if not found:
-        return Waiting(0, 0, None, exists=False)
-    ready, consumers = found
-    answers, is_blocked = _held(consumers, url, reply_seconds)
+    with _connected(url) as connection:
+        found = declared(connection, topology.UPDATER.name)
+        if not found:
+            return Waiting(0, 0, None, exists=False)
+        ready, consumers = found
+        answers, is_blocked = _held(connection, consumers, reply_seconds)
     held = [answer for _, answer in answers]
     oldest = times.earliest(worker.oldest for worker in held if worker.messages)
     messages = sum(worker.messages for worker in held)
@@ -91,19 +99,9 @@ class _Enough(Exception):
     """All workers that consume events have answered; no need to wait for others."""
 
 
-def _held(consumers: int, url: str | None, seconds: float) -> tuple[list[tuple[str, HeldEvents]], bool]:
+def _held(connection: Connection, consumers: int, seconds: float) -> tuple[list[tuple[str, HeldEvents]], bool]:
     """What each worker holds, and whether the broker takes no messages, which is why nobody can be asked then."""
-    from celery import Celery
-
-    plain, encryption = tls.split(url or settings().celery_broker_url)
-    app = Celery(broker=plain, set_as_current=False, control="backend.app.worker.connection:FreshControl")
-    app.conf.update(
-        broker_read_url=plain,  # else the environment's CELERY_BROKER_URL counts
-        broker_write_url=plain,
-        broker_use_ssl=encryption,
-        broker_connection_timeout=2,
-        control_queue_exclusive=True,
-    )
+    control = _control()
     answers: list[tuple[str, HeldEvents]] = []  # with the worker's name, which several may have
 
     def take(reply: dict[str, Any]) -> None:
@@ -111,22 +109,26 @@ def _held(consumers: int, url: str | None, seconds: float) -> tuple[list[tuple[s
         if len(answers) >= consumers:
             raise _Enough
 
-    connection = app.connection_for_write()
-    try:
-        if _blocks(app, connection):
-            return [], True
-        with suppress(_Enough):
-            if consumers:
-                app.control.broadcast("held_events", reply=True, callback=take, timeout=seconds, connection=connection)
-    except (*LOST, KombuError) as failure:
-        raise BrokerAway(f"the broker is away: {failure!r}") from failure
-    finally:
-        connection.collect(socket_timeout=CLOSE_SECONDS)  # a broker that blocks does not answer a farewell
-        app.close()
+    if _blocks(control.mailbox.reply_exchange, connection):
+        return [], True
+    with suppress(_Enough):
+        if consumers:
+            control.broadcast("held_events", reply=True, callback=take, timeout=seconds, connection=connection)
     return answers, False
 
 
-def _blocks(app: Any, connection: Any) -> bool:
+@cache
+def _control() -> Any:
+    """Celery's remote control, which asks on the connection that it is given and on no other."""
+    from celery import Celery
+
+    app = Celery(set_as_current=False, control="backend.app.worker.connection:FreshControl")
+    app.conf.control_queue_exclusive = True
+    app.control.mailbox.producer_pool = None  # type: ignore[attr-defined]
+    return app.control
+
+
+def _blocks(exchange: kombu.Exchange, connection: Connection) -> bool:
     """Whether the broker is short of memory or disk. It says so only to who publishes: here, a message to nobody."""
     reasons: list[str] = []
 
@@ -134,10 +136,8 @@ def _blocks(app: Any, connection: Any) -> bool:
         reasons.append(reason)
         raise _Enough
 
-    connection.connect()
     connection.connection.on_blocked = on_blocked
-    channel = connection.channel()
-    exchange = app.control.mailbox.reply_exchange
+    channel: Any = connection.channel()
     exchange.bind(channel).declare()
     channel.confirm_select()
     with suppress(_Enough, TimeoutError):
@@ -145,20 +145,19 @@ def _blocks(app: Any, connection: Any) -> bool:
     return bool(reasons)
 
 
-def _declared(queues: tuple[str, ...], url: str | None) -> dict[str, tuple[int, int] | None]:
-    """(ready messages, consumers) of each queue."""
-    if (url or settings().celery_broker_url).startswith("memory://"):
-        return {}
+@contextmanager
+def _connected(url: str | None) -> Iterator[Connection]:
+    """A connection for a few questions. Raises BrokerAway, also for what is lost while it is open."""
     try:
-        connection = connect(url or settings().celery_broker_url, "depths", read_timeout=2, write_timeout=2)
+        connection = connect(url or settings().celery_broker_url, "inspector", read_timeout=2, write_timeout=2)
     except BrokerGone as failure:
         raise BrokerAway(str(failure)) from failure
     try:
-        return {queue: declared(connection, queue) for queue in queues}
-    except LOST as failure:
+        yield connection
+    except (*LOST, KombuError) as failure:
         raise BrokerAway(f"the broker is away: {failure!r}") from failure
     finally:
-        connection.release()
+        connection.collect(socket_timeout=CLOSE_SECONDS)  # a broker that blocks does not answer a farewell
 
 
 def declared(connection: Any, queue: str) -> tuple[int, int] | None:
