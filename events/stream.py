@@ -35,6 +35,7 @@ REPLICA_SECONDS: Final = 5.0  # for a node that has just started to get its repl
 REPLICA_POLL_SECONDS: Final = 0.1
 READ_AHEAD: Final = 8_192  # bytes; each part of a frame is cut off what was read, so much more would cost more
 DRAIN_SECONDS: Final = 1.0  # between two looks at heartbeats and deadlines
+EMPTY_SECONDS: Final = 2.0  # after which a log that gives no message has no more
 SILENCE_SECONDS: Final = 15.0  # without any message before the marker the stream counts as stalled
 
 
@@ -67,12 +68,14 @@ class StreamLog:
             raise NoStreams(refusal)
 
     def _messages_there(self) -> int:
-        """How many messages the log has, about. Raises LogMissing."""
+        """How many messages the log has, about. Raises LogMissing, and BrokerGone while the broker cannot reach it."""
         channel: Any = self._connection.channel()
         try:
             return int(channel.queue_declare(topology.LOG_NAME, passive=True).message_count)
         except NotFound as failure:
-            raise LogMissing from failure
+            if topology.is_missing(failure):
+                raise LogMissing from failure
+            raise BrokerGone(f"the broker does not reach the log: {failure.reply_text}") from failure
         finally:
             if channel.is_open:
                 channel.close()
@@ -91,20 +94,21 @@ class StreamLog:
         return self._beginning(first or 0, None)
 
     def glimpse(self) -> Beginning | None:
-        """The same, but nothing is written for it; None where more markers than MOST_MARKERS come before an event."""
+        """The same, but nothing is written for it; None where nobody can say: MOST_MARKERS markers come before an
+        event, or the broker counts more than it gives. It counts too few for a while, none when it has just started."""
         first: int | None = None
-        received: deque[Any] = deque()
-        there = self._messages_there()
+        seen, received = 0, deque[Any]()
         with self._reading("first", received, GLIMPSE) as channel:
-            for _ in range(min(there, MOST_MARKERS)):
-                self._await(received)
+            while seen < MOST_MARKERS and self._comes(received, EMPTY_SECONDS):
                 message = received.popleft()
                 offset = _offset(message, 0)
                 first = offset if first is None else first
                 if message.properties.get("content_type") != MARKER:
                     return self._beginning(first, _oldest(_logged(offset, message)))
                 channel.basic_ack(message.delivery_tag)
-        return None if there > MOST_MARKERS else self._beginning(first or 0, None)
+                seen += 1
+        is_all = seen < MOST_MARKERS and self._messages_there() <= seen
+        return self._beginning(first or 0, None) if is_all else None
 
     def _beginning(self, offset: int, oldest: str | None) -> Beginning:
         """Beside an older message there may be nothing: only what was dropped is missing."""
@@ -209,14 +213,17 @@ class StreamLog:
                 yield offset, message
 
     def _await(self, received: deque[Any]) -> None:
-        deadline = time.monotonic() + SILENCE_SECONDS
-        while not received:
+        if not received and not self._comes(received, SILENCE_SECONDS):
+            raise BrokerGone(f"the log gave no message for {SILENCE_SECONDS:.0f} s")
+
+    def _comes(self, received: deque[Any], seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
+        while not received and time.monotonic() < deadline:
             try:
                 self._connection.drain_events(timeout=DRAIN_SECONDS)
             except TimeoutError:
                 self._connection.heartbeat_check()
-            if not received and time.monotonic() > deadline:
-                raise BrokerGone(f"the log gave no message for {SILENCE_SECONDS:.0f} s")
+        return bool(received)
 
 
 def _start(start: datetime | str) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from typing import Any, Final
 
-from amqp.exceptions import AMQPError
+from amqp.exceptions import AMQPError, NotFound
 from kombu import Exchange, Queue
 
 log = logging.getLogger(__name__)
@@ -66,6 +66,15 @@ POLICIES: Final[dict[str, dict[str, Any]]] = {
 NOT_TAKEN: Final = (403, 406, 540)
 NOT_SWITCHED_ON: Final = "feature flag"
 OTHER_ARGUMENTS: Final = "inequivalent arg"
+
+# In what it says of a queue that is there, by the same code by which it says that there is none.
+NOT_REACHED: Final = ("inaccessible", "crashed", "stopped", "stopping", "failed to perform operation")
+
+
+def is_missing(refusal: AMQPError) -> bool:
+    """Whether a broker that was asked for a queue said that there is none; not that it cannot reach it yet."""
+    said = str(refusal.reply_text)
+    return isinstance(refusal, NotFound) and not any(words in said for words in NOT_REACHED)
 
 
 def declare(channel: Any) -> None:

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 from kombu import Connection
 
+from backend.app.errors import BrokerAway
 from backend.app.health import reach
 from backend.app.relay import process
+from backend.embedded.rabbitmq import RabbitMQ
 from events import stream as stream_log
 from events import topology
 from events.outbox import Outbox
@@ -118,7 +120,7 @@ def delete(broker: str) -> None:
 def test_a_stream_is_well_until_it_is_made_anew(plain: Plain, stream: str) -> None:
     publish(stream, hours=2)
     plain.run(OBSERVED, ["1 hour", 1, 1])
-    until(lambda: reach.look() == reach.Reach("stream"), 20, "its event is older than that")
+    assert reach.look() == reach.Reach("stream"), "its event is older than that, whatever the broker counts yet"
     assert kinds("log") == set()
 
     delete(stream)
@@ -144,10 +146,42 @@ def test_a_stream_that_begins_with_markers_of_readings_is_read_on_past_them(
             log.beginning()
     publish(stream, hours=2)
     plain.run(OBSERVED, ["1 hour", 1, 1])
-    until(lambda: reach.look() == reach.Reach("stream"), 20, "its event is older than that")
+    assert reach.look() == reach.Reach("stream"), "its event is older than that, whatever the broker counts yet"
 
     monkeypatch.setattr(stream_log, "MOST_MARKERS", GLIMPSE)
     assert verdict().state("log") == "unknown", "whether an event comes behind them was not seen"
+
+
+def test_a_broker_that_has_just_started_has_not_lost_the_log(
+    plain: Plain, own_rabbitmq: RabbitMQ, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with configured_as(monkeypatch, CELERY_BROKER_URL=own_rabbitmq.url):
+        fill("stream")
+        publish(own_rabbitmq.url, hours=2)
+        plain.run(OBSERVED, ["1 hour", 1, 1])
+        until(lambda: counted(own_rabbitmq.url) == 1, 20, "the broker counts it")
+        own_rabbitmq.kill()
+        own_rabbitmq.start()
+        until(lambda: seen() == reach.Reach("stream"), 60, "it is there")
+
+
+def counted(broker: str) -> int:
+    """How many messages the broker says that the log has."""
+    with Connection(broker) as connection:
+        channel: Any = connection.channel()
+        return int(channel.queue_declare(topology.LOG_NAME, passive=True).message_count)
+
+
+def seen() -> reach.Reach:
+    """What a look found; nothing while the broker cannot reach the log, and never that there is none or too little."""
+    try:
+        found = reach.look()
+    except BrokerAway as failure:
+        if "any more" in str(failure):
+            raise
+        return reach.Reach(None)
+    assert found.short_since is None
+    return found
 
 
 def test_looking_at_the_log_makes_and_writes_nothing(plain: Plain, stream: str) -> None:
