@@ -49,12 +49,14 @@ LOADED_FIRST = (
     *("recon", "observer_cli", "syslog", "systemd", "jsx", "aten", "sysmon_handler", "credentials_obfuscation"),
     *("seshat", "stdout_formatter", "amqp10_common", "gen_batch_server"),
 )
+FLAGS_BEFORE = "ERL_AFLAGS"  # the variable whose options come before all others
 LOAD_FIRST = (  # Erlang without blanks, which would end the option, and quotes, which would be taken away
+    "os:unsetenv([{variable}]),"  # else the machine that RabbitMQ starts to find epmd would load them all as well
     "[{{code:add_patha(Folder),code:ensure_modules_loaded(["
     "list_to_atom(filename:rootname(File))||File<-Files,filename:extension(File)==[$.,$b,$e,$a,$m]])}}||"
     "Name<-[{names}],Folder<-[code:lib_dir(Name,ebin)],is_list(Folder),{{ok,Files}}<-[file:list_dir(Folder)]],"
     "[erlang:garbage_collect(Process)||Process<-processes()]"
-).format(names=",".join(LOADED_FIRST))
+).format(variable=",".join(f"${letter}" for letter in FLAGS_BEFORE), names=",".join(LOADED_FIRST))
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,7 @@ class RabbitMQ:
         self._choose_ports()
         self._mapper.start()
         self._write_configuration()
-        environment = {**self._environment(), "ERL_AFLAGS": f"-eval {LOAD_FIRST}"}
+        environment = {**self._environment(), FLAGS_BEFORE: f"-eval {LOAD_FIRST}"}
         self._process = spawn.spawn([self._script("rabbitmq-server")], log=self.log, env=environment, cwd=self.data_dir)
         self._remember_process(self._process.pid)
 

@@ -17,7 +17,7 @@ from backend.embedded import spawn
 from backend.embedded.errors import StartFailed
 from backend.embedded.identity import user_namespaces_work
 from backend.embedded.postgres import Postgres
-from backend.embedded.rabbitmq import LOAD_FIRST, LOADED_FIRST, RabbitMQ
+from backend.embedded.rabbitmq import FLAGS_BEFORE, LOAD_FIRST, LOADED_FIRST, RabbitMQ
 from events.topology import POLICIES
 from tests.servers import CAREFREE, ROOT, Databases, Vhosts
 from tests.waiting import until
@@ -176,6 +176,7 @@ class TestRabbitMQ:
         assert missing.count(",") < len(LOADED_FIRST) / 4, "most of it is there"
         told = Path(f"/proc/{own_rabbitmq.pid}/cmdline").read_text()
         assert told.index(LOAD_FIRST) < told.index("\0rabbit\0boot\0"), "in the order in which it is done"
+        assert own_rabbitmq.ctl("eval", f'os:getenv("{FLAGS_BEFORE}").').strip() == "false", "its children are not"
 
     def test_takes_policies(self, own_rabbitmq: RabbitMQ):
         own_rabbitmq.set_policy("short", "^kept$", {"max-length": 5})
