@@ -61,7 +61,10 @@ PAGES = {
 @pytest.fixture(scope="module")
 def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     with stage(
-        tmp_path_factory.mktemp("pages"), f"{CATALOG};{MORE};{RUNS}", API_KEYS=f"looker:read:{LOOKER}"
+        tmp_path_factory.mktemp("pages"),
+        f"{CATALOG};{MORE};{RUNS}",
+        API_KEYS=f"looker:read:{LOOKER}",
+        RUN_HISTORY_DAYS="3650",  # a rebuild that is due meanwhile forgets none of these old runs
     ) as open_stage:
         yield open_stage
 

@@ -26,6 +26,7 @@ TURN = 15.0  # seconds within which an answer turns, and back
 pytestmark = pytest.mark.calm  # fifteen seconds are promised, both ways
 
 WATCHED = {"OBSERVER": "true", "CANARY_SECONDS": "1", "FRESHNESS_TARGET_MS": "3600000"}
+FINDING = "INSERT INTO audit_findings (cache, key, side) VALUES ('of nobody', '1', 'missing')"  # the auditor leaves it
 ADD = "INSERT INTO companies (name, city_id) SELECT 'c', min(id) FROM cities"
 
 
@@ -140,7 +141,7 @@ def test_a_scheduled_run_that_was_missed_is_said(plant: Plant, sql: Plain):
 
 
 def test_rows_found_wrong_and_not_mended_are_said(plant: Plant, sql: Plain):
-    sql.run("INSERT INTO audit_findings (cache, key, side) VALUES ('products', '1', 'missing')")
+    sql.run(FINDING)
     said = turns(plant, "caches", "bad", "degraded")
     assert "1 cached rows are wrong" in part(said, "caches")["effect"]
     sql.run("UPDATE audit_findings SET repaired_at = now()")
@@ -173,7 +174,7 @@ def test_a_schema_that_is_newer_is_no_fault_and_one_that_is_older_is(plant: Plan
 
 def test_prometheus_shows_what_is_open(plant: Plant, sql: Plain):
     until(lambda: shown(plant, "rows_wrong") == 0, TURN, "those before are over")
-    sql.run("INSERT INTO audit_findings (cache, key, side) VALUES ('products', '1', 'missing')")
+    sql.run(FINDING)
     until(lambda: shown(plant, "rows_wrong") == 1, TURN, "it is shown")
     sql.run("UPDATE audit_findings SET repaired_at = now()")
 
