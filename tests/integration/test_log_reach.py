@@ -13,7 +13,7 @@ import pytest
 from kombu import Connection
 
 from backend.app.errors import BrokerAway
-from backend.app.health import reach
+from backend.app.health import inspector, reach
 from backend.app.relay import process
 from backend.embedded.rabbitmq import RabbitMQ
 from events import stream as stream_log
@@ -162,6 +162,7 @@ def test_a_broker_that_has_just_started_has_not_lost_the_log(
         until(lambda: counted(own_rabbitmq.url) == 1, 20, "the broker counts it")
         own_rabbitmq.kill()
         own_rabbitmq.start()
+        until(reached, 60, "the broker reaches it")
         until(lambda: seen() == reach.Reach("stream"), 60, "it is there")
 
 
@@ -170,6 +171,16 @@ def counted(broker: str) -> int:
     with Connection(broker) as connection:
         channel: Any = connection.channel()
         return int(channel.queue_declare(topology.LOG_NAME, passive=True).message_count)
+
+
+def reached() -> bool:
+    """Whether the broker reaches the stream, of which it never says that it does not exist."""
+    try:
+        found = inspector.depths(topology.LOG_NAME)
+    except BrokerAway:
+        return False
+    assert found[topology.LOG_NAME] is not None
+    return True
 
 
 def seen() -> reach.Reach:

@@ -161,13 +161,16 @@ def _connected(url: str | None) -> Iterator[Connection]:
 
 
 def declared(connection: Any, queue: str) -> tuple[int, int] | None:
-    """(ready messages, consumers) of a queue; None for one that does not exist. Raises the driver's errors."""
+    """(ready messages, consumers) of a queue; None for one that does not exist. Raises the driver's errors, and
+    BrokerAway for one that the broker does not reach yet."""
     channel = connection.channel()
     try:
         found = channel.queue_declare(queue, passive=True)
         return int(found.message_count), int(found.consumer_count)
-    except NotFound:
-        return None
+    except NotFound as refusal:
+        if topology.is_missing(refusal):
+            return None
+        raise BrokerAway(f"the broker does not reach a queue: {refusal.reply_text}") from refusal
     finally:
         if channel.is_open:
             channel.close()
