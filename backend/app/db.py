@@ -160,7 +160,7 @@ def make_engine(name: str, statement_ms: int = STATEMENT_MS, to: str = "", **poo
 
 
 def _ping(ask: Callable[[Any], bool], connection: psycopg2.extensions.connection) -> bool:
-    """Whether a pooled connection is still there. Its end is heard without three round trips."""
+    """Whether a pooled connection is still there. Its end is heard, without a question."""
     watcher = select.poll()
     watcher.register(connection.fileno(), select.POLLIN)
     return ask(connection) if watcher.poll(0) else True

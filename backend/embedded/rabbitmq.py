@@ -44,11 +44,11 @@ SETTINGS: Mapping[str, str] = {
 # is made anew: half of what a start costs. These applications' modules are therefore loaded beforehand, an application
 # at a time; one that a version of RabbitMQ does not have is passed over.
 LOADED_FIRST = (
-    *("kernel", "stdlib", "sasl", "compiler", "inets", "ssl", "public_key", "syntax_tools", "tools", "xmerl"),
-    *("mnesia", "os_mon", "rabbit", "rabbit_common", "rabbitmq_prelaunch", "ra", "osiris", "cuttlefish", "ranch"),
-    *("recon", "observer_cli", "syslog", "systemd", "jsx", "aten", "sysmon_handler", "credentials_obfuscation"),
-    *("seshat", "stdout_formatter", "amqp10_common", "gen_batch_server"),
-)
+    "kernel", "stdlib", "sasl", "compiler", "inets", "ssl", "public_key", "syntax_tools", "tools", "xmerl", "mnesia",
+    "os_mon", "rabbit", "rabbit_common", "rabbitmq_prelaunch", "ra", "osiris", "cuttlefish", "ranch", "recon",
+    "observer_cli", "syslog", "systemd", "jsx", "aten", "sysmon_handler", "credentials_obfuscation", "seshat",
+    "stdout_formatter", "amqp10_common", "gen_batch_server",
+)  # fmt: skip
 FLAGS_BEFORE = "ERL_AFLAGS"  # the variable whose options come before all others
 LOAD_FIRST = (  # Erlang without blanks, which would end the option, and quotes, which would be taken away
     "os:unsetenv([{variable}]),"  # else the machine that RabbitMQ starts to find epmd would load them all as well
