@@ -59,11 +59,9 @@ class Servers:
     def broker(self) -> RabbitMQ:
         """The broker, with the production policies."""
         if self._broker is None:
-            node = RabbitMQ(self.place / "rabbitmq")
+            node = RabbitMQ(self.place / "rabbitmq", policies=topology.POLICIES)
             node.start()
             self._stack.callback(node.kill)
-            for name, policy in topology.POLICIES.items():
-                node.set_policy(name, policy["pattern"], policy["definition"], policy["apply-to"])
             self._broker = node
         return self._broker
 

@@ -14,6 +14,7 @@ from backend.app import db, settings
 from backend.embedded.errors import ServerMissing
 from backend.embedded.postgres import Postgres
 from backend.embedded.rabbitmq import RabbitMQ
+from events import topology
 from tests import memory
 from tests.alone import ORDER, Company, turn
 from tests.servers import CAREFREE, Databases, Vhosts, migrate
@@ -88,7 +89,7 @@ def own_postgres(tmp_path: Path, new_server: Path) -> Iterator[Postgres]:
 @pytest.fixture
 def own_rabbitmq(tmp_path: Path) -> Iterator[RabbitMQ]:
     """A RabbitMQ node of the test's own, to be killed and started at will; takes 6 s."""
-    node = RabbitMQ(tmp_path / "rabbitmq")
+    node = RabbitMQ(tmp_path / "rabbitmq", policies=topology.POLICIES)
     _start(node)
     yield node
     node.kill()

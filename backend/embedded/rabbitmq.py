@@ -7,6 +7,8 @@ The port mapper (epmd) runs as a child of ours as well, instead of the daemon th
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import os
 import secrets
@@ -84,8 +86,10 @@ class RabbitMQ:
         port_mapper: PortMapper | None = None,
         management: bool = False,
         settings: Mapping[str, str] | None = None,
+        policies: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
-        """`settings` are lines of rabbitmq.conf over the defaults; the rest is found or made, then kept."""
+        """`settings` are lines of rabbitmq.conf over the defaults, `policies` those of the vhost `/` by name, as the
+        management API takes them; the rest is found or made, then kept."""
         self.data_dir = data_dir.absolute()
         self.log = self.data_dir / "rabbitmq.log"
         self.port = port or 0
@@ -99,6 +103,7 @@ class RabbitMQ:
         self._mapper = port_mapper or PortMapper(self.data_dir / "epmd.log")
         self._management = management
         self._settings = {**SETTINGS, **(settings or {})}
+        self._policies = policies or {}
         self._process: spawn.Process | None = None
         self._kept: dict[str, Any] = {}
 
@@ -154,6 +159,7 @@ class RabbitMQ:
         self._end_leftover()
         self._choose_ports()
         self._mapper.start()
+        self._write_definitions()
         self._write_configuration()
         environment = {**self._environment(), FLAGS_BEFORE: f"-eval {LOAD_FIRST}"}
         self._process = spawn.spawn([self._script("rabbitmq-server")], log=self.log, env=environment, cwd=self.data_dir)
@@ -213,21 +219,6 @@ class RabbitMQ:
         if done.returncode != 0:
             raise EmbeddedError(f"{tool} {' '.join(args)} failed: {(done.stderr or done.stdout).strip()}")
         return done.stdout
-
-    def set_policy(self, name: str, pattern: str, definition: Mapping[str, Any], apply_to: str = "queues") -> None:
-        """Set a policy of the vhost `/`."""
-        self.ctl("set_policy", "--apply-to", apply_to, name, pattern, json.dumps(dict(definition)))
-
-    def set_policies(self, policies: Mapping[str, Mapping[str, Any]]) -> None:
-        """Set all of them on the vhost `/`, in one call; the node keeps them, so the same again costs nothing."""
-        if self._kept.get("policies") == policies:
-            return
-        file = self.data_dir / "policies.json"
-        listed = [{"vhost": "/", "name": name, "priority": 0, **policy} for name, policy in policies.items()]
-        file.write_text(json.dumps({"policies": listed}))
-        self.ctl("import_definitions", str(file))
-        self._kept["policies"] = policies
-        write_secret(self.data_dir / "node.json", json.dumps(self._kept))
 
     def join(self, other: RabbitMQ) -> None:
         """Become a node of the other's cluster; what this node held is lost."""
@@ -289,11 +280,23 @@ class RabbitMQ:
             self._kept["port"] = self.port
             write_secret(self.data_dir / "node.json", json.dumps(self._kept))
 
+    def _write_definitions(self) -> None:
+        """What the node has before it listens, and has again after each start."""
+        user, vhost = self.credentials.user, "/"
+        definitions = {
+            "vhosts": [{"name": vhost}],
+            "users": [{"name": user, "password_hash": _hashed(self.credentials.password), "tags": ["administrator"]}],
+            "permissions": [{"user": user, "vhost": vhost, "configure": ".*", "write": ".*", "read": ".*"}],
+            "policies": [
+                {"vhost": vhost, "name": name, "priority": 0, **policy} for name, policy in self._policies.items()
+            ],
+        }
+        write_secret(self.data_dir / "definitions.json", json.dumps(definitions))
+
     def _write_configuration(self) -> None:
         settings = {
             "listeners.tcp.local": f"127.0.0.1:{self.port}",
-            "default_user": self.credentials.user,
-            "default_pass": self.credentials.password,
+            "load_definitions": "definitions.json",  # where it runs: a path could hold letters that are not read here
             **self._settings,
         }
         if self._management:
@@ -356,3 +359,9 @@ class RabbitMQ:
         if server is None:
             raise ServerMissing("no rabbitmq-server found on this machine")
         return server.with_name(name)
+
+
+def _hashed(password: str) -> str:
+    """As RabbitMQ keeps it: https://www.rabbitmq.com/docs/passwords#computing-password-hash."""
+    salt = secrets.token_bytes(4)
+    return base64.b64encode(salt + hashlib.sha256(salt + password.encode()).digest()).decode()

@@ -122,8 +122,6 @@ class Up:
             stack.callback(lambda: supervisor.stop(hurry))
             for child in self._children():
                 supervisor.start(child)
-            if broker is not None:
-                broker.set_policies(POLICIES)
             self._await_api(supervisor)
             _say(self._screen(time.monotonic() - begun))
             if self.wishes.demo:
@@ -144,7 +142,7 @@ class Up:
         if find_server() is None:
             _say(_without_rabbitmq())
             return None
-        node = RabbitMQ(self.wishes.data_dir / "rabbitmq")
+        node = RabbitMQ(self.wishes.data_dir / "rabbitmq", policies=POLICIES)
         stack.callback(node.stop)
         node.begin()
         supervisor.adopt(node)

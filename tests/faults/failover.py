@@ -251,10 +251,9 @@ def play(plan: Plan) -> int:
         primary = stack.enter_context(Postgres(place / "primary"))
         migrate(primary.url)
         standby = stack.enter_context(standby_of(primary, place / "standby"))
-        node = RabbitMQ(place / "rabbitmq")
+        node = RabbitMQ(place / "rabbitmq", policies=topology.POLICIES)
         stack.callback(node.kill)
         node.start()
-        node.set_policies(topology.POLICIES)
         outcome = run(primary, standby, node.url, place, plan)
     print(f"the primary is lost, its standby follows {'synchronously' if plan.is_synchronous else 'asynchronously'}")
     for name, value in vars(outcome).items():

@@ -267,8 +267,8 @@ def main() -> int:
     plan = Plan(wishes.log, wishes.rate, wishes.seconds)
     with tempfile.TemporaryDirectory(prefix="releases-") as scratch:
         place = Path(scratch)
-        with Postgres(place / "postgres") as postgres, RabbitMQ(place / "rabbitmq") as rabbitmq:
-            rabbitmq.set_policies(topology.POLICIES)
+        node = RabbitMQ(place / "rabbitmq", policies=topology.POLICIES)
+        with Postgres(place / "postgres") as postgres, node as rabbitmq:
             for folder in ("older", "newer"):
                 (place / folder).mkdir()
             outcome = run(postgres.url, rabbitmq.url, place, wishes.older, plan)

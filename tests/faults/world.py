@@ -76,7 +76,6 @@ class World:
             self.postgres.start()
             migrate(self.postgres.url)
             self.rabbitmq.await_ready()
-            self.rabbitmq.set_policies(topology.POLICIES)
             self.database_proxy = stack.enter_context(Proxy(self.postgres.port))
             self.broker_proxy = stack.enter_context(Proxy(self.rabbitmq.port))
             self.plant = stack.enter_context(self._plant())
@@ -178,7 +177,7 @@ class World:
     # What a campaign may have otherwise
 
     def _rabbitmq(self, place: Path) -> RabbitMQ:
-        return RabbitMQ(place)
+        return RabbitMQ(place, policies=topology.POLICIES)
 
     def _prepare(self, sql: Plain) -> None:
         note_captured(sql)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from backend.embedded.rabbitmq import RabbitMQ
+from events import topology
 from tests.faults.beats import Beats
 from tests.faults.captured import note_captured
 from tests.faults.world import ENVIRONMENT, World
@@ -71,7 +72,7 @@ class Siege(World):
         return [f"{name} ended by itself {n} times" for name, n in (self.starts - self.kills).items()]
 
     def _rabbitmq(self, place: Path) -> RabbitMQ:
-        return HastyRabbitMQ(place)
+        return HastyRabbitMQ(place, policies=topology.POLICIES)
 
     def _prepare(self, sql: Plain) -> None:
         note_captured(sql)

@@ -87,7 +87,6 @@ def plant(databases: Databases, vhosts: Vhosts, tmp_path_factory: pytest.TempPat
 @pytest.fixture
 def impatient(database: str, own_rabbitmq: RabbitMQ, tmp_path: Path) -> Iterator[Plant]:
     """On a broker that closes a channel whose messages are not acknowledged within a second."""
-    own_rabbitmq.set_policies(topology.POLICIES)
     own_rabbitmq.ctl("eval", IMPATIENT)
     with Plant(database, own_rabbitmq.url, tmp_path / "plant", **QUIET) as plant:
         yield plant.started(["relay", "worker"])
