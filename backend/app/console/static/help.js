@@ -2,14 +2,12 @@
 import { get } from "./api.js";
 import { el, table as framed } from "./dom.js";
 import { table } from "./incidents.js";
+import { helpOf } from "./links.js";
 import { has, t } from "./text.js";
 import { WORDS } from "./words.js";
 
 const KINDS = Object.keys(WORDS).filter((word) => word.startsWith("judged.")).map((word) => word.slice("judged.".length));
 const PAST = 20;
-
-/** Where a kind is explained. */
-export const helpOf = (kind) => `#/help/${kind}`;
 
 export async function showHelp(place, kind) {
   if (!kind) return place.replaceChildren(listOf());

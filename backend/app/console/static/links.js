@@ -9,6 +9,9 @@ const TABLES = { product_city_mapping: "products", company_city_mapping: "compan
 /** A link to the page of an id, which is a text or a number that is exact. */
 export const link = (page, id, text = String(id)) => el("a", { class: "link", href: `#/${page}/${encodeURIComponent(id)}` }, text);
 
+/** Where a kind of incident is explained. */
+export const helpOf = (kind) => `#/help/${kind}`;
+
 /** A value of a column; where the column holds an id, a link. */
 export const ofColumn = (name, value) => (COLUMNS[name] && value !== null ? link(COLUMNS[name], value) : String(value));
 

@@ -1,6 +1,6 @@
 // The verdict on top: all is well, something needs a person, or nobody can say. In the title, the icon and aloud.
 import { $, el, fill, icon, sync } from "./dom.js";
-import { helpOf } from "./help.js";
+import { helpOf } from "./links.js";
 import { requeueAll } from "./records.js";
 import { start, taskName } from "./runs.js";
 import { clock, has, milliseconds, number, plural, seconds, since, t } from "./text.js";
