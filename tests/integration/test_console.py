@@ -369,14 +369,21 @@ class TestPage:
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert answer.headers["referrer-policy"] == "no-referrer"
 
-    @pytest.mark.parametrize("name", sorted(path.name for path in STATIC.iterdir() if path.suffix in page.TYPES))
+    @pytest.mark.parametrize("name", sorted(page.assets()))
     def test_serves_each_part_once(self, api: Client, name: str) -> None:
         answer = api.get(f"/console/{name}")
 
-        assert answer.text == (STATIC / name).read_text(encoding="utf-8")
+        assert answer.text == (STATIC / name).read_text(encoding="utf-8") or name == page.MODULES
         assert "content-security-policy" in answer.headers
         again = api.get(f"/console/{name}", headers={"If-None-Match": answer.headers["etag"]})
         assert (again.status_code, again.content) == (304, b"")
+
+    def test_serves_all_of_its_modules_in_one_script(self, api: Client) -> None:
+        script = api.get(f"/console/{page.MODULES}").text
+
+        assert {path.name for path in STATIC.glob("*.js")} - set(re.findall(r"^// (\w+\.js)$", script, re.M)) == {
+            page.ALONE
+        }
 
     @pytest.mark.parametrize("name", ["nothing.js", "NOTICE", "..%2Fpage.py", "%00"])
     def test_serves_nothing_else(self, api: Client, name: str) -> None:

@@ -11,6 +11,8 @@ from typing import Final
 
 from fastapi import APIRouter, HTTPException, Request, Response
 
+from backend.app.console.bundle import bundle
+
 router = APIRouter(include_in_schema=False)
 FOLDER: Final = Path(__file__).with_name("static")
 TYPES: Final = {
@@ -19,6 +21,8 @@ TYPES: Final = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
+ALONE: Final = "early.js"  # no module: it runs before the first paint
+MODULES: Final = "app.js"
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
@@ -81,11 +85,13 @@ def takes_gzip(accepted: str) -> bool:
 
 @cache
 def assets() -> dict[str, Asset]:
-    """All files by name, read once."""
-    return {path.name: _asset(path) for path in FOLDER.iterdir() if path.suffix in TYPES}
+    """All files by name, read once. The page asks for one script, with all modules in it; each is there as well."""
+    files = {path.name: path.read_bytes() for path in FOLDER.iterdir() if path.suffix in TYPES}
+    modules = {name: files[name].decode() for name in sorted(files) if name.endswith(".js") and name != ALONE}
+    files[MODULES] = bundle(modules).encode()
+    return {name: _asset(name, body) for name, body in files.items()}
 
 
-def _asset(path: Path) -> Asset:
-    body = path.read_bytes()
+def _asset(name: str, body: bytes) -> Asset:
     etag = f'W/"{hashlib.sha256(body).hexdigest()[:32]}"'
-    return Asset(body, gzip.compress(body, 9), TYPES[path.suffix], etag)
+    return Asset(body, gzip.compress(body, 9), TYPES[Path(name).suffix], etag)

@@ -1,0 +1,45 @@
+"""The console's scripts as one file.
+
+Each module becomes a function that is called once and returns what the module exports, in an order in which all that a
+module imports stands before it. A browser that gets one file instead of forty asks once, and not again and again on the
+way from import to import; the API, which answers reads as well, is asked once. What is understood is named imports of
+modules beside it and exports of constants, functions and classes, each at the beginning of a line.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from graphlib import TopologicalSorter
+from typing import Final
+
+IMPORT: Final = re.compile(r'^import \{(?P<names>[^}]+)\} from "\./(?P<module>\w+\.js)";\n', re.MULTILINE)
+EXPORT: Final = re.compile(r"^export (?=(?:const|class|(?:async )?function\*?) (?P<name>[$\w]+))", re.MULTILINE)
+LEFT: Final = re.compile(r"^(?:import|export)\b.*", re.MULTILINE)
+
+
+def bundle(modules: Mapping[str, str]) -> str:
+    """All modules, by name, as one script, the same for the same modules.
+
+    ValueError where one has an import or export of another form or imports what is not there; CycleError where modules
+    import each other in a circle.
+    """
+    imported = {name: [found["module"] for found in IMPORT.finditer(text)] for name, text in modules.items()}
+    if missing := {module for names in imported.values() for module in names} - modules.keys():
+        raise ValueError(f"scripts import what is not there: {', '.join(sorted(missing))}")
+    return "\n".join(_function(name, modules[name]) for name in TopologicalSorter(imported).static_order())
+
+
+def _function(name: str, text: str) -> str:
+    taken = [
+        f"  const {{{names.replace(' as ', ': ')}}} = {_variable(module)};\n" for names, module in IMPORT.findall(text)
+    ]
+    exported = ", ".join(EXPORT.findall(text))
+    body = EXPORT.sub("", IMPORT.sub("", text))
+    if left := LEFT.search(body):
+        raise ValueError(f"{name} has an import or export of a form that is not understood: {left[0][:100]}")
+    return f"// {name}\nconst {_variable(name)} = (() => {{\n{''.join(taken)}{body}return {{ {exported} }};\n}})();\n"
+
+
+def _variable(module: str) -> str:
+    return "$" + module.removesuffix(".js")
