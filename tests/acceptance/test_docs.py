@@ -35,12 +35,12 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 @pytest.fixture(scope="module")
 def environment(running: Running) -> dict[str, str]:
     """What an operator's shell has."""
-    status = running.status()
+    state = running.state()
     return os.environ | {
         "PATH": f"{Path(sys.executable).parent}:{find_binaries()}:{os.environ['PATH']}",
-        "DATABASE_URL": status["database_url"].replace("+psycopg2", ""),
-        "CELERY_BROKER_URL": status["broker_url"],
-        "API_URL": status["api_url"],
+        "DATABASE_URL": state["database_url"].replace("+psycopg2", ""),
+        "CELERY_BROKER_URL": state["broker_url"],
+        "API_URL": state["api_url"],
     }
 
 

@@ -34,7 +34,7 @@ def counted(running: Running) -> dict[str, tuple[int, ...]]:
 
 
 def run(running: Running, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"DATABASE_URL": running.status()["database_url"]}
+    environment = os.environ | {"DATABASE_URL": running.database_url}
     command = [program("citycache"), *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
@@ -64,10 +64,10 @@ def test_says_what_is_missing_and_runs_in_one_process(running: Running):
 
 def test_gives_the_right_answer_to_the_real_feed_over_a_kill(running: Running):
     # Given a feed on its way into the database, and the one process killed in the middle of it
-    environment = os.environ | {"DATABASE_URL": running.status()["database_url"]}
+    environment = os.environ | {"DATABASE_URL": running.database_url}
     feed = subprocess.Popen([program("citycache"), "import", FEED / "changes.jsonl.gz"], env=environment)
     running.wait_until(lambda: running.query("SELECT count(*) > 1000 FROM products")[0][0], 60)
-    os.kill(running.status()["processes"]["relay"], signal.SIGKILL)
+    os.kill(running.state()["processes"]["relay"], signal.SIGKILL)
     assert feed.wait(120) == 0
 
     # When it has come up again, by itself

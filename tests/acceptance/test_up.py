@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from backend.embedded import spawn
+from backend.embedded.state_file import read_state
 from backend.embedded.supervisor import program
 from tests.plain import Plain
 from tests.waiting import until
@@ -60,10 +61,14 @@ class Running:
         except BaseException:
             self.kill()
             raise
-        self.database_url = str(self.status()["database_url"])  # `up` may have chosen another port than before
+        self.database_url = str(self.state()["database_url"])  # `up` may have chosen another port than before
 
     def said(self) -> str:
         return self.output.read_text(errors="replace")
+
+    def state(self) -> dict[str, Any]:
+        """What it tells others about itself: a part of what `status` says, without a process that says it."""
+        return read_state(self.data_dir)
 
     def status(self) -> dict[str, Any]:
         command = [self._command, "status", "--data-dir", self.data_dir, "--json"]
@@ -164,10 +169,10 @@ class TestRunning:
         "part", [*sorted(PARTS - {"forkserver"}), pytest.param("forkserver", marks=pytest.mark.alone)]
     )
     def test_starts_again_what_dies(self, running: Running, part: str):
-        before = running.status()["processes"][part]
+        before = running.state()["processes"][part]
         assert spawn.is_running(before), running.said()
         os.kill(before, signal.SIGKILL)
-        running.wait_until(lambda: running.status()["processes"].get(part, before) != before, 20)
+        running.wait_until(lambda: running.state()["processes"].get(part, before) != before, 20)
         running.wait_until(lambda: is_live(running.port), 20)
 
     def test_refuses_a_second_one_on_its_folder(self, running: Running):
@@ -179,19 +184,19 @@ class TestRunning:
     def test_hides_its_passwords_from_others(self, running: Running):
         assert (running.data_dir / "state.json").stat().st_mode & 0o077 == 0
         assert running.data_dir.stat().st_mode & 0o077 == 0
-        assert running.status()["database_url"].split(":")[2].split("@")[0] not in running.said()
+        assert running.state()["database_url"].split(":")[2].split("@")[0] not in running.said()
 
 
 def test_finds_its_data_again_after_it_was_killed_and_ends_without_a_trace(tmp_path: Path):
     with Running(tmp_path / "data") as running:
         with running.sql() as sql:
             sql.run("INSERT INTO cities (name) VALUES ('Here')")
-        pids = list(running.status()["processes"].values())
+        pids = list(running.state()["processes"].values())
         running.end(signal.SIGKILL)
         running.start()
         assert not any(spawn.is_running(pid) for pid in pids)
         assert running.query("SELECT name FROM cities") == [("Here",)]
-        pids = list(running.status()["processes"].values())
+        pids = list(running.state()["processes"].values())
         assert running.end(signal.SIGINT) == 0
     assert not any(spawn.is_running(pid) for pid in pids)
     assert not (running.data_dir / "state.json").exists()
