@@ -85,7 +85,7 @@ def test_still_has_the_right_answer_after_all_of_it_was_killed(running: Running)
         sql.run("UPDATE companies SET is_active = false WHERE id % 10 = 0")
     running.end(signal.SIGKILL)
     running.start()
-    running.wait_until(lambda: run(running, "verify").returncode == 0, 60)
+    assert run(running, "verify", "--wait", "60").returncode == 0
 
 
 def test_runs_the_documented_tasks(running: Running):
@@ -105,6 +105,6 @@ def test_replays_what_the_caches_have_forgotten(running: Running):
     assert status == 202
     ended = f"SELECT result FROM task_runs WHERE task_id = '{started['task_id']}' AND state = 'SUCCESS'"
     running.wait_until(lambda: bool(running.query(ended)), 60)
-    running.wait_until(lambda: run(running, "verify").returncode == 0, 60)
+    assert run(running, "verify", "--wait", "60").returncode == 0
     assert running.query(ended)[0][0]["events"] == running.query("SELECT count(*) FROM event_log")[0][0]
     assert json.loads(run(running, "replay", "--json").stdout)["rows_changed"] == 0
