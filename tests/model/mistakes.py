@@ -14,6 +14,8 @@ from sqlalchemy import Connection
 
 from backend.app import db
 from backend.app.caches import apply, patch
+from backend.app.ledger import ledger
+from backend.app.tasks.events import WidePatches
 from events import outbox, relay
 from events.floor import Floor, Horizon
 from events.outbox import Outbox, Row
@@ -93,6 +95,20 @@ def _number_before_id(patches: pytest.MonkeyPatch, plain: Plain) -> None:
 def _floor_by_xmax(patches: pytest.MonkeyPatch, plain: Plain) -> None:
     _number_before_id(patches, plain)
     patches.setitem(outbox.SQL, "next_transaction", SQL["last_transaction_that_ended"])
+
+
+def _no_look_after_end(patches: pytest.MonkeyPatch, plain: Plain) -> None:
+    patches.setattr(WidePatches, "ended", lambda run, state: None)
+
+
+def _look_before_end(patches: pytest.MonkeyPatch, plain: Plain) -> None:
+    look = WidePatches.ended
+
+    def finish(run: WidePatches, state: str, began: float, result: Any = None, error: str | None = None) -> None:
+        look(run, state)
+        ledger.finish(run.task_id, state, result, error)
+
+    patches.setattr(WidePatches, "_finish", finish)
 
 
 def _one_takes_lanes_descending(patches: pytest.MonkeyPatch, plain: Plain) -> None:
@@ -182,5 +198,17 @@ MISTAKES: Final = {
         _statement(apply.SQL, "finish_wide", "finish_without_generation"),
         "product_city_mapping",
         "the end takes a later request along",
+    ),
+    "LOOK_BEFORE_END": Mistake(
+        "wide patches are asked for while a run for them ends",
+        _look_before_end,
+        "without a run",
+        "a run looks for more before the ledger says that it has ended",
+    ),
+    "NO_LOOK_AFTER_END": Mistake(
+        "wide patches are asked for while a run for them ends",
+        _no_look_after_end,
+        "without a run",
+        "a run looks no more when it has ended",
     ),
 }

@@ -13,6 +13,7 @@ SMALL: Final = (  # seconds altogether: a part of the tests
     Instance("patch", ("REPETITIONS=0", "DEATHS=1")),
     Instance("patch", ("REBUILD", "REPETITIONS=0", "DEATHS=0")),
     Instance("wide"),
+    Instance("runs", ("REQUESTS=2", "DEATHS=1")),
     Instance("counts", ("CLEARING",)),
 )
 LARGE: Final = (  # minutes
@@ -23,6 +24,8 @@ LARGE: Final = (  # minutes
     Instance("patch", ("TWO_COMPANIES", "REPETITIONS=2", "DEATHS=2")),
     Instance("patch", ("REBUILD",)),
     Instance("wide", ("MOVES=3", "DEATHS=3")),
+    Instance("runs", ("REQUESTS=8", "DEATHS=0")),
+    Instance("runs"),
     Instance("counts", ("ONE_RECOUNT",)),
     Instance("counts"),
     Instance("counts", ("CLEARING",)),
@@ -135,5 +138,20 @@ MISTAKES: Final = (
         Instance("wide", ("FINISH_WITHOUT_GENERATION",)),
         "caches_equal_the_truth",
         "the end of a wide patch takes a later request along",
+    ),
+    Mistake(
+        Instance("runs", ("DEATHS=0", "LOOK_BEFORE_REQUEST")),
+        "every_request_is_worked_off",
+        "a batch looks for a run before it has committed what it asks for",
+    ),
+    Mistake(
+        Instance("runs", ("DEATHS=0", "LOOK_BEFORE_END")),
+        "every_request_is_worked_off",
+        "a run looks for more before the ledger says that it has ended",
+    ),
+    Mistake(
+        Instance("runs", ("DEATHS=0", "NO_LOOK_AFTER_END")),
+        "every_request_is_worked_off",
+        "a run looks no more when it has ended",
     ),
 )

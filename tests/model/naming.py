@@ -5,9 +5,13 @@ from __future__ import annotations
 from typing import Final
 
 from backend.app.caches import apply, diff, patch, under_way, watched
+from backend.app.ledger import ledger, lifeline
 from events import outbox
 
-FILES: Final = (patch.SQL, apply.SQL, diff.SQL, under_way.SQL, watched.SQL, outbox.SQL)
+FILES: Final = (
+    *(patch.SQL, apply.SQL, diff.SQL, under_way.SQL, watched.SQL, outbox.SQL),
+    *(lifeline.SQL, ledger.SQL),
+)
 LONGEST: Final = 40  # characters of a statement without a name
 
 

@@ -19,12 +19,14 @@ from tests.model.world import (
     World,
     applied,
     applied_once,
+    ask_for_wide,
     drain,
     followed,
     led_outbox,
     patched,
     rebuild,
     relay_all,
+    wide_run,
     write,
 )
 
@@ -69,6 +71,7 @@ class Meeting:
     relays: bool = False  # the question is what is published, not what is cached
     relay_dies: bool = False
     rebuilds: bool = False  # right only after a rebuild, like after a clearing
+    runs: bool = False  # nothing works off wide patches but runs that were queued
 
     def prepare(self, world: World) -> None:
         """Make the rows that it begins with."""
@@ -83,6 +86,8 @@ class Meeting:
         """All orders of it, on this database."""
         if self.relays:
             return _relayed(self, world)
+        if self.runs:
+            return _run(self, world)
         quiet = _rebuilt(world) if self.rebuilds else world.quiet
         agreement = (lambda: list[str]()) if world.agreement() else world.agreement  # some begin with a wrong row
         return Scenario(lambda: [part.session(self.passes) for part in self.parts], world.reset, agreement, quiet)
@@ -95,6 +100,22 @@ def _rebuilt(world: World) -> Callable[[], list[str]]:
         return wrong or world.quiet()
 
     return quiet
+
+
+def _run(meeting: Meeting, world: World) -> Scenario:
+    """A run beside the parts; afterwards those that they have queued. Nothing may wait then."""
+
+    def sessions() -> Sequence[Session]:
+        QUEUED.clear()
+        return [part.session(meeting.passes) for part in meeting.parts]
+
+    def quiet() -> list[str]:
+        while QUEUED:
+            wide_run(QUEUED.pop())
+        waiting = world.plain.one("SELECT count(*) FROM wide_requests")
+        return [f"wide patches that wait without a run: {waiting}"] if waiting else world.violations()
+
+    return Scenario(sessions, world.reset, world.agreement, quiet)
 
 
 def _relayed(meeting: Meeting, world: World) -> Scenario:
@@ -133,6 +154,8 @@ def _relayed(meeting: Meeting, world: World) -> Scenario:
     return Scenario(sessions, world.reset, list, quiet)
 
 
+QUEUED: Final[list[str]] = []  # runs for wide patches whose message the broker has
+RUN: Final = "00000000-0000-0000-0000-000000000001"
 ROUNDS: Final = 2  # of the relay: one to draw a horizon, one to prove a floor
 COMPANY: Final = Part("company", [lambda: followed(MOVE_COMPANY, companies=[10])])  # a write, and what its event does
 PRODUCT: Final = Part("product", [lambda: followed(MOVE_PRODUCT, products=[200])])
@@ -225,6 +248,17 @@ MEETINGS: Final[Mapping[str, Meeting]] = {
                   UPDATE active_cities_cache SET total_products = total_products + 1""",
         passes=COUNTS | {"lock_lanes", "products_of", "patch_companies"},
         settings={"WIDE_PATCH_KEYS": "1"},
+        is_short=False,
+    ),
+    "wide patches are asked for while a run for them ends": Meeting(
+        (
+            Part("run", [lambda: wide_run(RUN)], passes=frozenset({"begin"}) | WIDE_READS),
+            Part("batch", [lambda: ask_for_wide(10)]),
+        ),
+        before=f"""INSERT INTO task_runs (task_id, task, trigger, state)
+                   VALUES ('{RUN}', 'apply_wide_patches', 'event', 'PENDING')""",
+        passes=COUNTS | {"lock_lanes", "products_of", "patch_companies", "patch_products", "advance_wide"},
+        runs=True,
         is_short=False,
     ),
     "three patches with two lanes": Meeting(

@@ -9,10 +9,11 @@ import pytest
 
 from backend.app import db, settings
 from backend.app.caches import rebuilds
+from backend.app.tasks.events import WidePatches
 from events.floor import Floor
 from tests.model.interleavings import Explored, explore
 from tests.model.mistakes import Mistake
-from tests.model.scenarios import Meeting
+from tests.model.scenarios import QUEUED, Meeting
 from tests.model.sessions import LedPool, led_engine
 from tests.model.world import World
 from tests.plain import Plain
@@ -42,6 +43,7 @@ def _configured(url: str, meeting: Meeting, patches: pytest.MonkeyPatch) -> Iter
     patches.setattr("events.floor.RAISE_SECONDS", 0.0)
     patches.setattr(Floor, "_look", lambda floor: None)  # the proof alone, without what is looked for below it
     patches.setattr(rebuilds, "ThreadPoolExecutor", LedPool)
+    patches.setattr(WidePatches, "_publish", lambda task, args, kwargs, task_id, options: QUEUED.append(task_id))
     settings.settings.cache_clear()
     try:
         yield

@@ -11,6 +11,7 @@ from backend.app import db
 from backend.app.caches import apply, rebuilds
 from backend.app.caches.keys import Cause, Keys
 from backend.app.caches.patch import CACHE_TYPES
+from backend.app.tasks.events import apply_wide_patches, begin_wide_patches
 from events import relay
 from events.outbox import Outbox, Row
 from tests import oracle
@@ -21,6 +22,7 @@ CAUSE: Final = Cause("test")
 TABLES: Final = (
     *("products", "companies", "cities", "event_outbox", "wide_patches", "removed_keys"),
     *("product_city_mapping", "company_city_mapping", "city_counts", "active_cities_cache"),
+    "task_runs",
 )
 CATALOG: Final = """
     INSERT INTO cities (id, name) VALUES (1, 'a'), (2, 'b');
@@ -123,6 +125,17 @@ def applied_once(**keys: Sequence[int]) -> None:
 def applied(**keys: Sequence[int]) -> None:
     """The same; rolled back for another's sake it is tried again, as the worker does."""
     applied_once(**keys)
+
+
+def ask_for_wide(company: int) -> None:
+    """As a batch does: the request in its transaction, then a run, unless one is there."""
+    write(f"INSERT INTO wide_patches (company_id, of_company) VALUES ({company}, true)")
+    begin_wide_patches("event")
+
+
+def wide_run(task_id: str) -> None:
+    """The whole run, from the ledger to the ledger and its last look."""
+    apply_wide_patches.apply(task_id=task_id)
 
 
 def patched(work: Callable[[Any], Any]) -> None:
