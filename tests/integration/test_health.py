@@ -140,6 +140,18 @@ def test_a_scheduled_run_that_was_missed_is_said(plant: Plant, sql: Plain):
     turns(plant, "schedule", "well", "ok")
 
 
+def test_a_canary_that_never_came_through_since_the_system_is_there_is_said(
+    databases: Databases, vhosts: Vhosts, tmp_path: Path
+):
+    with plant_on(databases, vhosts, tmp_path, **WATCHED) as fresh, fresh.sql() as sql:
+        sql.run("ALTER TABLE canaries DISABLE TRIGGER capture_canary")
+        fresh.started()
+        said = turns(fresh, "freshness", "bad", "degraded")
+        assert "No canary has come through for 1" in part(said, "freshness")["effect"]
+        sql.run("ALTER TABLE canaries ENABLE TRIGGER capture_canary")
+        turns(fresh, "freshness", "well", "ok")
+
+
 def test_rows_found_wrong_and_not_mended_are_said(plant: Plant, sql: Plain):
     sql.run(FINDING)
     said = turns(plant, "caches", "bad", "degraded")
