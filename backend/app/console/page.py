@@ -11,7 +11,7 @@ from typing import Final
 
 from fastapi import APIRouter, HTTPException, Request, Response
 
-from backend.app.console.bundle import bundle
+from backend.app.console.scripts import one_script
 
 router = APIRouter(include_in_schema=False)
 FOLDER: Final = Path(__file__).with_name("static")
@@ -88,7 +88,7 @@ def assets() -> dict[str, Asset]:
     """All files by name, read once. The page asks for one script, with all modules in it; each is there as well."""
     files = {path.name: path.read_bytes() for path in FOLDER.iterdir() if path.suffix in TYPES}
     modules = {name: files[name].decode() for name in sorted(files) if name.endswith(".js") and name != ALONE}
-    files[MODULES] = bundle(modules).encode()
+    files[MODULES] = one_script(modules).encode()
     return {name: _asset(name, body) for name, body in files.items()}
 
 

@@ -7,7 +7,7 @@ from graphlib import CycleError
 
 import pytest
 
-from backend.app.console.bundle import bundle
+from backend.app.console.scripts import one_script
 
 
 def test_each_module_stands_after_what_it_imports() -> None:
@@ -17,7 +17,7 @@ def test_each_module_stands_after_what_it_imports() -> None:
         "c.js": "export async function f() {}\nexport class K {}\n",
     }
 
-    script = bundle(modules)
+    script = one_script(modules)
 
     assert re.findall(r"^// (\w+)", script, re.MULTILINE) == ["c", "b", "a"]
     assert "const { x: y } = $b;" in script
@@ -31,11 +31,11 @@ def test_each_module_stands_after_what_it_imports() -> None:
 )
 def test_a_form_that_is_not_understood_is_refused_with_its_place(line: str) -> None:
     with pytest.raises(ValueError, match=rf"a\.js.*{re.escape(line[:12])}"):
-        bundle({"a.js": f"const x = 1;\n{line}\n", "b.js": ""})
+        one_script({"a.js": f"const x = 1;\n{line}\n", "b.js": ""})
 
 
 def test_a_module_that_is_not_there_and_a_circle_are_refused() -> None:
     with pytest.raises(ValueError, match=r"gone\.js"):
-        bundle({"a.js": 'import { x } from "./gone.js";\n'})
+        one_script({"a.js": 'import { x } from "./gone.js";\n'})
     with pytest.raises(CycleError):
-        bundle({"a.js": 'import { x } from "./b.js";\n', "b.js": 'import { x } from "./a.js";\n'})
+        one_script({"a.js": 'import { x } from "./b.js";\n', "b.js": 'import { x } from "./a.js";\n'})

@@ -18,7 +18,7 @@ EXPORT: Final = re.compile(r"^export (?=(?:const|class|(?:async )?function\*?) (
 LEFT: Final = re.compile(r"^(?:import|export)\b.*", re.MULTILINE)
 
 
-def bundle(modules: Mapping[str, str]) -> str:
+def one_script(modules: Mapping[str, str]) -> str:
     """All modules, by name, as one script, the same for the same modules.
 
     ValueError where one has an import or export of another form or imports what is not there; CycleError where modules
