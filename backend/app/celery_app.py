@@ -39,7 +39,7 @@ from backend.app.startup import end_on_unfit_database, warn_on_default_passwords
 from backend.app.tasks.roster import TASKS
 from backend.app.tasks.task import LedgerTask
 from backend.app.telemetry import logs, metrics, serve, tracing
-from backend.app.worker import connection, ending, holding, questions, stopping
+from backend.app.worker import connection, control, ending, holding, questions, stopping
 from backend.app.worker.consumer import EventConsumer
 from backend.app.worker.pulse import WorkerPulse
 from events import foreign, tls
@@ -54,7 +54,7 @@ app = Celery(
     "citycache",
     broker=_broker,
     backend=settings().celery_result_backend,
-    control=None if settings().in_process else connection.FreshControl,
+    control=None if settings().in_process else control.FreshControl,
     include=[
         "backend.app.tasks.events",
         "backend.app.tasks.rebuilds",

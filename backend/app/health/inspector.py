@@ -122,7 +122,7 @@ def _control() -> Any:
     """Celery's remote control, which asks on the connection that it is given and on no other."""
     from celery import Celery
 
-    app = Celery(set_as_current=False, control="backend.app.worker.connection:FreshControl")
+    app = Celery(set_as_current=False, control="backend.app.worker.control:FreshControl")
     app.conf.control_queue_exclusive = True
     app.control.mailbox.producer_pool = None  # type: ignore[attr-defined]
     return app.control
