@@ -26,6 +26,7 @@ def main() -> int:
     parser.add_argument(
         "--tasks", action="store_true", help="start rebuilds and replays as well; they mend what is lost"
     )
+    parser.add_argument("--clients", type=int, default=3, help="who write and read over HTTP (default: 3)")
     parser.add_argument("--keep", type=Path, default=None, help="a folder for data and logs, which stays")
     wishes = parser.parse_args()
     kinds = faults.chosen(wishes.kinds)
@@ -36,7 +37,9 @@ def main() -> int:
     seed = random.SystemRandom().randrange(10**6) if wishes.seed is None else wishes.seed
     print(f"seed {seed}: {wishes.minutes:g} minutes of {len(kinds)} kinds of faults", flush=True)
     with tempfile.TemporaryDirectory(prefix="faults-") as scratch, World(wishes.keep or Path(scratch)) as world:
-        report = campaign.run(world, campaign.Plan(seed, wishes.minutes, kinds, wishes.tasks), tell)
+        report = campaign.run(
+            world, campaign.Plan(seed, wishes.minutes, kinds, wishes.tasks, clients=wishes.clients), tell
+        )
     show(report)
     codes = [] if wishes.kinds else [failover.play(failover.Plan(is_synchronous)) for is_synchronous in (True, False)]
     return 1 if report.complaints or any(codes) else 0

@@ -76,6 +76,7 @@ class Plan:
     tasks: bool = False  # start rebuilds and replays as well; they mend what was lost, so without them it is stricter
     longest: float = 60.0  # seconds that a fault may last
     longest_open: float = 20.0  # seconds that a transaction stays open
+    clients: int = 3  # who write and read over HTTP, and whose history is checked
 
 
 def run(
@@ -87,7 +88,7 @@ def run(
     """
     report, begin = Report(plan.seed), time.monotonic()
     feed, operator = Feed(world.plant.environment, world.place, RATE), Operator(world, plan.seed, plan.tasks)
-    clients = Clients(world, plan.seed)
+    clients = Clients(world, plan.seed, plan.clients)
     clients.prepare()
     writers, standing = OpenTransactions(world, plan.seed, plan.longest_open), Standing(world)
     with (

@@ -15,7 +15,6 @@ from typing import Any, Final
 from tests.faults.history import Read, Write, violations
 from tests.faults.world import FLOW_SECONDS, World
 
-CLIENTS: Final = 3
 COMPANIES: Final = 1_000  # as many writes has a product
 FIRST: Final = 5_000_000  # id of the first company
 PATIENCE: Final = 10.0
@@ -28,10 +27,10 @@ PREPARE: Final = f"""
 class Clients:
     """Some of them, each with one product at a time."""
 
-    def __init__(self, world: World, seed: int) -> None:
+    def __init__(self, world: World, seed: int, number: int) -> None:
         self.writes: list[Write] = []
         self.reads: list[Read] = []
-        self._world, self._seed = world, seed
+        self._world, self._seed, self._number = world, seed, number
 
     def prepare(self) -> None:
         """Make the companies, before anything is faulty."""
@@ -40,8 +39,8 @@ class Clients:
 
     def work(self, stop: threading.Event) -> None:
         """Until stopped."""
-        with ThreadPoolExecutor(CLIENTS) as pool:
-            for done in [pool.submit(self._client, number, stop) for number in range(CLIENTS)]:
+        with ThreadPoolExecutor(self._number) as pool:
+            for done in [pool.submit(self._client, number, stop) for number in range(self._number)]:
                 done.result()
 
     def violations(self) -> list[str]:
