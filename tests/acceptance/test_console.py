@@ -96,8 +96,13 @@ def test_the_table_of_cities_is_searched_and_sorted(visit: Visit) -> None:
 
 
 def test_a_refresh_shows_its_progress_and_its_result(console: Stage, visit: Visit) -> None:
-    console.plain.run("DELETE FROM product_city_mapping WHERE product_id BETWEEN 101 AND 112")
-    with closing(Plain(console.postgres.url, autocommit=False)) as blocker:
+    with (
+        console.stopped("beat"),  # a rebuild that is due just now would be the one that runs
+        closing(Plain(console.postgres.url, autocommit=False)) as blocker,
+    ):
+        active = "SELECT count(*) FROM task_runs WHERE state IN ('PENDING', 'STARTED', 'RETRY')"
+        until(lambda: not console.plain.one(active), 30, "no run is under way")
+        console.plain.run("DELETE FROM product_city_mapping WHERE product_id BETWEEN 101 AND 112")
         lane = 101 % Settings().patch_lanes
         blocker.run("SELECT pg_advisory_xact_lock(%s, %s)", (LOCK_CLASS, lane))
 
