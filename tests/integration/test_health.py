@@ -146,8 +146,10 @@ def test_a_canary_that_never_came_through_since_the_system_is_there_is_said(
     with plant_on(databases, vhosts, tmp_path, **WATCHED) as fresh, fresh.sql() as sql:
         sql.run("ALTER TABLE canaries DISABLE TRIGGER capture_canary")
         fresh.started()
-        said = turns(fresh, "freshness", "bad", "degraded")
-        assert "No canary has come through for 1" in part(said, "freshness")["effect"]
+        until(lambda: part(ready(fresh), "freshness")["state"] == "bad", 45, "it is missed")
+        said = ready(fresh)
+        assert said["status"] == "degraded"
+        assert "No canary has come through for" in part(said, "freshness")["effect"]
         sql.run("ALTER TABLE canaries ENABLE TRIGGER capture_canary")
         turns(fresh, "freshness", "well", "ok")
 

@@ -29,6 +29,9 @@ from events import times
 State = Literal["well", "bad", "unknown"]
 MISSED_GRACE: Final = timedelta(seconds=90)  # beat wakes every few seconds, and may start anew meanwhile
 CANARY_GRACE_SECONDS: Final = 8.0  # beyond the canary's own round: one that takes longer is late indeed
+FIRST_CANARY_SECONDS: Final = (
+    15.0  # beyond it for the first: the observer learns that it may fly, and writes that it came
+)
 OBSERVED_SECONDS: Final = 20.0  # the observer writes every 5 s; without it nobody looks at canary and rows
 HELD_SECONDS: Final = 3.0  # what is over sooner is no incident
 FAILED: Final = ("FAILURE", "EXPIRED", "REVOKED")
@@ -103,10 +106,9 @@ class Judge:
             *self._relay(signs, stored, now),
             *self._worker(signs, stored, now),
         )
-        wrong = (
-            *wrong,
-            *((*_capture(stored), *_freshness(stored), *_caches(stored), *_schedule(stored)) if stored else ()),
-        )
+        if stored:
+            freshness = self._freshness(signs, stored, now)
+            wrong = (*wrong, *_capture(stored), *freshness, *_caches(stored), *_schedule(stored))
         return Verdict(wrong, frozenset(_unknown(signs, stored)))
 
     def _still(self, stage: str, has_work: bool, mark: object, now: float) -> float:
@@ -171,6 +173,19 @@ class Judge:
             if seconds:
                 yield Wrong("wide_patch_stands", "", {"companies": stored.wide_companies}, seconds)
 
+    def _freshness(self, signs: Signs, stored: StoredSigns, now: float) -> Iterator[Wrong]:
+        every, carried = settings().canary_seconds, signs.carried.value
+        fly = (
+            bool(every) and _is_observed(stored) and (settings().in_process or bool(carried and carried.knows_canaries))
+        )
+        first = self._still("canary_absent", fly and stored.canary_seconds is None, None, now)
+        if _is_observed(stored) and every and (stored.canary_seconds or 0.0) > every + CANARY_GRACE_SECONDS:
+            yield Wrong("canary_absent", seconds=stored.canary_seconds or 0.0)
+        elif first > every + FIRST_CANARY_SECONDS:
+            yield Wrong("canary_absent", seconds=first)
+        if stored.p99_ms is not None and stored.p99_ms > settings().freshness_target_ms:
+            yield Wrong("freshness_over_target", values={"p99_ms": round(stored.p99_ms)})
+
 
 def readable(signs: Signs) -> StoredSigns | None:
     """The database's part, unless its schema is too old to be read."""
@@ -221,14 +236,6 @@ def _worker_wrong(carried: Waiting, absent: float, stands: float, silent: float)
 
 def _seconds_held(reason: Mapping[str, Any]) -> float:
     return max(0.0, time.time() - float(reason["since"]))
-
-
-def _freshness(stored: StoredSigns) -> Iterator[Wrong]:
-    every = settings().canary_seconds
-    if _is_observed(stored) and every and (stored.canary_seconds or 0.0) > every + CANARY_GRACE_SECONDS:
-        yield Wrong("canary_absent", seconds=stored.canary_seconds or 0.0)
-    if stored.p99_ms is not None and stored.p99_ms > settings().freshness_target_ms:
-        yield Wrong("freshness_over_target", values={"p99_ms": round(stored.p99_ms)})
 
 
 def _caches(stored: StoredSigns) -> Iterator[Wrong]:

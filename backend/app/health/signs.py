@@ -17,7 +17,6 @@ from backend.app.database import replica, schema
 from backend.app.errors import Away, CitycacheError, sentence
 from backend.app.health import inspector, reach
 from backend.app.health.answer import Answer
-from backend.app.observing import canary
 from backend.app.settings import settings
 from backend.app.telemetry import latency
 from events.outbox import LEADER_LOCK
@@ -58,7 +57,7 @@ class StoredSigns:
     last_batch: str | None = None  # the newest batch of events
     letters: int = 0  # open dead letters
     rows_wrong: int = 0  # found by the auditor and not mended
-    canary_seconds: float | None = None  # since a canary arrived; at least, since the first was sent, if none ever did
+    canary_seconds: float | None = None  # since a canary arrived
     observed_seconds: float | None = None  # since the observer wrote
     p99_ms: float | None = None  # of the last minute
     scheduled: tuple[Scheduled, ...] = ()
@@ -130,9 +129,7 @@ def stored() -> StoredSigns:
         if schema.needed().is_older(version):
             return StoredSigns(version, is_old=True)
         row: dict[str, Any] = dict(
-            connection.exec_driver_sql(SQL["stored"], {"leader_lock": LEADER_LOCK, "patience": canary.PATIENCE_SECONDS})
-            .mappings()
-            .one()
+            connection.exec_driver_sql(SQL["stored"], {"leader_lock": LEADER_LOCK}).mappings().one()
         )
         counts = latency.total(found[0] for found in connection.exec_driver_sql(SQL["latency"]))
         tasks = [entry.task for entry in ENTRIES]

@@ -8,9 +8,6 @@ WITH outbox AS (
 ), canary AS (
     SELECT canary_ms, at FROM observations
      WHERE canary_ms IS NOT NULL AND at > now() - interval '1 day' ORDER BY at DESC LIMIT 1
-), unanswered AS (
-    SELECT sent_at, canaries.number - coalesce(canary_cache.number, 0) AS sent
-      FROM canaries LEFT JOIN canary_cache USING (id) WHERE id = 1
 )
 SELECT (SELECT id FROM outbox) AS outbox_first,
        EXISTS (SELECT FROM pg_locks
@@ -21,10 +18,7 @@ SELECT (SELECT id FROM outbox) AS outbox_first,
          ORDER BY queued_at DESC LIMIT 1) AS last_batch,
        (SELECT count(*) FROM (SELECT FROM dead_letters WHERE closed_at IS NULL LIMIT 10001) AS part) AS letters,
        (SELECT count(*) FROM (SELECT FROM audit_findings WHERE repaired_at IS NULL LIMIT 10001) AS part) AS rows_wrong,
-       coalesce((SELECT extract(epoch FROM now() - at)::float8 FROM canary),
-                -- None ever came: each of those before was waited for.
-                (SELECT (sent - 1) * %(patience)s::float8 + extract(epoch FROM now() - sent_at)::float8
-                   FROM unanswered WHERE sent > 1)) AS canary_seconds,
+       (SELECT extract(epoch FROM now() - at)::float8 FROM canary) AS canary_seconds,
        (SELECT extract(epoch FROM now() - max(at))::float8 FROM observations) AS observed_seconds
   FROM wide
 
