@@ -130,6 +130,8 @@ def test_each_process_works_with_its_own_role(url: str, users: str, tmp_path: Pa
             until(lambda: not oracle.violations(plain), 30)
         with urllib.request.urlopen(f"{api.api_url}/metrics", timeout=5) as answer:
             assert "citycache_consistency_nines" in answer.read().decode()
+        with urllib.request.urlopen(f"{api.api_url}/health/ready", timeout=10) as answer:
+            assert json.load(answer)["database"] == "ok", "health may read all that it looks at"
         assert system["beat"].runs("beat")
         logs = "\n".join([*(part.log(role) for role, part in system.items()), observer.read_text()])
         assert "permission denied" not in logs
