@@ -1003,8 +1003,8 @@ export const WORDS = {
     "Журнал не отвечает, с чего он начинается, не меньше STALL_SECONDS, хотя брокер и база отвечают.",
   ],
   "judged.canary_absent": [
-    "Every CANARY_SECONDS the observer changes a row of its own and follows it into the caches; for that time and 8 s more none came through.",
-    "Каждые CANARY_SECONDS наблюдатель меняет свою строку и следит, дошла ли она до кэша; за это время и ещё 8 с не дошла ни одна.",
+    "Every CANARY_SECONDS the observer changes a row of its own and follows it into the caches; for that time and 8 s more (15 s before the first) none came through.",
+    "Каждые CANARY_SECONDS наблюдатель меняет свою строку и следит, дошла ли она до кэша; за это время и ещё 8 с (до самой первой — 15 с) не дошла ни одна.",
   ],
   "judged.freshness_over_target": [
     "The p99 from commit to cache over the last minute is above FRESHNESS_TARGET_MS.",
