@@ -6,8 +6,9 @@ import math
 
 from backend.app.health.answer import Answer
 from backend.app.health.inspector import Waiting
-from backend.app.health.judge import Judge
+from backend.app.health.judge import FIRST_CANARY_SECONDS, Judge
 from backend.app.health.signs import Signs, StoredSigns
+from backend.app.settings import Settings
 
 PATIENCE = 10.0
 STANDS = Answer(StoredSigns(version="9999", outbox_first=7, observed_seconds=1.0, canary_seconds=1.0))
@@ -41,6 +42,20 @@ def test_says_when_to_look_again_for_what_is_about_to_have_stood_too_long() -> N
     kinds(judge, THERE, 0)
     assert judge.seconds_until_overdue(PATIENCE - 1) == 1
     assert judge.seconds_until_overdue(PATIENCE) == math.inf, "it has been seen by then"
+
+
+def test_a_first_canary_that_does_not_come_is_missed_where_workers_know_canaries() -> None:
+    def missed(judge: Judge, knows: bool | None, now: float, seconds: float | None = None) -> bool:
+        stored = StoredSigns(version="9999", relay_leads=True, observed_seconds=1.0, canary_seconds=seconds)
+        carried = Answer(Waiting(0, 0, None, consumers=1, knows_canaries=knows))
+        return "canary_absent" in {one.kind for one in judge.judge(Signs(Answer(stored), carried), now).wrong}
+
+    patience = Settings().canary_seconds + FIRST_CANARY_SECONDS
+    for knows, is_missed in ((True, True), (False, False), (None, False)):
+        judge = Judge(PATIENCE)
+        assert not any(missed(judge, knows, second) for second in range(int(patience) + 1))
+        assert missed(judge, knows, patience + 1) is is_missed
+        assert not missed(judge, knows, patience + 2, seconds=1.0), "it came"
 
 
 def test_a_replica_is_not_blamed_while_the_primary_gives_no_answer_either() -> None:

@@ -29,9 +29,7 @@ from events import times
 State = Literal["well", "bad", "unknown"]
 MISSED_GRACE: Final = timedelta(seconds=90)  # beat wakes every few seconds, and may start anew meanwhile
 CANARY_GRACE_SECONDS: Final = 8.0  # beyond the canary's own round: one that takes longer is late indeed
-FIRST_CANARY_SECONDS: Final = (
-    15.0  # beyond it for the first: the observer learns that it may fly, and writes that it came
-)
+FIRST_CANARY_SECONDS: Final = 15.0  # beyond it before the first, which waits for two turns of the observer
 OBSERVED_SECONDS: Final = 20.0  # the observer writes every 5 s; without it nobody looks at canary and rows
 HELD_SECONDS: Final = 3.0  # what is over sooner is no incident
 FAILED: Final = ("FAILURE", "EXPIRED", "REVOKED")
@@ -174,15 +172,11 @@ class Judge:
                 yield Wrong("wide_patch_stands", "", {"companies": stored.wide_companies}, seconds)
 
     def _freshness(self, signs: Signs, stored: StoredSigns, now: float) -> Iterator[Wrong]:
-        every, carried = settings().canary_seconds, signs.carried.value
-        fly = (
-            bool(every) and _is_observed(stored) and (settings().in_process or bool(carried and carried.knows_canaries))
-        )
-        first = self._still("canary_absent", fly and stored.canary_seconds is None, None, now)
-        if _is_observed(stored) and every and (stored.canary_seconds or 0.0) > every + CANARY_GRACE_SECONDS:
-            yield Wrong("canary_absent", seconds=stored.canary_seconds or 0.0)
-        elif first > every + FIRST_CANARY_SECONDS:
-            yield Wrong("canary_absent", seconds=first)
+        every, seconds = settings().canary_seconds, stored.canary_seconds
+        is_awaited = bool(every) and _is_observed(stored)
+        first = self._still("canary_absent", is_awaited and seconds is None and _may_fly(signs), None, now)
+        if is_awaited and ((seconds or 0.0) > every + CANARY_GRACE_SECONDS or first > every + FIRST_CANARY_SECONDS):
+            yield Wrong("canary_absent", seconds=seconds or first)
         if stored.p99_ms is not None and stored.p99_ms > settings().freshness_target_ms:
             yield Wrong("freshness_over_target", values={"p99_ms": round(stored.p99_ms)})
 
@@ -256,6 +250,11 @@ def _schedule(stored: StoredSigns) -> Iterator[Wrong]:
             yield Wrong("run_missed", run.task, {"task": run.task}, (now - due).total_seconds())
         if run.state in FAILED:
             yield Wrong("run_failed", run.task, {"task": run.task, "state": run.state, "error": run.error or ""})
+
+
+def _may_fly(signs: Signs) -> bool:
+    """Whether canaries are sent: all workers know them."""
+    return settings().in_process or bool(signs.carried.value and signs.carried.value.knows_canaries)
 
 
 def _is_observed(stored: StoredSigns) -> bool:
