@@ -95,6 +95,11 @@ def test_the_table_of_cities_is_searched_and_sorted(visit: Visit) -> None:
     expect(visit.page.locator("#unplaced")).to_contain_text("Nowhere")
 
 
+def test_a_page_asks_for_two_scripts(visit: Visit) -> None:
+    asked = sorted(urlsplit(url).path for _, url in visit.requests if ".js" in url)
+    assert asked == ["/console/app.js", "/console/early.js"]
+
+
 def test_a_refresh_shows_its_progress_and_its_result(console: Stage, visit: Visit) -> None:
     with (
         console.stopped("beat"),  # a rebuild that is due just now would be the one that runs

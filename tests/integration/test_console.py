@@ -373,16 +373,16 @@ class TestPage:
     def test_serves_each_part_once(self, api: Client, name: str) -> None:
         answer = api.get(f"/console/{name}")
 
-        assert answer.text == (STATIC / name).read_text(encoding="utf-8") or name == page.MODULES
+        assert answer.text == (STATIC / name).read_text(encoding="utf-8") or name == page.SCRIPT
         assert "content-security-policy" in answer.headers
         again = api.get(f"/console/{name}", headers={"If-None-Match": answer.headers["etag"]})
         assert (again.status_code, again.content) == (304, b"")
 
     def test_serves_all_of_its_modules_in_one_script(self, api: Client) -> None:
-        script = api.get(f"/console/{page.MODULES}").text
+        script = api.get(f"/console/{page.SCRIPT}").text
 
         assert {path.name for path in STATIC.glob("*.js")} - set(re.findall(r"^// (\w+\.js)$", script, re.M)) == {
-            page.ALONE
+            page.EARLY
         }
 
     @pytest.mark.parametrize("name", ["nothing.js", "NOTICE", "..%2Fpage.py", "%00"])

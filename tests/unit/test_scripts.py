@@ -34,6 +34,12 @@ def test_a_form_that_is_not_understood_is_refused_with_its_place(line: str) -> N
         one_script({"a.js": f"const x = 1;\n{line}\n", "b.js": ""})
 
 
+@pytest.mark.parametrize("wanted", ["y", "x, y", "y as x", "x,\n  y,\n"])
+def test_what_a_module_does_not_export_is_refused(wanted: str) -> None:
+    with pytest.raises(ValueError, match=r"a\.js imports what b\.js does not export: y"):
+        one_script({"a.js": f'import {{ {wanted} }} from "./b.js";\n', "b.js": "export const x = 1, y = 2;\n"})
+
+
 def test_a_module_that_is_not_there_and_a_circle_are_refused() -> None:
     with pytest.raises(ValueError, match=r"gone\.js"):
         one_script({"a.js": 'import { x } from "./gone.js";\n'})

@@ -21,8 +21,8 @@ TYPES: Final = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
-ALONE: Final = "early.js"  # no module: it runs before the first paint
-MODULES: Final = "app.js"
+EARLY: Final = "early.js"  # no module: it runs before the first paint
+SCRIPT: Final = "app.js"  # all modules
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
@@ -87,8 +87,8 @@ def takes_gzip(accepted: str) -> bool:
 def assets() -> dict[str, Asset]:
     """All files by name, read once. The page asks for one script, with all modules in it; each is there as well."""
     files = {path.name: path.read_bytes() for path in FOLDER.iterdir() if path.suffix in TYPES}
-    modules = {name: files[name].decode() for name in sorted(files) if name.endswith(".js") and name != ALONE}
-    files[MODULES] = one_script(modules).encode()
+    modules = {name: files[name].decode() for name in sorted(files) if name.endswith(".js") and name != EARLY}
+    files[SCRIPT] = one_script(modules).encode()
     return {name: _asset(name, body) for name, body in files.items()}
 
 
