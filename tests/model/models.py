@@ -119,39 +119,21 @@ MISTAKES: Final = (
         "counts_move_with_the_mappings",
         "a CTE decides between UPDATE and a plain INSERT, by a snapshot older than the lock",
     ),
-    Mistake(
-        Instance("wide", ("ACKNOWLEDGE_BEFORE_REQUEST",)),
-        "caches_equal_the_truth",
-        "the event is acknowledged before its wide patch is a row",
+    *(
+        Mistake(Instance("wide", (macro,)), "caches_equal_the_truth", meaning)
+        for macro, meaning in (
+            ("ACKNOWLEDGE_BEFORE_REQUEST", "the event is acknowledged before its wide patch is a row"),
+            ("REQUEST_KEEPS_THE_PLACE", "a new request does not begin anew"),
+            ("ADVANCE_WITHOUT_GENERATION", "a chunk moves the place of a later request"),
+            ("FINISH_WITHOUT_GENERATION", "the end of a wide patch takes a later request along"),
+        )
     ),
-    Mistake(
-        Instance("wide", ("REQUEST_KEEPS_THE_PLACE",)),
-        "caches_equal_the_truth",
-        "a new request does not begin anew",
-    ),
-    Mistake(
-        Instance("wide", ("ADVANCE_WITHOUT_GENERATION",)),
-        "caches_equal_the_truth",
-        "a chunk moves the place of a later request",
-    ),
-    Mistake(
-        Instance("wide", ("FINISH_WITHOUT_GENERATION",)),
-        "caches_equal_the_truth",
-        "the end of a wide patch takes a later request along",
-    ),
-    Mistake(
-        Instance("runs", ("DEATHS=0", "LOOK_BEFORE_REQUEST")),
-        "every_request_is_worked_off",
-        "a batch looks for a run before it has committed what it asks for",
-    ),
-    Mistake(
-        Instance("runs", ("DEATHS=0", "LOOK_BEFORE_END")),
-        "every_request_is_worked_off",
-        "a run looks for more before the ledger says that it has ended",
-    ),
-    Mistake(
-        Instance("runs", ("DEATHS=0", "NO_LOOK_AFTER_END")),
-        "every_request_is_worked_off",
-        "a run looks no more when it has ended",
+    *(
+        Mistake(Instance("runs", ("DEATHS=0", macro)), "every_request_is_worked_off", meaning)
+        for macro, meaning in (
+            ("LOOK_BEFORE_REQUEST", "a batch looks for a run before it has committed what it asks for"),
+            ("LOOK_BEFORE_END", "a run looks for more before the ledger says that it has ended"),
+            ("NO_LOOK_AFTER_END", "a run looks no more when it has ended"),
+        )
     ),
 )

@@ -87,7 +87,7 @@ class Meeting:
         if self.relays:
             return _relayed(self, world)
         if self.runs:
-            return _run(self, world)
+            return _with_runs(self, world)
         quiet = _rebuilt(world) if self.rebuilds else world.quiet
         agreement = (lambda: list[str]()) if world.agreement() else world.agreement  # some begin with a wrong row
         return Scenario(lambda: [part.session(self.passes) for part in self.parts], world.reset, agreement, quiet)
@@ -102,7 +102,7 @@ def _rebuilt(world: World) -> Callable[[], list[str]]:
     return quiet
 
 
-def _run(meeting: Meeting, world: World) -> Scenario:
+def _with_runs(meeting: Meeting, world: World) -> Scenario:
     """A run beside the parts; afterwards those that they have queued. Nothing may wait then."""
 
     def sessions() -> Sequence[Session]:
