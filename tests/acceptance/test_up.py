@@ -153,6 +153,7 @@ class TestRunning:
         status = running.status()
         assert is_live(running.port)
         assert set(status["processes"]) == PARTS
+        assert status["processes"] == running.state()["processes"]
         assert set(status["lag"]) == {"outbox_rows", "queue_messages", "oldest_event_seconds"}
         assert all(spawn.is_running(pid) for pid in status["processes"].values())
 
