@@ -1,5 +1,6 @@
 """Own writes over HTTP, each read at once beside 500 other writes a second: with `fresh`, how long the read takes and
-whether the write is in it; without, how often it is not."""
+whether the write is in it; without, how often it is not. One client alone says how long one waits; several that never
+pause are a load of their own."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ from benchmarks.measure import Row, Table, Wanted, quantiles
 from benchmarks.pipeline import ALL, pipeline
 
 RATE: Final = 500  # writes a second beside
-CLIENTS: Final = 4
+CROWD: Final = 4  # clients beside each other
 FAST: Final = Wanted(60, at_least=False, of="value")
 
 
@@ -65,26 +66,31 @@ def figure(bench: Bench) -> Table:
     ):
         run(connection, load.SQL["prepare"])
         with load.going_on(dsn, others, bench.servers.place, RATE):
-            fresh, plain = (_reads(started.api_url, size, own, is_fresh) for is_fresh in (True, False))
-    notes = (f"{CLIENTS} clients, each one's write and the read after it; {RATE} writes a second beside.",)
-    return Table(
-        "fresh", "own writes read at once", [*_rows("fresh", fresh, FAST), *_rows("plain", plain, None)], notes
-    )
+            fresh = _reads(started.api_url, size, own, True, 1)
+            plain = _reads(started.api_url, size, own, False, 1)
+            crowded = _reads(started.api_url, size, own, True, CROWD)
+    rows = [
+        *_rows("fresh reads", fresh, FAST),
+        *_rows("plain reads", plain, None),
+        *_rows(f"fresh reads, {CROWD} clients", crowded, None),
+    ]
+    notes = (f"Each client writes, reads what it wrote, and writes again; {RATE} writes a second beside.",)
+    return Table("fresh", "own writes read at once", rows, notes)
 
 
 def _rows(name: str, found: Reads, wanted: Wanted | None) -> list[Row]:
     at = quantiles(found.milliseconds)
     more = {"reads": len(found.milliseconds), "said no": found.stale}
     return [
-        Row(f"{name} reads, p50", [at["p50"]], "ms"),
-        Row(f"{name} reads, p99", [at["p99"]], "ms", "", wanted, {"max": at["max"]}),
-        Row(f"{name} reads without the write before", [found.missing], "", more=more),
+        Row(f"{name}, p50", [at["p50"]], "ms"),
+        Row(f"{name}, p99", [at["p99"]], "ms", "", wanted, {"max": at["max"]}),
+        Row(f"{name} without the write before", [found.missing], "", more=more),
     ]
 
 
-def _reads(api_url: str, size: Size, own: Sequence[int], is_fresh: bool) -> Reads:
-    parts = [own[first::CLIENTS] for first in range(CLIENTS)]
-    with ThreadPoolExecutor(CLIENTS) as pool:
+def _reads(api_url: str, size: Size, own: Sequence[int], is_fresh: bool, clients: int) -> Reads:
+    parts = [own[first::clients] for first in range(clients)]
+    with ThreadPoolExecutor(clients) as pool:
         found = list(pool.map(lambda products: _of_one(api_url, size, products, is_fresh), parts))
     return Reads(
         [value for reads in found for value in reads.milliseconds],

@@ -112,11 +112,9 @@ KEYED: dict[str, tuple[str, dict[str, Any]]] = {
     "product_rows": (diff.SQL["product_rows"], {"ids": KEYS[:5]}),
     "company_rows": (diff.SQL["company_rows"], {"ids": KEYS[:5]}),
     "names_city": (diff.SQL["names_city"], {"city": 7}),
-    "product_newest": (explain.SQL["product_newest"], {"id": 7}),
-    "company_newest": (explain.SQL["company_newest"], {"id": 7}),
-    "patches": (explain.SQL["patches"], {"noun": "product", "id": 7, "newest": 99_000} | WHOSE),
+    "product_patches": (explain.SQL["patches"], {"noun": "product", "id": 7} | WHOSE),
+    "company_patches": (explain.SQL["patches"], {"noun": "company", "id": 7} | WHOSE),
     "city_patches": (explain.SQL["city_patches"], {"id": 7}),
-    "patches_since": (explain.SQL["patches_since"], {}),
     **{
         f"search_{name}_{view}": (
             search.SQL[name].format(view=view),
@@ -140,7 +138,14 @@ def test_reads_by_key(plain: Plain, name: str) -> None:
     assert scanned(nodes) == set(), [node["Node Type"] for node in nodes]
 
 
-OFTEN = {name: KEYED[name] for name in ("patch_products", "patch_companies", "claim", "delete")}
+def test_explaining_reads_nothing_whole_but_the_outbox(plain: Plain) -> None:
+    """Which is nearly empty at most times; an index on it is what every writer would pay for."""
+    nodes = plan(plain, explain.SQL["remembered"], noun="product", id=7, subjects=WHOSE["askers"])
+
+    assert scanned(nodes) == {"event_outbox"}
+
+
+OFTEN = {name: KEYED[name] for name in ("patch_products", "patch_companies", "differing_products", "claim", "delete")}
 
 
 @pytest.mark.parametrize("name", OFTEN)

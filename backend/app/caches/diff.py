@@ -14,11 +14,12 @@ from typing import Any, Final, Literal
 from sqlalchemy import Connection
 
 from backend.app.caches.keys import Keys
-from backend.app.database.statement import run_named
+from backend.app.database.statement import run_named, run_named_often
 from events.sql_files import statements
 
 SQL: Final = statements(Path(__file__).with_name("diff.sql"))
 _all: Final = partial(run_named, SQL)
+_often: Final = partial(run_named_often, SQL)
 BIGINT_MIN: Final = -(2**63)
 BIGINT_MAX: Final = 2**63 - 1
 
@@ -110,7 +111,7 @@ def stale(connection: Connection, noun: Noun, ids: Sequence[int]) -> set[int]:
     """Those of these subjects of which anything cached differs from the truth, in one snapshot: of a product its
     mapping, of a company its mapping and those of all its products, of a city its counts."""
     if noun == "product":
-        return set(among(connection, "products", ids).keys)
+        return {row[0] for row in _often(connection, "differing_products", ids=list(ids), companies=[])}
     if noun == "company":
         return {key for key in ids if _all(connection, "company_differs", company=key)[0][0]}
     return {row.key for row in rows(connection, "counts", ids) if row.before != row.after}

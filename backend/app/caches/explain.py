@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,12 +12,11 @@ from sqlalchemy import Connection
 
 from backend.app.caches import diff
 from backend.app.caches.diff import Noun
-from backend.app.database.statement import value_named
+from backend.app.database.statement import run_named, value_named
 from backend.app.errors import NotFound
 from events.sql_files import statements
 
 SQL: Final = statements(Path(__file__).with_name("explain.sql"))
-_value: Final = partial(value_named, SQL)
 CACHES: Final = {"product": "products", "company": "companies", "city": "counts"}
 
 
@@ -51,12 +49,13 @@ class Explanation:
 
 def explain(connection: Connection, noun: Noun, row_id: int) -> Explanation:
     """Explain one cached row; raises NotFound when neither catalog nor cache knows it or has known it."""
-    source = _value(connection, f"{noun}_source", id=row_id)
+    source = value_named(SQL, connection, f"{noun}_source", id=row_id)
     found = diff.rows(connection, CACHES[noun], [row_id])
     cached, wanted = (found[0].before, found[0].after) if found else (None, None)
     subjects = _subjects(noun, row_id, source, cached)
     patches = _patches(connection, noun, row_id, subjects)
-    if source is None and cached is None and not patches and not _was_removed(connection, noun, row_id):
+    since, was_removed, pending = run_named(SQL, connection, "remembered", noun=noun, id=row_id, subjects=subjects)[0]
+    if source is None and cached is None and not patches and not was_removed:
         raise NotFound(f"neither catalog nor cache knows {noun} {row_id}")
     return Explanation(
         subject=subjects[0],
@@ -66,23 +65,15 @@ def explain(connection: Connection, noun: Noun, row_id: int) -> Explanation:
         agrees=cached == wanted,
         last_patch=patches[0] if patches else None,
         patches=patches,
-        patches_since=_value(connection, "patches_since"),
-        pending_events=_value(connection, "pending", subjects=subjects),
+        patches_since=since,
+        pending_events=pending,
     )
 
 
 def _patches(connection: Connection, noun: Noun, row_id: int, subjects: list[str]) -> list[PastPatch]:
-    if noun == "city":
-        rows = connection.exec_driver_sql(SQL["city_patches"], {"id": row_id})
-    else:
-        newest = _value(connection, f"{noun}_newest", id=row_id)
-        parameters = {"noun": noun, "id": row_id, "newest": newest, "subject": subjects[0], "askers": subjects}
-        rows = connection.exec_driver_sql(SQL["patches"], parameters)
-    return [PastPatch(*row) for row in rows]
-
-
-def _was_removed(connection: Connection, noun: Noun, row_id: int) -> bool:
-    return bool(_value(connection, "was_removed", noun=noun, id=row_id))
+    name = "city_patches" if noun == "city" else "patches"
+    found = run_named(SQL, connection, name, noun=noun, id=row_id, subject=subjects[0], askers=subjects)
+    return [PastPatch(*row) for row in found]
 
 
 def _subjects(noun: Noun, row_id: int, *rows: dict[str, Any] | None) -> list[str]:

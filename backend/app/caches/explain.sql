@@ -13,20 +13,17 @@ SELECT to_jsonb(company) - 'version' FROM catalog_companies AS company WHERE com
 -- name: city_source
 SELECT to_jsonb(city) - 'version' FROM catalog_cities AS city WHERE city.id = %(id)s
 
--- name: product_newest
--- The patch that wrote the cached row.
-SELECT patch_id FROM product_city_mapping WHERE product_id = %(id)s
-
--- name: company_newest
-SELECT patch_id FROM company_city_mapping WHERE company_id = %(id)s
-
 -- name: patches
--- From each patch to the one before, by primary key: a patch knows which one had written the row, and where there was
--- no row, the one that took it away is the newest removal before. The event is the row's own, or that of its company.
+-- From the patch that wrote the cached row to the one before, by primary key: a patch knows which one had written the
+-- row, and where there was no row, the one that took it away is the newest removal before. The event is the row's own,
+-- or that of its company.
 WITH RECURSIVE removed (id) AS (
     SELECT unnest(patch_id || earlier_ids) FROM removed_keys WHERE noun = %(noun)s AND id = %(id)s
 ), way (id, step) AS (
-    SELECT coalesce(CAST(%(newest)s AS bigint), (SELECT max(id) FROM removed)), 1
+    SELECT coalesce(CASE %(noun)s
+                    WHEN 'product' THEN (SELECT patch_id FROM product_city_mapping WHERE product_id = %(id)s)
+                    ELSE (SELECT patch_id FROM company_city_mapping WHERE company_id = %(id)s) END,
+                    (SELECT max(id) FROM removed)), 1
     UNION ALL
     SELECT coalesce(previous_ids[array_position(subjects, %(subject)s)],
                     (SELECT max(removed.id) FROM removed WHERE removed.id < way.id)), step + 1
@@ -59,14 +56,9 @@ SELECT task, task_id::text, asked.subject, asked.event_id, patched_at, CASE card
  WHERE city_counts.city_id = %(id)s
  ORDER BY step.rank
 
--- name: patches_since
-SELECT min(patched_at) FROM patches
-
--- name: was_removed
-SELECT EXISTS (SELECT FROM removed_keys WHERE noun = %(noun)s AND id = %(id)s)
-
--- name: pending
--- Events in the outbox of the row itself and of the company that it is or was with.
-SELECT count(*)
-  FROM event_outbox
- WHERE subject = ANY(%(subjects)s::text[])
+-- name: remembered
+-- What is remembered of this key and of others, and what is on its way: the oldest patch of any key, whether this one
+-- was ever removed, and events in the outbox of the row itself and of the company that it is or was with.
+SELECT (SELECT min(patched_at) FROM patches),
+       EXISTS (SELECT FROM removed_keys WHERE noun = %(noun)s AND id = %(id)s),
+       (SELECT count(*) FROM event_outbox WHERE subject = ANY(%(subjects)s::text[]))
