@@ -73,6 +73,13 @@ class Servers:
         if template not in self._templates:
             self._fill(template, size)
             self._templates.add(template)
+        with self.database(template) as dsn:
+            yield dsn
+
+    @contextmanager
+    def database(self, template: str = "template0") -> Iterator[str]:
+        """A copy of this database, an empty one if none is named, this process's settings naming it; dropped at the
+        end."""
         name = f"bench_{next(self._numbers)}"
         self._create(name, template)
         try:
