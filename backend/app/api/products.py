@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Final, get_args
 
 from fastapi import Query, Request, Response
 from pydantic import BaseModel
@@ -16,9 +17,11 @@ from backend.app.api.problems import documented
 from backend.app.api.security import GUARDED, writes
 from backend.app.api.security import router as guarded_router
 from backend.app.api.values import Body, FilterText, Kind, Reference, Text, optional
-from backend.app.catalog import rows
+from backend.app.catalog import definition, rows
 from backend.app.catalog.rows import COMPANY_ROWS, PRODUCT_ROWS, PRODUCTS
 
+BY_ACTIVITY: Final = [PRODUCT_ROWS.c.is_active == is_active for is_active in (True, False)]
+BY_KIND: Final = [PRODUCT_ROWS.c.kind == kind for kind in get_args(Kind)]
 router = guarded_router(prefix="/products", tags=["catalog"], responses=documented(422, 503))
 
 
@@ -69,15 +72,24 @@ def list_products(
 ) -> Any:
     """Products in the order of their ids; `city_id` means that of their company."""
     wanted = {"company_id": company_id, "kind": kind, "is_active": is_active, "external_id": external_id}
-    filters: list[Any] = [PRODUCT_ROWS.c[name] == value for name, value in wanted.items() if value is not None]
+    asked = {name: value for name, value in wanted.items() if value is not None}
+    filters: list[Any] = [PRODUCT_ROWS.c[name] == value for name, value in asked.items()]
     if city_id is not None:
         filters.append(
             PRODUCT_ROWS.c.company_id.in_(select(COMPANY_ROWS.c.id).where(COMPANY_ROWS.c.city_id == city_id))
         )
-    last = paging.id_of(after)
+    last, parts = paging.id_of(after), () if city_id is not None else parts_of(asked)
     with database.transaction() as connection:
-        found = rows.listed(connection, PRODUCT_ROWS, filters, last, limit)
+        found = rows.listed(connection, PRODUCT_ROWS, filters, last, limit, parts)
     return paging.page(request, response, found, limit, lambda row: paging.cursor_of([row["id"]]))
+
+
+def parts_of(asked: Collection[str]) -> Sequence[Any]:
+    """Products of our own have one index by activity and kind: where these filters are one of the two alone, each value
+    of the other is a part of it."""
+    if len(asked) != 1 or definition.current().is_adopted:
+        return ()
+    return BY_ACTIVITY if "kind" in asked else BY_KIND if "is_active" in asked else ()
 
 
 @router.post(

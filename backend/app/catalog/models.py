@@ -56,8 +56,7 @@ class Product(Base):
     __table_args__ = (
         CheckConstraint("kind IN ('product', 'service')", name="products_kind_check"),
         Index("products_company_id_idx", "company_id", "id"),
-        Index("products_kind_idx", "kind", "id"),
-        Index("products_is_active_idx", "is_active", "id"),
+        Index("products_is_active_kind_idx", "is_active", "kind", "id"),
         _by_name("products"),
     )
 

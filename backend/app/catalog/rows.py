@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import psycopg2.errors
-from sqlalchemy import Connection, MetaData, Select, Table, and_, delete, func, or_, select, update
+from sqlalchemy import Connection, MetaData, Select, Table, and_, delete, func, or_, select, union_all, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 
@@ -49,13 +49,30 @@ def find(connection: Connection, table: Table, row_id: int) -> Row:
     return dict(found)
 
 
-def listed(connection: Connection, table: Table, filters: Sequence[Any], after: int | None, limit: int) -> list[Row]:
-    """Rows in the order of their ids, above `after`, one more than `limit` when there are more; `table` is readable."""
-    return [dict(row) for row in connection.execute(listing(table, filters, after, limit)).mappings()]
+def listed(
+    connection: Connection,
+    table: Table,
+    filters: Sequence[Any],
+    after: int | None,
+    limit: int,
+    parts: Sequence[Any] = (),
+) -> list[Row]:
+    """Rows in the order of their ids, above `after`, one more than `limit` when there are more; `table` is readable.
+
+    `parts`: conditions of which each row meets exactly one. An index that begins with what they ask has each part in
+    the order of ids, though not all of them together; so a page of each is read.
+    """
+    return [dict(row) for row in connection.execute(listing(table, filters, after, limit, parts)).mappings()]
 
 
-def listing(table: Table, filters: Sequence[Any], after: int | None, limit: int) -> Select[Any]:
+def listing(
+    table: Table, filters: Sequence[Any], after: int | None, limit: int, parts: Sequence[Any] = ()
+) -> Select[Any]:
     """The statement of `listed`."""
+    if parts:
+        pages = [select(listing(table, [*filters, part], after, limit).subquery()) for part in parts]
+        rows = union_all(*pages).subquery()
+        return select(rows).order_by(rows.c.id).limit(limit + 1)
     conditions = [*filters] if after is None else [*filters, table.c.id > after]
     return select(table).where(and_(True, *conditions)).order_by(table.c.id).limit(limit + 1)
 
