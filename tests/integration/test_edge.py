@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -10,15 +11,18 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
+import uvicorn
+from uvicorn.server import ServerState
 
 from backend.app.api.edge import protocol
 from backend.embedded import spawn
 from tests.servers import ROOT
 from tests.system import SCRIPTS
-from tests.waiting import until
+from tests.waiting import eventually, until
 
 SLOW = protocol.READ_SECONDS + 6
 
@@ -219,6 +223,72 @@ def test_who_hangs_up_with_requests_in_line_is_forgotten_at_once(tmp_path: Path)
 
         until(is_let_in, 10, "the places of those who have gone are free")
         assert "Traceback" not in api.log
+
+
+LIVE = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+def test_requests_in_line_are_answered_in_their_order_however_they_are_cut(api: Api) -> None:
+    body = b'{"name": "' + b"a" * 3 * protocol.PIECE + b'"}'
+    posted = b"POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+    last = LIVE.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+    with closing(api.connect()) as connection:
+        connection.sendall((LIVE * 200 + posted) * 3 + LIVE * 150 + last)
+        told = rest(connection)
+
+    assert re.findall(r"HTTP/1.1 (\d+) ", told) == (["200"] * 200 + ["404"]) * 3 + ["200"] * 151
+
+
+def test_requests_in_line_leave_others_their_turn(tmp_path: Path) -> None:
+    """Two hundred addresses send as many as the server takes and read no answer."""
+    with running(tmp_path) as api, ExitStack() as stack:
+        before = psutil.Process(api.process.pid).memory_info().rss
+        for number in range(200):
+            connection = stack.enter_context(closing(api.connect(f"127.0.1.{1 + number}")))
+            connection.setblocking(False)
+            with suppress(BlockingIOError):
+                while connection.send(LIVE * 2_000):
+                    pass
+        answers = [api.ask() for _ in range(3)]
+
+        assert all(" 200 " in answer for answer in answers)
+        assert psutil.Process(api.process.pid).memory_info().rss - before < 200 * 2**20
+
+
+def test_of_a_packet_full_of_requests_a_piece_is_parsed_at_a_time() -> None:
+    asyncio.run(_piece_by_piece())
+
+
+async def _piece_by_piece() -> None:
+    goes_on, made = asyncio.Event(), list[protocol.BoundedProtocol]()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await goes_on.wait()
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})
+
+    def make() -> protocol.BoundedProtocol:
+        made.append(protocol.BoundedProtocol(config, ServerState(), {}))
+        return made[-1]
+
+    config = uvicorn.Config(app, lifespan="off", log_config=None)
+    config.load()
+    server = await asyncio.get_running_loop().create_server(make, "127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    writer.write(LIVE * 3_000)
+    await eventually(lambda: made and made[0].pipeline)
+    most = len(made[0].pipeline)
+    goes_on.set()
+    told = b""
+    async with asyncio.timeout(20):
+        while told.count(b"HTTP/1.1 204 ") < 3_000:
+            told += await reader.read(2**16)
+            most = max(most, len(made[0].pipeline))
+    writer.close()
+    server.close()
+
+    assert most <= protocol.PIECE // len(LIVE) + 1
 
 
 FORWARDED = {"X_Forwarded_For": "203.0.113.9", "X_Forwarded_Proto": "https"}

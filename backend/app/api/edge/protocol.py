@@ -1,6 +1,7 @@
 """HTTP from the socket on: uvicorn's protocol, with bounds on what one connection may hold and for how long.
 
-The parser keeps whatever comes until a header has ended, and waits for ever; so both are bounded before it.
+The parser keeps whatever comes until a header has ended, and waits for ever; so both are bounded before it. A packet
+may hold thousands of requests: they are parsed as they come to their turn, since others wait while anything is parsed.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import resource
 from collections import deque
 from typing import Any, Final, Literal
 
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from backend.app.api.edge.forwarding import PEER
@@ -21,6 +23,7 @@ from backend.app.telemetry import metrics
 LONGEST_TARGET: Final = 8_192  # bytes of path and query
 LARGEST_HEAD: Final = 32_768  # bytes of a request's line and headers
 MOST_HEADERS: Final = 100
+PIECE: Final = 2_048  # bytes that are parsed before others have their turn, once a request waits behind another
 READ_SECONDS: Final = 10.0  # for a whole request to arrive
 WRITE_SECONDS: Final = 30.0  # in which a client takes something of what it has asked for
 MOST_CONNECTIONS: Final = 4_000
@@ -44,6 +47,19 @@ class Stop(Exception):
     """The parser is told to stop."""
 
 
+class PatientFlow(FlowControl):
+    """Reads nothing more from a connection while what has come waits, whoever asks for more."""
+
+    def __init__(self, transport: asyncio.Transport, ahead: bytearray) -> None:
+        super().__init__(transport)
+        self._ahead = ahead
+
+    def resume_reading(self) -> None:
+        """Read on, if nothing waits."""
+        if not self._ahead:
+            super().resume_reading()
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """One connection."""
 
@@ -52,14 +68,16 @@ class BoundedProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._caller: str | None = None  # who holds a place of the pool
-        self._in_head, self._head = False, 0  # bytes of the present head so far
+        self._in_head, self._head = False, 0  # bytes of the present head, but for its first piece
         self._refusal: Refusal = INVALID
         self._timers: dict[Literal["read", "write"], asyncio.TimerHandle] = {}
+        self._ahead = bytearray()  # that has come and is not parsed yet: a request before it waits behind another
         self._answering: deque[RequestResponseCycle] = deque()  # requests that have come and wait for their answers
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a place of the pool, or end."""
         super().connection_made(transport)
+        self.flow = PatientFlow(transport, self._ahead)
         caller = network(self.client[0] if self.client else None)
         if not self.pool.take(caller):
             return self._refuse(TOO_MANY)
@@ -73,24 +91,44 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._caller is not None:
             self.pool.give(self._caller)
             self._caller = None
+        self._ahead.clear()
         for cycle in self._answering:  # uvicorn tells the last one only
             cycle.disconnected = True
             cycle.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        """Parse what has come, as far as it is its turn."""
+        self._ahead += data
+        self._parse()
+
+    def on_response_complete(self) -> None:
+        """One request is answered; the next one has its turn."""
+        super().on_response_complete()
+        if self._ahead:
+            self.loop.call_soon(self._parse)
+
+    def _parse(self) -> None:
         """Feed the parser, which must come to the end of a head in time."""
-        if "read" not in self._timers:
-            self._within("read", READ_SECONDS)
-        super().data_received(data)
-        self._head = self._head + len(data) if self._in_head else 0
-        if self._head > LARGEST_HEAD and not self.transport.is_closing():
-            self._refuse(TOO_LONG if not self.headers and len(self.url) > LONGEST_TARGET else TOO_LARGE)
+        while self._ahead and not self.pipeline and not self.transport.is_closing():
+            piece = bytes(self._ahead[:PIECE])
+            del self._ahead[:PIECE]
+            if "read" not in self._timers:
+                self._within("read", READ_SECONDS)
+            self._head += len(piece) if self._in_head else 0
+            super().data_received(piece)
+            if self._head > LARGEST_HEAD and not self.transport.is_closing():
+                self._refuse(TOO_LONG if not self.headers and len(self.url) > LONGEST_TARGET else TOO_LARGE)
+        if self._ahead:
+            self.flow.pause_reading()
+            self._cancel("read")  # it is ours to go on
+        elif self.cycle is None or self.cycle.response_complete:
+            self.flow.resume_reading()
 
     def on_message_begin(self) -> None:
         """A request begins."""
         super().on_message_begin()
-        self._in_head, self._size = True, 0
+        self._in_head, self._head, self._size = True, 0, 0
         self.scope[PEER] = (self.client, self.scheme)  # type: ignore[typeddict-unknown-key]
 
     def on_url(self, url: bytes) -> None:
@@ -108,7 +146,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The head has ended."""
-        self._in_head = False
+        self._in_head, self._head = False, 0
         super().on_headers_complete()
         while self._answering and self._answering[0].response_complete:
             self._answering.popleft()
