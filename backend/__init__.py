@@ -1,3 +1,3 @@
 """The marketplace's back end: the catalog, its city caches, and everything that keeps them right."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

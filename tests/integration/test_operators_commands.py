@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -213,4 +214,6 @@ def test_one_place_says_which_release_this_is() -> None:
     compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 
     assert compose["services"]["backend"]["image"].endswith(f"{{CITYCACHE_TAG:-{__version__}}}")
-    assert f"## {__version__}" in (ROOT / "CHANGELOG.md").read_text()
+    newest, *released = re.findall(r"^## (\S+) \((.+)\)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert newest == (__version__, "unreleased")
+    assert released and all(date.fromisoformat(day) for _, day in released)
