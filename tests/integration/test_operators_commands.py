@@ -216,4 +216,5 @@ def test_one_place_says_which_release_this_is() -> None:
     assert compose["services"]["backend"]["image"].endswith(f"{{CITYCACHE_TAG:-{__version__}}}")
     newest, *released = re.findall(r"^## (\S+) \((.+)\)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert newest == (__version__, "unreleased")
-    assert released and all(date.fromisoformat(day) for _, day in released)
+    assert released
+    assert all(date.fromisoformat(day) for _, day in released)
