@@ -42,7 +42,7 @@ SPECIAL: Final = {  # what a constraint wants
 VALUES: Final = {
     "bigint": "7", "integer": "7", "smallint": "1", "double precision": "0.5", "boolean": "false", "text": "'x'",
     "uuid": "gen_random_uuid()", "timestamp with time zone": "'2026-11-01Z'", "json": "'{}'", "jsonb": "'{}'",
-    "bigint[]": "'{}'", "text[]": "'{}'",
+    "bigint[]": "'{}'", "text[]": "'{}'", "xid8": "'7'",
 }  # fmt: skip
 NOISE: Final = ("--", "SET ", "\\", "SELECT pg_catalog.set_config")
 

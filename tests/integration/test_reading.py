@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from backend.app.api.reading import answers
+from backend.app.api.reading.look import CommonLook, Seen
 from backend.app.api.reading.sessions import Sessions
 from backend.embedded.postgres import Postgres
 from tests import catalogs
@@ -181,17 +182,72 @@ def test_what_is_remembered_asks_no_table(api: Client, cached: Plain, path: str,
 def test_for_an_answer_whose_time_is_over_nobody_asks_whether_it_holds(
     api: Client, cached: Plain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looks = (
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query ~ '^(PREPARE|EXECUTE) look'"
-    )
+    looks: list[object] = []
+    put = CommonLook.__call__
+
+    async def counted(look: CommonLook) -> Seen | None:
+        looks.append(look)
+        return await put(look)
+
+    monkeypatch.setattr(CommonLook, "__call__", counted)
     with monkeypatch.context() as changed:
         changed.setattr(answers, "MOST_SECONDS", 0.0)
         for _ in range(5):
             api.read("/cities/1")
-        assert cached.one(looks) == 0
+    assert len(looks) == 5, "one before each statement, and none for what was kept"
+    looks.clear()
     for _ in range(5):
         api.read("/cities/2")
-    assert cached.one(looks) == 1, "while an answer may hold, that is asked"
+    assert len(looks) == 5, "one before the statement, and one for each time that it is given again"
+
+
+CITIES_ALONE = tuple(path for path in READS if path not in ("/cities/1/products", "/cities/1/companies"))
+
+
+@pytest.mark.calm
+@pytest.mark.parametrize("path", CITIES_ALONE)
+def test_beside_writes_that_move_no_count_no_table_is_asked(
+    api: Client, cached: Plain, path: str, asked: list[str]
+) -> None:
+    api.get(V1 + path)
+    asked.clear()
+    for _ in range(40):
+        cached.run("UPDATE products SET name = name || 'x' WHERE id = 1")
+        assert api.get(V1 + path).status_code == 200
+    assert len(asked) <= 2, "every two seconds"
+
+
+CHANGES = (
+    "UPDATE cities SET name = 'renamed' WHERE id = 1",
+    "INSERT INTO cities (id, name) VALUES (99, 'new')",
+    "DELETE FROM city_counts WHERE city_id = 1",
+    "TRUNCATE city_counts",
+    "UPDATE city_counts SET companies_count = 77 WHERE city_id = 1",
+    "UPDATE active_cities_cache SET total_products = 77",
+    "TRUNCATE active_cities_cache",
+    "SET session_replication_role = replica; UPDATE cities SET latitude = 7; RESET session_replication_role",
+    "BEGIN; SAVEPOINT a; UPDATE cities SET name = 'a'; ROLLBACK TO a; UPDATE cities SET name = 'b'; COMMIT",
+    "COPY cities (id, name) FROM PROGRAM 'echo 98,copied' (FORMAT csv)",
+    "INSERT INTO city_counts (city_id) VALUES (1) ON CONFLICT (city_id) DO UPDATE SET products_count = 78",
+)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_whatever_changes_cities_or_counts_is_shown_at_once(api: Client, cached: Plain, change: str) -> None:
+    """As a process shows it that has kept nothing, whoever has written it in whatever way."""
+    before = {path: told(api, path) for path in CITIES_ALONE}
+    assert {path: told(api, path) for path in CITIES_ALONE} == before
+    cached.run(change)
+    after = {path: told(api, path) for path in CITIES_ALONE}
+    with client() as other:
+        assert after == {path: told(other, path) for path in CITIES_ALONE}
+    assert after != before
+
+
+def told(api: Client, path: str) -> tuple[int, Any]:
+    """Status and body of an answer, without what a refusal says of itself."""
+    found = api.get(V1 + path)
+    return found.status_code, found.json() if found.status_code == 200 else None
 
 
 @pytest.mark.calm

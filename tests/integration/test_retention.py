@@ -64,8 +64,11 @@ def test_what_is_too_old_goes_to_the_last_row_and_the_rest_stays(plain: Plain, k
 
 
 def test_each_table_of_history_has_its_keeper_and_its_age() -> None:
-    """Removals go with their patches, and events by whole days, as `test_event_log` shows."""
-    assert {kept.name for kept in KEPT} == set(ROW) | {"removed_keys", "event_log"} == set(retention.SQL)
+    """Removals go with their patches, changes of cities by transactions, and events by whole days, as `test_event_log`
+    shows."""
+    assert (
+        {kept.name for kept in KEPT} == set(ROW) | {"removed_keys", "city_changes", "event_log"} == set(retention.SQL)
+    )
 
 
 def test_a_removal_goes_with_its_patch(plain: Plain) -> None:
@@ -77,6 +80,26 @@ def test_a_removal_goes_with_its_patch(plain: Plain) -> None:
     assert retention.prune("worker", rows=3)["removed_keys"] == 10
 
     assert plain.column("SELECT noun FROM removed_keys") == ["company"]
+
+
+def test_a_change_of_cities_goes_when_all_must_have_seen_it(plain: Plain, database: str) -> None:
+    """However old it is: a transaction may have been under way for hours, and end a moment ago."""
+    rename = "UPDATE cities SET name = name || 'x'"
+    older = "UPDATE city_changes SET written_at = written_at - interval '10 minutes'"
+    with Plain(database, autocommit=False) as slow:
+        slow.run(rename)
+        slow.run(older)
+        for _ in range(3):
+            plain.run("TRUNCATE city_counts")
+        plain.run(older)
+        slow.commit()
+    assert retention.prune("worker", rows=1)["city_changes"] == 0
+
+    plain.run(rename)
+    assert retention.prune("worker", rows=1)["city_changes"] == 0, "what was written since is young"
+    plain.run(older)
+    assert retention.prune("worker", rows=1)["city_changes"] == 4
+    assert plain.one("SELECT count(*) FROM city_changes") == 1
 
 
 def test_counts_that_a_plot_of_a_week_begins_with_stay(plain: Plain) -> None:

@@ -33,7 +33,7 @@ BEGIN
     END IF;
     FOREACH thing IN ARRAY ARRAY[
         'cities', 'companies', 'products', 'event_outbox', 'product_city_mapping', 'company_city_mapping', 'city_counts',
-        'active_cities_cache', 'patches', 'removed_keys', 'suspects', 'wide_patches', 'watched_changes',
+        'active_cities_cache', 'city_changes', 'patches', 'removed_keys', 'suspects', 'wide_patches', 'watched_changes',
         'wide_watches', 'applied_definition', 'task_runs', 'dead_letters', 'replays', 'replay_keys',
         'observations', 'audit_minutes', 'audit_findings', 'incidents', 'passed_tables', 'count_looks', 'city_hours', 'canaries', 'canary_cache', 'audit_log', 'alembic_version',
         'wide_patch_of_everything', 'wide_requests', 'event_log', 'event_log_default', 'event_log_source',
@@ -52,7 +52,7 @@ BEGIN
     FOR thing IN SELECT inhrelid::regclass FROM pg_inherits WHERE inhparent = 'public.event_log'::regclass LOOP
         EXECUTE 'ALTER TABLE ' || thing || ' OWNER TO citycache_migrate';
     END LOOP;
-    FOREACH thing IN ARRAY ARRAY['make_event_log_days()', 'note_unlogged()', 'forget_events(double precision, integer)'] LOOP
+    FOREACH thing IN ARRAY ARRAY['make_event_log_days()', 'note_unlogged()', 'note_city_change()', 'forget_events(double precision, integer)'] LOOP
         EXECUTE 'ALTER FUNCTION public.' || thing || ' OWNER TO citycache_migrate';
         EXECUTE 'REVOKE ALL ON FUNCTION public.' || thing || everybody;
     END LOOP;
@@ -73,7 +73,7 @@ GRANT SELECT ON alembic_version TO citycache_api, citycache_relay, citycache_wor
 GRANT SELECT, INSERT, UPDATE, DELETE ON cities, companies, products TO citycache_api;
 GRANT SELECT ON wide_patch_of_everything, wide_requests TO citycache_api;
 GRANT SELECT, UPDATE ON SEQUENCE cities_id_seq, companies_id_seq, products_id_seq TO citycache_api;
-GRANT SELECT ON event_outbox, product_city_mapping, company_city_mapping, city_counts, active_cities_cache, patches,
+GRANT SELECT ON event_outbox, product_city_mapping, company_city_mapping, city_counts, active_cities_cache, city_changes, patches,
     removed_keys, wide_patches, watched_changes, wide_watches, applied_definition, product_city_truth,
     company_city_truth, catalog_cities, catalog_companies,
     catalog_products, observations, audit_minutes, audit_findings,
@@ -106,7 +106,7 @@ GRANT SELECT, INSERT, UPDATE ON canary_cache TO citycache_worker;
 GRANT DELETE ON patches TO citycache_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON wide_patch_of_everything TO citycache_worker;
 GRANT SELECT ON wide_requests TO citycache_worker;
-GRANT SELECT, DELETE ON watched_changes TO citycache_worker;
+GRANT SELECT, DELETE ON watched_changes, city_changes TO citycache_worker;
 GRANT SELECT ON applied_definition TO citycache_worker, citycache_observer;
 GRANT SELECT, INSERT, UPDATE, DELETE ON wide_patches, wide_watches, task_runs, dead_letters, replays,
     replay_keys

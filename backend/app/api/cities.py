@@ -104,7 +104,9 @@ async def list_cities(
         found, changed = reads.split(rows)
         return _page(url, found, limit, names, changed)
 
-    return await request.app.state.answers.of(request, Lookup(reads.cities(sort, key, limit, external_id), told))
+    return await request.app.state.answers.of(
+        request, Lookup(reads.cities(sort, key, limit, external_id), told, _alone())
+    )
 
 
 @router.post(
@@ -150,7 +152,9 @@ async def get_tree(
     def told(rows: list[tuple[Any, ...]]) -> Document:
         return Document(tree.tree(rows, levels, everything))
 
-    return await request.app.state.answers.of(request, Lookup(tree.read(len(levels), count), told, is_wide=True))
+    return await request.app.state.answers.of(
+        request, Lookup(tree.read(len(levels), count), told, _alone(), is_wide=True)
+    )
 
 
 @router.get("/{city_id}", response_model=CityOut, responses={**Validated, **documented(404)}, dependencies=[CACHED])
@@ -161,7 +165,7 @@ async def get_city(city_id: RowId, request: Request) -> Any:
         found, changed = reads.one_city(rows, city_id)
         return Document(encode(found), changed)
 
-    return await request.app.state.answers.of(request, Lookup(reads.city(city_id), told))
+    return await request.app.state.answers.of(request, Lookup(reads.city(city_id), told, _alone()))
 
 
 @router.patch(
@@ -224,6 +228,11 @@ async def _in_city(request: Request, read: Read, city_id: int, key: str, limit: 
 
     found: Document = await answers.of(request, Lookup(read, told))
     return found
+
+
+def _alone() -> bool:
+    """Whether cities are read from our own tables, whose changes are noted, and from no other."""
+    return not definition.current().is_adopted
 
 
 def _page(url: URL, rows: list[Row], limit: int, keys: Sequence[str], changed: datetime | None) -> Document:

@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import JSON, BigInteger, CheckConstraint, Identity, Index, Text, Uuid, func, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.types import UserDefinedType
 
 from backend.app.catalog.models import Base, Id, Instant
 
@@ -118,6 +119,30 @@ class SuspectKey(Base):
     id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=False)
     patch_id: Mapped[int] = mapped_column(Id)  # that had written its row; 0: none
     written_at: Mapped[datetime] = mapped_column(Instant, server_default=func.now())
+
+
+class Xid8(UserDefinedType[str]):
+    """The number of a transaction, of which no two are the same."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        """Its name in SQL."""
+        return "xid8"
+
+
+class CityChange(Base):
+    """A transaction that changed cities, their counts or active cities; triggers write it. Unlogged: whoever keeps what
+    it read loses its session in a crash of the server, and begins anew."""
+
+    __tablename__ = "city_changes"
+    __table_args__ = ({"prefixes": ["UNLOGGED"]},)
+
+    xid: Mapped[str] = mapped_column(Xid8, primary_key=True)
+    all_ended_below: Mapped[str] = mapped_column(
+        Xid8, server_default=text("pg_snapshot_xmin(pg_current_snapshot())")
+    )  # when this was written; retention goes by it
+    written_at: Mapped[datetime] = mapped_column(Instant, server_default=func.clock_timestamp())
 
 
 class WidePatch(Base):

@@ -17,7 +17,8 @@ from events.sql_files import statements
 
 SQL: Final = statements(Path(__file__).with_suffix(".sql"))
 ROWS: Final = 5_000  # of one transaction
-HOUR: Final = 3_600.0
+MINUTE: Final = 60.0
+HOUR: Final = 60 * MINUTE
 DAY: Final = 24 * HOUR
 REPLAY_DAYS: Final = 7.0  # one that nobody has gone on with for so long is over
 OBSERVED_DAYS: Final = 8.0  # a week, and what a plot of it begins with
@@ -40,6 +41,7 @@ KEPT: Final = (
     Kept("patches", "worker", lambda chosen: chosen.patch_history_days * DAY),
     Kept("removed_keys", "worker", lambda chosen: chosen.patch_history_days * DAY),  # behind their patches
     Kept("suspects", "worker", lambda chosen: DAY),  # that no patch has looked at
+    Kept("city_changes", "worker", lambda chosen: 5 * MINUTE),  # for whoever keeps answers
     Kept("replays", "worker", lambda chosen: REPLAY_DAYS * DAY),
     Kept("dead_letters", "worker", lambda chosen: chosen.run_history_days * DAY),  # once they are closed
     Kept("audit_log", "worker", lambda chosen: chosen.audit_log_days * DAY),

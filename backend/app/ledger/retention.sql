@@ -28,6 +28,14 @@ DELETE FROM suspects WHERE ctid = ANY (ARRAY(
     SELECT ctid FROM suspects WHERE written_at < now() - %(seconds)s * interval '1 second'
      LIMIT %(rows)s FOR UPDATE SKIP LOCKED))
 
+-- name: city_changes
+-- Those that had ended when one that is so old was written: who asks at least so often has been told of them.
+DELETE FROM city_changes WHERE xid IN (
+    SELECT xid FROM city_changes
+     WHERE xid < (SELECT all_ended_below FROM city_changes
+                   WHERE written_at < now() - %(seconds)s * interval '1 second' ORDER BY xid DESC LIMIT 1)
+     LIMIT %(rows)s)
+
 -- name: replays
 DELETE FROM replays WHERE task_id IN (
     SELECT task_id FROM replays WHERE updated_at < now() - %(seconds)s * interval '1 second' LIMIT %(rows)s)

@@ -1,8 +1,9 @@
 """Answers that are remembered, and whether they still hold.
 
 PostgreSQL says which transactions a statement sees: `pg_current_snapshot()`. While it says the same, every statement
-sees the same rows, so an answer holds as long as that does not move. It is asked anew for every request, once for all
-that came before it was put; an answer is therefore as new as one that was read for this request alone.
+sees the same rows; an answer of cities and counts holds also while nobody has changed those, see look.py. It is asked
+anew for every request, once for all that came before it was put; an answer is therefore as new as one that was read for
+this request alone.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from backend.app.api.conditional import Document
 from backend.app.api.deadline import SECONDS
 from backend.app.api.edge.turns import Turns
 from backend.app.api.fresh.asking import names_fresh
-from backend.app.api.reading.look import CommonLook, seen
+from backend.app.api.reading.look import CommonLook, Seen
 from backend.app.api.reading.lookup import Lookup
 from backend.app.api.reading.memory import Memory
 from backend.app.api.reading.rounds import Rounds
@@ -41,17 +42,20 @@ Target = tuple[str, bytes]  # path and query as they were sent
 class KeptAnswer:
     """An answer, and until when it may be given again."""
 
-    snapshot: str | None  # that it is not older than
+    seen: Seen | None  # that it is not older than; None where nobody could tell
+    of_cities: bool  # and of nothing else
     answer: Document
     until: float  # monotonic seconds
 
     def may_hold(self) -> bool:
         """Whether that depends on what is seen now: not once its time is over, nor where nobody could tell."""
-        return self.snapshot is not None and time.monotonic() < self.until
+        return self.seen is not None and time.monotonic() < self.until
 
-    def holds(self, snapshot: str | None) -> bool:
+    def holds(self, seen: Seen | None) -> bool:
         """Whether the same statement would see the same rows; never where nobody can tell."""
-        return self.may_hold() and self.snapshot == snapshot
+        if not self.may_hold() or seen is None or self.seen is None or seen.server != self.seen.server:
+            return False
+        return seen.snapshot == self.seen.snapshot or (self.of_cities and seen.cities == self.seen.cities)
 
 
 @dataclass(eq=False)
@@ -64,23 +68,26 @@ class Known:
     rounds: Rounds[Document] = field(init=False)
     share: str = ""  # of whoever asked first, for the next round
     kept: KeptAnswer | None = None
-    snapshot: str | None = None  # that was seen last
+    seen: Seen | None = None  # the last time
     unseen: int = 0  # answers to read without a look, which would only say again that what is kept does not hold
     step: int = 0  # how many that were the last time; 0: what is kept may hold
 
-    def now(self, session: Session) -> KeptAnswer:
-        """What is kept, while it holds, else what the database says."""
-        if self.unseen:
-            self.unseen -= 1
-            return self._read(None, session)
-        before, self.snapshot = self.snapshot, seen(session)
-        self.unseen = self.step = min(2 * self.step + 1, MOST_UNSEEN) if before not in (None, self.snapshot) else 0
-        if self.kept and self.kept.holds(self.snapshot):
-            return self.kept
-        return self._read(self.snapshot, session)
+    def is_looked_for(self) -> bool:
+        """Whether it is worth a look before the next answer."""
+        self.unseen -= (skipped := self.unseen > 0)
+        return not skipped
 
-    def _read(self, snapshot: str | None, session: Session) -> KeptAnswer:
-        return KeptAnswer(snapshot, self.lookup.put(session), time.monotonic() + MOST_SECONDS)
+    def looked(self, seen: Seen | None) -> None:
+        """Learn from a look how long the next ones are spared."""
+        before, self.seen = self.seen, seen
+        moves = not self.lookup.of_cities and before is not None and before != seen
+        self.unseen = self.step = min(2 * self.step + 1, MOST_UNSEEN) if moves else 0
+
+    def read(self, seen: Seen | None, session: Session) -> KeptAnswer:
+        """What the database says, which has been looked at before."""
+        of_this = seen if seen is not None and seen.server == session.server() else None
+        until = time.monotonic() + MOST_SECONDS
+        return KeptAnswer(of_this, self.lookup.of_cities, self.lookup.put(session), until)
 
 
 class Answers:
@@ -128,7 +135,12 @@ class Answers:
     async def _asked(self, known: Known) -> Document:
         share, known.share = known.share, ""
         async with self._turns.of(share):
-            known.kept = await self._sessions.run(known.now)
+            seen = None
+            if known.is_looked_for():
+                known.looked(seen := await self._look())
+                if known.kept and known.kept.holds(seen):
+                    return known.kept.answer
+            known.kept = await self._sessions.run(partial(known.read, seen))
         self._memory.weigh(known.target, known, _length(known.target) + len(known.kept.answer.body))
         return known.kept.answer
 

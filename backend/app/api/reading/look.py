@@ -1,6 +1,9 @@
-"""The question which transactions a statement sees now, asked once for all who came before it was put.
+"""The question what a statement sees now, asked once for all who came before it was put.
 
-It is put on a connection that the event loop itself waits for: a thread would cost more than the answer.
+It is put on a connection that the event loop itself waits for: a thread would cost more than the answer. Each look also
+asks whether a transaction that changed cities or their counts has ended since the look before: `city_changes` has their
+numbers, written by triggers. Of those that the earlier snapshot did not show, each is either above its end or among
+those that were under way.
 """
 
 from __future__ import annotations
@@ -9,6 +12,8 @@ import asyncio
 import contextvars
 import time
 from contextlib import suppress
+from dataclasses import dataclass
+from itertools import count
 from typing import Final
 
 import psycopg2
@@ -17,24 +22,34 @@ from psycopg2.extensions import connection as Connection
 
 from backend.app import db
 from backend.app.api.database import STATEMENT_MS
-from backend.app.api.reading.sessions import Session, on_a_thread
+from backend.app.api.reading.sessions import on_a_thread
 from backend.app.errors import CitycacheError
 from backend.app.settings import settings
 
-SEEN: Final = (  # by this server, since its start
-    "SELECT concat_ws(' ', pg_current_snapshot(), pg_postmaster_start_time()) AS seen"
-)
 SECONDS: Final = 0.3  # for an answer, or a line; after that it is quicker to read
 PAUSE_SECONDS: Final = 1.0  # after a line could not be opened: a database that is away is not asked by every request
-PREPARE: Final = f"PREPARE look AS {SEEN}"
-LOOK: Final = "EXECUTE look"
-Waiting = list[asyncio.Future[str]]
+REMEMBERED_SECONDS: Final = 60.0  # for which `city_changes` has the numbers at least: retention keeps them for longer
+PREPARE: Final = """
+SET enable_seqscan = off; SET plan_cache_mode = force_generic_plan;
+PREPARE look (pg_snapshot) AS
+SELECT pg_postmaster_start_time()::text, pg_current_snapshot()::text,
+       $1 IS NULL
+       OR coalesce((SELECT xid FROM city_changes ORDER BY xid DESC LIMIT 1) >= pg_snapshot_xmax($1), false)
+       OR EXISTS (SELECT FROM city_changes WHERE xid = ANY (ARRAY(SELECT pg_snapshot_xip($1))))"""
+LOOK: Final = "EXECUTE look (%s)"
+_cities: Final = count(1)  # of this process, so that no line repeats what another one said
 
 
-def seen(session: Session) -> str | None:
-    """Which transactions the next statement of a session sees at least; None for a replica, whose snapshots do not tell
-    of every commit."""
-    return None if settings().database_read_url else str(session.rows(SEEN, {})[0]["seen"])
+@dataclass(frozen=True)
+class Seen:
+    """What the next statement of any session sees at least."""
+
+    server: str  # and since when it runs
+    snapshot: str  # while it is the same, every statement sees the same rows
+    cities: int  # while it is the same, every statement sees the same cities, counts and active cities
+
+
+Waiting = list[asyncio.Future[Seen]]
 
 
 class Line:
@@ -47,15 +62,17 @@ class Line:
         self._looking: Waiting = []  # for the one that has been put
         self._timer: asyncio.TimerHandle | None = None
         self._file, self._is_open = connection.fileno(), True
+        self._before: str | None = None  # the snapshot of the look before
+        self._put_at, self._cities = 0.0, 0  # monotonic seconds
         self._loop.add_reader(self._file, self._came)
 
     def serves(self) -> bool:
         """Whether it can be asked here and now."""
         return self._is_open and self._loop is asyncio.get_running_loop()
 
-    def ask(self) -> asyncio.Future[str]:
+    def ask(self) -> asyncio.Future[Seen]:
         """What is seen by a statement that is put now or later. The future raises psycopg2.Error."""
-        asked: asyncio.Future[str] = self._loop.create_future()
+        asked: asyncio.Future[Seen] = self._loop.create_future()
         self._waiting.append(asked)
         if len(self._waiting) == 1 and not self._looking:
             self._loop.call_soon(self._put)  # together with those who came in the same turn of the loop
@@ -84,8 +101,10 @@ class Line:
             return
         self._looking, self._waiting = self._waiting, []
         self._timer = self._loop.call_later(SECONDS, self._late)
+        now = time.monotonic()
+        before, self._put_at = self._before if now - self._put_at < REMEMBERED_SECONDS else None, now
         try:
-            self._cursor.execute(LOOK)
+            self._cursor.execute(LOOK, (before,))
         except psycopg2.Error as failure:
             self.close(failure)
 
@@ -96,11 +115,14 @@ class Line:
         """Something has come, or the connection has ended."""
         try:
             if self._connection.poll() == POLL_OK and self._looking:
-                self._settle(self._cursor.fetchone()[0])  # type: ignore[index]
+                self._settle(*self._cursor.fetchone())  # type: ignore[misc]
         except psycopg2.Error as failure:
             self.close(failure)
 
-    def _settle(self, seen: str) -> None:
+    def _settle(self, server: str, snapshot: str, has_moved: bool) -> None:
+        if has_moved:
+            self._cities = next(_cities)
+        self._before, seen = snapshot, Seen(server, snapshot, self._cities)
         if self._timer is not None:
             self._timer.cancel()
         answered, self._looking = self._looking, []
@@ -119,9 +141,9 @@ class CommonLook:
         self._opening: asyncio.Task[None] | None = None
         self._not_before = 0.0  # monotonic seconds, of the next opening
 
-    async def __call__(self) -> str | None:
-        """What a statement sees that is put now or later, as `seen` says it; None where nobody can tell: of a replica,
-        and while there is no line."""
+    async def __call__(self) -> Seen | None:
+        """What a statement sees that is put now or later; None where nobody can tell: of a replica, whose snapshots do
+        not tell of every commit, and while there is no line."""
         if settings().database_read_url:
             return None
         if (self._line is None or not self._line.serves()) and time.monotonic() >= self._not_before:

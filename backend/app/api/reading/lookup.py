@@ -21,6 +21,7 @@ class Lookup:
 
     read: Read
     told: Callable[[list[Any]], Document]  # of dictionaries; may raise NotFound
+    of_cities: bool = False  # it shows cities, their counts and active cities, and nothing else
     is_wide: bool = False  # rows are tuples: there are so many that their names would cost more than all the rest
 
     def put(self, session: Session) -> Document:

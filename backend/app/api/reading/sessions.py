@@ -32,6 +32,15 @@ class Session:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._prepared: dict[str, tuple[str, list[str]]] = {}  # what runs it, and the names of its parameters in order
+        self._server: str | None = None
+
+    def server(self) -> str:
+        """Which it is of: since when it runs."""
+        if self._server is None:
+            with self._connection.cursor() as cursor:
+                cursor.execute("SELECT pg_postmaster_start_time()::text")
+                self._server = str(cursor.fetchone()[0])  # type: ignore[index]
+        return self._server
 
     def rows(self, statement: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
         """All rows of a statement with named parameters in the driver's style."""
