@@ -15,6 +15,11 @@ CREATE UNLOGGED TABLE city_changes (
 FUNCTION = """
 CREATE FUNCTION note_city_change() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
+    IF TG_OP OPERATOR(pg_catalog.<>) 'TRUNCATE' THEN
+        IF NOT EXISTS (SELECT FROM changed_rows) THEN
+            RETURN NULL;
+        END IF;
+    END IF;
     INSERT INTO {schema}.city_changes (xid) VALUES (pg_catalog.pg_current_xact_id()) ON CONFLICT DO NOTHING;
     RETURN NULL;
 END $$;
@@ -24,12 +29,18 @@ TRIGGERS = """
 DO $$
 DECLARE
     noted text;
+    event text;
+    rows text;
 BEGIN
     FOREACH noted IN ARRAY ARRAY['cities', 'city_counts', 'active_cities_cache'] LOOP
         CONTINUE WHEN to_regclass(format('%I.%I', current_schema(), noted)) IS NULL;  -- cities, where they were adopted
-        EXECUTE format('CREATE TRIGGER note_city_change AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON %I
-                        FOR EACH STATEMENT EXECUTE FUNCTION note_city_change()', noted);
-        EXECUTE format('ALTER TABLE %I ENABLE ALWAYS TRIGGER note_city_change', noted);
+        FOR event, rows IN VALUES
+            ('INSERT', 'REFERENCING NEW TABLE AS changed_rows'), ('UPDATE', 'REFERENCING NEW TABLE AS changed_rows'),
+            ('DELETE', 'REFERENCING OLD TABLE AS changed_rows'), ('TRUNCATE', '') LOOP
+            EXECUTE format('CREATE TRIGGER %I AFTER %s ON %I %s FOR EACH STATEMENT EXECUTE FUNCTION note_city_change()',
+                           'note_city_' || lower(event), event, noted, rows);
+            EXECUTE format('ALTER TABLE %I ENABLE ALWAYS TRIGGER %I', noted, 'note_city_' || lower(event));
+        END LOOP;
     END LOOP;
 END $$
 """
