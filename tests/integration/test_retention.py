@@ -86,6 +86,7 @@ def test_a_change_of_cities_goes_when_all_must_have_seen_it(plain: Plain, databa
     """However old it is: a transaction may have been under way for hours, and end a moment ago."""
     rename = "UPDATE cities SET name = name || 'x'"
     older = "UPDATE city_changes SET written_at = written_at - interval '10 minutes'"
+    plain.run("INSERT INTO cities (id, name) VALUES (1, 'x'); DELETE FROM city_changes")
     with Plain(database, autocommit=False) as slow:
         slow.run(rename)
         slow.run(older)
