@@ -143,15 +143,19 @@ foreign.tolerate()
 questions.close_others()
 
 
-class QuietBeat(app.Beat):  # type: ignore[misc, name-defined]
-    """Beat without its banner, which is no JSON."""
+class Beat(app.Beat):  # type: ignore[misc, name-defined]
+    """Celery's, without its banner where that would be no JSON."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **{**options, "quiet": True})
+        super().__init__(*args, **(options | {"quiet": True} if settings().log_format == "json" else options))
+
+    def install_sync_handler(self, service: Any) -> None:
+        """Of signals, once there is a scheduler: the handler closes it, and would ask for it amid its import."""
+        _ = service.scheduler
+        super().install_sync_handler(service)
 
 
-if settings().log_format == "json":
-    app.Beat = QuietBeat  # type: ignore[misc]
+app.Beat = Beat  # type: ignore[misc]
 
 
 @celeryd_init.connect
