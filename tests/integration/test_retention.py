@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from backend.app.api.reading.look import REMEMBERED_SECONDS
 from backend.app.ledger import retention
 from backend.app.ledger.retention import DAY, KEPT
 from backend.app.settings import settings
@@ -85,6 +86,8 @@ def test_a_removal_goes_with_its_patch(plain: Plain) -> None:
 def test_a_change_of_cities_goes_when_all_must_have_seen_it(plain: Plain, database: str) -> None:
     """However old it is: a transaction may have been under way for hours, and end a moment ago."""
     rename = "UPDATE cities SET name = name || 'x'"
+    kept = next(kept for kept in KEPT if kept.name == "city_changes").seconds(settings())
+    assert kept > 2 * REMEMBERED_SECONDS, "so long after the look before, a look asks for them"
     older = "UPDATE city_changes SET written_at = written_at - interval '10 minutes'"
     plain.run("INSERT INTO cities (id, name) VALUES (1, 'x'); DELETE FROM city_changes")
     with Plain(database, autocommit=False) as slow:

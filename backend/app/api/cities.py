@@ -105,7 +105,7 @@ async def list_cities(
         return _page(url, found, limit, names, changed)
 
     return await request.app.state.answers.of(
-        request, Lookup(reads.cities(sort, key, limit, external_id), told, _alone())
+        request, Lookup(reads.cities(sort, key, limit, external_id), told, of_cities=_are_noted())
     )
 
 
@@ -153,7 +153,7 @@ async def get_tree(
         return Document(tree.tree(rows, levels, everything))
 
     return await request.app.state.answers.of(
-        request, Lookup(tree.read(len(levels), count), told, _alone(), is_wide=True)
+        request, Lookup(tree.read(len(levels), count), told, of_cities=_are_noted(), is_wide=True)
     )
 
 
@@ -165,7 +165,7 @@ async def get_city(city_id: RowId, request: Request) -> Any:
         found, changed = reads.one_city(rows, city_id)
         return Document(encode(found), changed)
 
-    return await request.app.state.answers.of(request, Lookup(reads.city(city_id), told, _alone()))
+    return await request.app.state.answers.of(request, Lookup(reads.city(city_id), told, of_cities=_are_noted()))
 
 
 @router.patch(
@@ -230,8 +230,8 @@ async def _in_city(request: Request, read: Read, city_id: int, key: str, limit: 
     return found
 
 
-def _alone() -> bool:
-    """Whether cities are read from our own tables, whose changes are noted, and from no other."""
+def _are_noted() -> bool:
+    """Whether changes of cities are: those of our own tables, not of adopted ones."""
     return not definition.current().is_adopted
 
 
