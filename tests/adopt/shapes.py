@@ -100,7 +100,21 @@ class Shape:
         elif self.chance.random() < 0.7:
             exists = self._condition(table)
         self._source("city", table, {**row, "exists": exists(table.at)})
+        self.shown = [f"SELECT t.{table.id}::text, t.{name.sql}, ({exists('t.')})::text FROM {table.sql} t"]
+        self._levels(table)
         self._open = f"SELECT t.{table.id} AS id FROM {table.sql} t WHERE {exists('t.')}"
+
+    def _levels(self, below: Table) -> None:
+        """What cities belong to, and what that belongs to."""
+        for name in ("region", "country")[: self.chance.randrange(3)]:
+            label = self._column("text", TEXTS)
+            wider = self._table(self.chance.choice(KEYS), 6, [label])
+            link = below.add(self._pointer(wider))
+            row = {"name": name, "table": wider.plain, "id": wider.key.name, "label": label.name, "parent": link.name}
+            self._sections.append(("[[city.level]]", dict(row)))
+            self.shown.append(f"SELECT t.{below.id}::text, t.{link.sql}::text, 'parent' FROM {below.sql} t")
+            self.shown.append(f"SELECT t.{wider.id}::text, t.{label.sql}, 'label' FROM {wider.sql} t")
+            below = wider
 
     def _by_region(self, table: Table) -> Expression:
         is_open = self._column("boolean", FLAGS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -16,10 +16,13 @@ from tests.adopt import writes
 from tests.adopt.following import adopt_here, beside, follow
 from tests.adopt.marketplace import Marketplace
 from tests.adopt.shapes import Shape
+from tests.adopt.tables import quoted
 from tests.plain import Plain
 
 SEEDS: Final = range(*map(int, os.environ.get("SHAPES", "0:8").split(":")))
 TRANSACTIONS: Final = 25
+SNAPSHOT: Final = "SELECT pg_current_snapshot()::text"
+NOTED: Final = "SELECT EXISTS (SELECT FROM {changes} WHERE NOT pg_visible_in_snapshot(xid, %s::pg_snapshot))"
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -35,11 +38,19 @@ def test_events_alone_follow_any_shape(
             assert plan(definition.current()).is_possible
             adopt_here()
             assert _violations(shape, reader) == [], shape.file
+            noted = NOTED.format(changes=f"{quoted(shape.schema)}.city_changes")
             for _ in range(TRANSACTIONS):
+                before, shown = reader.one(SNAPSHOT), _shown(shape, reader)
                 done = writes.transaction(writer, shape.tables, chance)
+                assert reader.one(noted, (before,)) or _shown(shape, reader) == shown, "\n".join([shape.file, *done])
                 follow(rows=chance.choice([1, 7, 2_000]))
                 assert _violations(shape, reader) == [], "\n".join([shape.file, *done])
             assert [found.name for found in look() if not found.is_well] == ["past capture"]  # nobody looks for that
+
+
+def _shown(shape: Shape, reader: Plain) -> list[list[tuple[Any, ...]]]:
+    """What answers of cities show of their tables."""
+    return [sorted(reader.all(query), key=str) for query in shape.shown]
 
 
 def _make(shape: Shape, writer: Plain, chance: random.Random) -> None:

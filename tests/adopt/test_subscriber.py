@@ -20,6 +20,7 @@ from tests.servers import CAREFREE
 from tests.waiting import until
 
 PUBLISHED: Final = 'shop.sellers, shop.seller_addresses, shop.addresses, shop.goods, "Orte"."Städte"'
+NOTED: Final = 'SELECT count(*) FROM "City Cache".city_changes'
 ARRIVED: Final = "SELECT bool_and(replay_lsn >= %s::pg_lsn) FROM pg_stat_replication"
 
 
@@ -67,6 +68,15 @@ def test_what_replication_applies_is_followed(
         theirs.run("UPDATE shop.goods SET secret = 'changed'")
         _wait_for_arrival(theirs)
         assert ours.one('SELECT count(*) FROM "City Cache".event_outbox') == 0
+        noted = ours.one(NOTED)
+        theirs.run('UPDATE "Orte"."Städte" SET "Name" = "Name" WHERE "Nr" < 5')
+        _wait_for_arrival(theirs)
+        assert ours.one(NOTED) == noted
+        theirs.run(
+            'UPDATE "Orte"."Städte" SET "Name" = \'renamed\' WHERE "Nr" = (SELECT min("Nr") FROM "Orte"."Städte")'
+        )
+        _wait_for_arrival(theirs)
+        assert ours.one(NOTED) == noted + 1, "for whoever keeps answers of cities"
     assert subscriber.run("doctor").code == 0
 
 

@@ -7,8 +7,10 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import httpx2
+import pytest
 from fastapi.testclient import TestClient
 
+from backend.app.api.reading import answers
 from backend.app.caches.apply import apply
 from backend.app.caches.keys import Cause, Keys
 from backend.app.main import create_app
@@ -52,6 +54,19 @@ def client(seconds: float = PATIENCE) -> Iterator[Client]:
     """A client on the configured database, answered within `seconds`; failures inside come back as answers."""
     with Client(create_app(seconds), base_url="http://localhost", raise_server_exceptions=False) as open_client:
         yield open_client
+
+
+def asked_of_tables(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The statements of reads that are put to the database from now on."""
+    found: list[str] = []
+    put = answers.Lookup.put
+
+    def noted(lookup: answers.Lookup, session: Any) -> Any:
+        found.append(lookup.read.statement)
+        return put(lookup, session)
+
+    monkeypatch.setattr(answers.Lookup, "put", noted)
+    return found
 
 
 def patch_all(plain: Plain, event: str | None = None) -> None:

@@ -128,7 +128,7 @@ def test_a_silent_host_of_several_is_passed_by(database: str, silent: str, monke
 
 def test_its_session_is_asked_for_what_every_session_is_asked_for() -> None:
     shown = "SELECT current_setting('statement_timeout') || current_setting('TimeZone') || current_setting('jit')"
-    with closing(db.polled("test", 1_234, f"PREPARE look (text) AS SELECT ({shown}), '1:1:', true")) as connection:
+    with closing(db.polled("test", 1_234, f"PREPARE look (text) AS SELECT ({shown}), '1:1:', true, 2")) as connection:
 
         async def scene() -> str:
             return (await Line(connection).ask()).server

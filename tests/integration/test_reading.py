@@ -23,7 +23,7 @@ from backend.app.api.reading.sessions import Sessions
 from backend.embedded.postgres import Postgres
 from tests import catalogs
 from tests.background import background
-from tests.integration.api import V1, Client, Words, client, patch_all
+from tests.integration.api import V1, Client, Words, asked_of_tables, client, patch_all
 from tests.plain import Plain
 from tests.servers import frozen, migrate
 from tests.system import System
@@ -157,15 +157,7 @@ def test_an_answer_that_is_remembered_is_the_same_in_everything(api: Client, cac
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The statements of reads that were put to the database."""
-    found: list[str] = []
-    put = answers.Lookup.put
-
-    def noted(lookup: answers.Lookup, session: Any) -> Any:
-        found.append(lookup.read.statement)
-        return put(lookup, session)
-
-    monkeypatch.setattr(answers.Lookup, "put", noted)
-    return found
+    return asked_of_tables(monkeypatch)
 
 
 @pytest.mark.calm

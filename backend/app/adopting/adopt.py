@@ -23,7 +23,7 @@ from backend.app.adopting.applied import resolved
 from backend.app.adopting.triggers import Progress
 from backend.app.caches import rebuilds
 from backend.app.caches.keys import Cause
-from backend.app.catalog import capture, sources
+from backend.app.catalog import capture, noting, sources
 from backend.app.catalog.definition import Definition
 from backend.app.catalog.resolved import Catalog, run_as_it_is
 from backend.app.database.migrating import migrate
@@ -57,7 +57,7 @@ def adopt(definition: Definition, progress: Progress) -> dict[str, Any]:
             if is_of_a_value(failure):
                 resolved(definition, every_row=True)
             raise
-        _finish(definition)
+        _finish(catalog)
     return filled
 
 
@@ -91,9 +91,11 @@ def _begin(definition: Definition) -> None:
             connection.exec_driver_sql(SQL["begin"], {**asked, "definition": escaped})
 
 
-def _finish(definition: Definition) -> None:
+def _finish(catalog: Catalog) -> None:
+    """From now on changes of what answers show are noted, this one as well."""
+    asked = {"digest": catalog.definition.digest, "has_shown_levels": catalog.has_shown_levels}
     with db.transaction() as connection:
-        connection.exec_driver_sql(SQL["finish"], {"digest": definition.digest})
+        connection.exec_driver_sql(SQL["finish"], asked)
 
 
 def _capture(catalog: Catalog, progress: Progress) -> None:
@@ -102,10 +104,8 @@ def _capture(catalog: Catalog, progress: Progress) -> None:
     with db.transaction() as connection:
         if not connection.exec_driver_sql(SQL["type_exists"], {"schema": schema, "name": capture.MISSING}).scalar_one():
             run_as_it_is(connection, capture.missing_type(schema))
-        run_as_it_is(connection, capture.registry(capture.captured(catalog), schema))
-        for table in capture.captured(catalog):
-            for statement in capture.functions(table, schema):
-                run_as_it_is(connection, statement)
+        for statement in noting.functions(catalog, schema):
+            run_as_it_is(connection, statement)
     with db.transaction() as connection:
         lacking = triggers.lacking(connection, catalog)
     triggers.install(lacking, progress)

@@ -24,6 +24,9 @@ SELECT tgrelid::bigint, quote_ident(namespace.nspname) || '.' || quote_ident(rel
    AND pronamespace = (SELECT oid FROM pg_namespace WHERE nspname = %(schema)s)
  ORDER BY 2, 3
 
+-- name: functions
+SELECT proname::text FROM pg_proc WHERE pronamespace = (SELECT oid FROM pg_namespace WHERE nspname = %(schema)s)
+
 -- name: triggers_of_others
 -- Triggers on these tables that have our names, and call a function of another schema.
 SELECT quote_ident(namespace.nspname) || '.' || quote_ident(relname), min(tgname), pronamespace::regnamespace::text
@@ -52,7 +55,13 @@ ON CONFLICT (singleton) DO UPDATE
    SET definition = excluded.definition, digest = excluded.digest, began_at = clock_timestamp(), applied_at = NULL
 
 -- name: finish
-UPDATE applied_definition SET applied_at = clock_timestamp() WHERE digest = %(digest)s
+WITH noted AS (
+    INSERT INTO city_changes (xid) VALUES (pg_current_xact_id()) ON CONFLICT DO NOTHING
+)
+UPDATE applied_definition
+   SET applied_at = clock_timestamp(), cities_noted_since = clock_timestamp(),
+       levels_noted_since = CASE WHEN %(has_shown_levels)s THEN clock_timestamp() END
+ WHERE digest = %(digest)s
 
 -- name: relation_exists
 SELECT EXISTS (SELECT FROM pg_class JOIN pg_namespace AS namespace ON namespace.oid = relnamespace

@@ -45,7 +45,8 @@ def attach() -> list[str]:
     A trigger that somebody has switched off stays so, and is told by health and doctor.
     """
     with db.transaction() as connection:
-        silent = gaps(connection).tables
+        found = gaps(connection)
+        silent = found.tables + found.unnoted
     if all(table.is_off for table in silent):
         return []
     try:
@@ -55,7 +56,10 @@ def attach() -> list[str]:
             if taken := triggers.taken(connection, catalog):
                 raise Refused("; ".join(taken))
             lacking = triggers.lacking(connection, catalog)
-        fresh = [trigger for trigger in lacking if (trigger.part.oid, trigger.name) not in off]
+            made = triggers.functions(connection, catalog)  # an earlier release adopted without some of them
+        fresh = [
+            trigger for trigger in lacking if (trigger.part.oid, trigger.name) not in off and trigger.function in made
+        ]
         triggers.install(fresh, log.info)
     except (BadDefinition, Refused, DBAPIError) as failure:
         log.warning("tables without triggers stay so: %s", str(failure).splitlines()[0])

@@ -14,7 +14,7 @@ from backend.app import db
 from backend.app.adopting import triggers
 from backend.app.adopting.applied import applied, is_there, resolved
 from backend.app.adopting.plan import checks
-from backend.app.catalog import capture, definition, sources
+from backend.app.catalog import definition, noting, sources
 from backend.app.catalog.completeness import gaps, passed_tables
 from backend.app.catalog.definition import Definition
 from backend.app.catalog.resolved import Catalog
@@ -31,6 +31,7 @@ SQL: Final = statements(Path(__file__).with_suffix(".sql"))
 FUNCTION: Final = "CREATE OR REPLACE FUNCTION "
 AUDITED_SECONDS: Final = 900.0  # since the auditor compared something; its longest pause is 600 s
 STREAMS_SINCE: Final = (3, 9)
+AGED: Final = "answers of cities may be two seconds old"
 AGAIN: Final = "run 'citycache adopt FILE --apply'"
 
 
@@ -59,6 +60,7 @@ def _database() -> Iterator[Finding]:
                 yield from _adopted(connection, chosen)
             else:
                 yield from _built_in(connection)
+            yield from _notes(connection)
     except DatabaseAway as failure:
         yield Finding("database", False, str(failure), "bring it back, or correct DATABASE_URL")
 
@@ -102,6 +104,17 @@ def _gaps(connection: Connection) -> Iterator[Finding]:
         yield Finding("trigger", False, f"{silent.table} {state}: its writes make no events", AGAIN)
     if not (found.missing_tables or found.columns or found.tables):
         yield Finding("capture", True, "all columns are there and all triggers are on")
+    for unnoted in found.unnoted:
+        state = "has triggers that are switched off" if unnoted.is_off else "lacks triggers"
+        yield Finding("notes", False, f"{unnoted.table} {state}: {AGED}", AGAIN)
+
+
+def _notes(connection: Connection) -> Iterator[Finding]:
+    if needed().is_older(schema_found(connection).revision):
+        return
+    for table in connection.exec_driver_sql(SQL["silent_notes"]).scalars():
+        told = f"{table} lacks triggers that note its changes, or not all of them are ENABLE ALWAYS: {AGED}"
+        yield Finding("notes", False, told, "ALTER TABLE … ENABLE ALWAYS TRIGGER …")
 
 
 def _passed(connection: Connection) -> Iterator[Finding]:
@@ -124,8 +137,7 @@ def _catalog(connection: Connection, catalog: Catalog) -> Iterator[Finding]:
             advice = "make an index on it" if check.name == "index" else "see docs/adopting.md"
             yield Finding(check.name, check.state == "slow", check.found, advice)
     schema = catalog.definition.schema
-    made = [*sources.statements(catalog, schema), capture.registry(capture.captured(catalog), schema)]
-    made += [statement for table in capture.captured(catalog) for statement in capture.functions(table, schema)]
+    made = [*sources.statements(catalog, schema), *noting.functions(catalog, schema)]
     yield from _functions(connection, schema, made)
     for needless in triggers.needless(connection, catalog):
         yield Finding("trigger", False, f"{needless.name} on {needless.table} belongs to no definition", AGAIN)

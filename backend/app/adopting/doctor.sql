@@ -8,6 +8,16 @@ SELECT EXISTS (SELECT FROM observations WHERE at > now() - %(observed)s * interv
 -- name: functions
 SELECT proname, prosrc FROM pg_proc WHERE pronamespace = (SELECT oid FROM pg_namespace WHERE nspname = %(schema)s)
 
+-- name: silent_notes
+-- Tables of ours whose changes are not noted.
+SELECT DISTINCT relname::text
+  FROM pg_class AS ours
+ CROSS JOIN unnest(ARRAY['insert', 'update', 'delete', 'truncate']) AS verb
+  LEFT JOIN pg_trigger ON tgrelid = ours.oid AND tgname = 'note_city_' || verb
+ WHERE relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = 'city_counts'::regclass)
+   AND relname IN ('cities', 'city_counts', 'active_cities_cache') AND relkind = 'r' AND tgenabled IS DISTINCT FROM 'A'
+ ORDER BY 1
+
 -- name: built_in_triggers
 -- Those of the built-in catalog that lack or do not fire.
 SELECT wanted.name, 'capture_' || verb

@@ -15,7 +15,7 @@ from backend.app.adopting import triggers
 from backend.app.adopting.adopt import make_readers
 from backend.app.adopting.applied import applied, resolved
 from backend.app.caches import diff
-from backend.app.catalog import capture, sources
+from backend.app.catalog import capture, noting, sources
 from backend.app.catalog.definition import Definition
 from backend.app.catalog.resolved import Catalog, run_as_it_is
 from backend.app.catalog.sources import quoted
@@ -106,8 +106,7 @@ def _sql(catalog: Catalog) -> Iterator[str]:
     yield f"CREATE SCHEMA IF NOT EXISTS {quoted(schema)}"
     yield capture.missing_type(schema)
     yield from sources.statements(catalog, schema)
-    for table in capture.captured(catalog):
-        yield from capture.functions(table, schema)
+    yield from noting.functions(catalog, schema)
 
 
 def checks(connection: Connection, catalog: Catalog) -> Iterator[Check]:
@@ -130,6 +129,9 @@ def checks(connection: Connection, catalog: Catalog) -> Iterator[Check]:
     yield from _tables(connection, catalog)
     yield from (Check("trigger", "no", told) for told in triggers.taken(connection, catalog))
     yield from _keys(connection, catalog)
+    if not catalog.has_shown_levels:
+        told = "what they are read from is no table, or not this role's: without triggers there"
+        yield Check("levels", "slow", f"{told} the tree is read anew after each commit")
 
 
 def _tables(connection: Connection, catalog: Catalog) -> Iterator[Check]:

@@ -21,3 +21,5 @@ class AppliedDefinition(Base):
     digest: Mapped[str] = mapped_column(Text)  # of what the file says
     began_at: Mapped[datetime] = mapped_column(Instant, server_default=func.clock_timestamp())
     applied_at: Mapped[datetime | None] = mapped_column(Instant)  # None: it was not brought to its end
+    cities_noted_since: Mapped[datetime | None] = mapped_column(Instant)  # holds if it is not before `began_at`
+    levels_noted_since: Mapped[datetime | None] = mapped_column(Instant)

@@ -18,7 +18,8 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from backend.app import db
-from backend.app.catalog.capture import Captured, Form, captured, triggers
+from backend.app.catalog.capture import Followed, Form, triggers
+from backend.app.catalog.noting import followed
 from backend.app.catalog.resolved import Catalog
 from backend.app.errors import Refused, TooLong
 from events.sql_files import statements
@@ -34,8 +35,8 @@ Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class CapturedTable:
-    """A table, partition or child whose writes are captured."""
+class FollowedTable:
+    """A table, partition or child on which triggers of ours stand."""
 
     oid: int
     name: str
@@ -48,7 +49,7 @@ class CapturedTable:
 class Wanted:
     """A trigger that there should be."""
 
-    part: CapturedTable
+    part: FollowedTable
     name: str
     function: str
     enabled: str  # as pg_trigger has it
@@ -66,21 +67,21 @@ class Present:
     enabled: str
 
 
-def parts(connection: Connection, oid: int) -> list[CapturedTable]:
+def parts(connection: Connection, oid: int) -> list[FollowedTable]:
     """A table and everything below it."""
-    return [CapturedTable(*row) for row in connection.exec_driver_sql(SQL["parts"], {"oid": oid})]
+    return [FollowedTable(*row) for row in connection.exec_driver_sql(SQL["parts"], {"oid": oid})]
 
 
 def wanted(connection: Connection, catalog: Catalog) -> list[Wanted]:
     """All triggers that the definition asks for."""
     return [
         trigger
-        for table in captured(catalog)
+        for table in followed(catalog)
         for trigger in _of_table(table, parts(connection, table.relation.oid), catalog.definition.schema)
     ]
 
 
-def _of_table(table: Captured, below: Sequence[CapturedTable], schema: str) -> Iterator[Wanted]:
+def _of_table(table: Followed, below: Sequence[FollowedTable], schema: str) -> Iterator[Wanted]:
     form: Form = "row" if any(part.is_subscribed for part in below) else "statement"
     for part in below:
         if part.kind not in ("r", "p"):
@@ -95,6 +96,12 @@ def _of_table(table: Captured, below: Sequence[CapturedTable], schema: str) -> I
 def present(connection: Connection, schema: str) -> list[Present]:
     """All triggers of ours."""
     return [Present(*row) for row in connection.exec_driver_sql(SQL["triggers"], {"schema": schema})]
+
+
+def functions(connection: Connection, catalog: Catalog) -> set[str]:
+    """Names of the functions of our schema."""
+    asked = {"schema": catalog.definition.schema}
+    return set(connection.exec_driver_sql(SQL["functions"], asked).scalars())
 
 
 def taken(connection: Connection, catalog: Catalog) -> list[str]:

@@ -74,7 +74,7 @@ async def get_active_cities(cache_type: Literal["products", "companies"], reques
         unwritten_at = row.pop("unwritten_at")
         return Document(encode(row), row["last_updated"], unwritten_at)
 
-    return await request.app.state.answers.of(request, Lookup(reads.active_cities(cache_type), told, of_cities=True))
+    return await request.app.state.answers.of(request, Lookup(reads.active_cities(cache_type), told, "caches"))
 
 
 @router.get("/explain/product/{row_id}", response_model=ExplanationOut)

@@ -105,7 +105,7 @@ async def list_cities(
         return _page(url, found, limit, names, changed)
 
     return await request.app.state.answers.of(
-        request, Lookup(reads.cities(sort, key, limit, external_id), told, of_cities=_are_noted())
+        request, Lookup(reads.cities(sort, key, limit, external_id), told, "cities")
     )
 
 
@@ -153,7 +153,7 @@ async def get_tree(
         return Document(tree.tree(rows, levels, everything))
 
     return await request.app.state.answers.of(
-        request, Lookup(tree.read(len(levels), count), told, of_cities=_are_noted(), is_wide=True)
+        request, Lookup(tree.read(len(levels), count), told, "levels", is_wide=True)
     )
 
 
@@ -165,7 +165,7 @@ async def get_city(city_id: RowId, request: Request) -> Any:
         found, changed = reads.one_city(rows, city_id)
         return Document(encode(found), changed)
 
-    return await request.app.state.answers.of(request, Lookup(reads.city(city_id), told, of_cities=_are_noted()))
+    return await request.app.state.answers.of(request, Lookup(reads.city(city_id), told, "cities"))
 
 
 @router.patch(
@@ -228,11 +228,6 @@ async def _in_city(request: Request, read: Read, city_id: int, key: str, limit: 
 
     found: Document = await answers.of(request, Lookup(read, told))
     return found
-
-
-def _are_noted() -> bool:
-    """Whether changes of cities are: those of our own tables, not of adopted ones."""
-    return not definition.current().is_adopted
 
 
 def _page(url: URL, rows: list[Row], limit: int, keys: Sequence[str], changed: datetime | None) -> Document:

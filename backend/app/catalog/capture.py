@@ -24,13 +24,27 @@ _EQUALS, _JOINED, _DIFFERS = (f"OPERATOR(pg_catalog.{sign})" for sign in ("=", "
 
 
 @dataclass(frozen=True)
-class Captured:
-    """One table whose changes make events."""
+class Followed:
+    """One table on which triggers of ours stand."""
 
-    role: str  # city, company, product; watched_1 and so on
+    role: str  # city, company, product; watched_1, shown_1 and so on
     relation: Relation
+    columns: tuple[str, ...]  # whose change matters
+
+    def function(self, what: str) -> str:
+        """The name of one of its functions."""
+        return f"capture_{self.role}_{what}"
+
+    def trigger(self, what: str) -> str:
+        """The name of one of its triggers."""
+        return f"{PREFIX}{self.role}_{what}"
+
+
+@dataclass(frozen=True)
+class Captured(Followed):
+    """One table whose changes make events, in which the columns travel."""
+
     key: tuple[str, ...]  # columns that name the row in the event's subject
-    columns: tuple[str, ...]  # that travel, and whose change makes an event
 
     @property
     def is_watched(self) -> bool:
@@ -42,22 +56,14 @@ class Captured:
         """As event types have it."""
         return "watched" if self.is_watched else self.role
 
-    def function(self, what: str) -> str:
-        """The name of one of its functions."""
-        return f"capture_{self.role}_{what}"
-
-    def trigger(self, what: str) -> str:
-        """The name of one of its triggers."""
-        return f"{PREFIX}{self.role}_{what}"
-
 
 def captured(catalog: Catalog) -> list[Captured]:
     """All tables that are captured."""
     nouns = [
-        Captured(source.noun, source.relation, (source.id.name,), source.used) for source in catalog.sources.values()
+        Captured(source.noun, source.relation, source.used, (source.id.name,)) for source in catalog.sources.values()
     ]
     return nouns + [
-        Captured(f"watched_{number}", watch.relation, watch.relation.primary_key, _with_key(watch))
+        Captured(f"watched_{number}", watch.relation, _with_key(watch), watch.relation.primary_key)
         for number, watch in enumerate(_first_of_tables(catalog.watches), 1)
     ]
 
@@ -79,30 +85,29 @@ def missing_type(schema: str) -> str:
     return f"CREATE TYPE {quoted(schema)}.{MISSING} AS ENUM ()"
 
 
-def registry(tables: Sequence[Captured], schema: str) -> str:
-    """A function that says what is captured, for whoever looks whether it still is."""
+def registry(tables: Sequence[Followed], schema: str, name: str = "captured_tables") -> str:
+    """A function that says what is followed, for whoever looks whether it still is."""
     rows = [
         f"({literal(table.role)}, {literal(table.relation.sql)}, ARRAY[{', '.join(map(literal, table.columns))}])"
         for table in tables
     ]
     returns = "RETURNS TABLE (role text, table_name text, columns text[]) LANGUAGE sql STABLE AS"
-    name = f"{quoted(schema)}.captured_tables()"
-    return f"CREATE OR REPLACE FUNCTION {name} {returns} " + body("VALUES " + ", ".join(rows))
+    return f"CREATE OR REPLACE FUNCTION {quoted(schema)}.{name}() {returns} " + body("VALUES " + ", ".join(rows))
 
 
 def functions(table: Captured, schema: str) -> Iterator[str]:
     """Statements that make or replace the functions of one table, both forms."""
     two_images = _two_images if table.key else _two_images_without_key
-    yield _function(table, schema, "inserted", _one_image(table, schema, "created", "new_rows"))
-    yield _function(table, schema, "deleted", _one_image(table, schema, "deleted", "old_rows"))
-    yield _function(table, schema, "updated", two_images(table, schema))
+    yield function(table, schema, "inserted", _one_image(table, schema, "created", "new_rows"))
+    yield function(table, schema, "deleted", _one_image(table, schema, "deleted", "old_rows"))
+    yield function(table, schema, "updated", two_images(table, schema))
     outbox = f"{quoted(schema)}.event_outbox"
     truncated = f"    INSERT INTO {outbox} (type, subject) VALUES ({_truncated(table)});"
-    yield _function(table, schema, "truncated", truncated)
-    yield _function(table, schema, "row", _row_form(table, schema))
+    yield function(table, schema, "truncated", truncated)
+    yield function(table, schema, "row", _row_form(table, schema), _VARIABLES)
 
 
-def triggers(table: Captured, schema: str, on: str, form: Form) -> dict[str, tuple[str, ...]]:
+def triggers(table: Followed, schema: str, on: str, form: Form) -> dict[str, tuple[str, ...]]:
     """Statements that make the triggers of one table or partition, by trigger; each wants a transaction of its own."""
     if form == "row":
         made = {"row": f"AFTER INSERT OR UPDATE OR DELETE ON {on} FOR EACH ROW"}
@@ -117,18 +122,18 @@ def triggers(table: Captured, schema: str, on: str, form: Form) -> dict[str, tup
     return {table.trigger(what): _trigger(table, schema, what, when, on, form) for what, when in made.items()}
 
 
-def _trigger(table: Captured, schema: str, what: str, when: str, on: str, form: Form) -> tuple[str, ...]:
+def _trigger(table: Followed, schema: str, what: str, when: str, on: str, form: Form) -> tuple[str, ...]:
     call = f"EXECUTE FUNCTION {quoted(schema)}.{table.function(what)}()"
     create = f"CREATE OR REPLACE TRIGGER {table.trigger(what)} {when} {call}"
     always = f"ALTER TABLE {on} ENABLE ALWAYS TRIGGER {table.trigger(what)}"
     return (create, always) if form == "row" else (create,)
 
 
-def _function(table: Captured, schema: str, what: str, statements: str) -> str:
+def function(table: Followed, schema: str, what: str, statements: str, variables: str = "") -> str:
+    """The statement that makes or replaces one trigger function."""
     name = f"{quoted(schema)}.{table.function(what)}()"
-    declared = f"{_OWN_NAMES}{_VARIABLES if what == 'row' else ''}"
     return f"CREATE OR REPLACE FUNCTION {name} RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS " + body(
-        f"{declared}BEGIN\n{statements}\n    RETURN NULL;\nEND"
+        f"{_OWN_NAMES}{variables}BEGIN\n{statements}\n    RETURN NULL;\nEND"
     )
 
 
@@ -145,7 +150,7 @@ def _one_image(table: Captured, schema: str, verb: str, rows: str) -> str:
     row = "pg_catalog.row_to_json(told.*)"
     images = ("NULL::pg_catalog.json", row) if verb == "created" else (row, "NULL::pg_catalog.json")
     named = (_type(table, literal(verb), "told"), _subject(table, "told"))
-    return _write(table, schema, named, images, f"FROM ({_told(table, schema, rows)}) AS told")
+    return _write(table, schema, named, images, f"FROM ({told(table, schema, rows)}) AS told")
 
 
 def _two_images(table: Captured, schema: str) -> str:
@@ -168,8 +173,8 @@ def _two_images(table: Captured, schema: str) -> str:
         for image in ("stale", "fresh")
     )
     rest = (
-        f"FROM ({_told(table, schema, 'old_rows')}) AS stale\n"
-        f"      FULL JOIN ({_told(table, schema, 'new_rows')}) AS fresh ON {same}\n"
+        f"FROM ({told(table, schema, 'old_rows')}) AS stale\n"
+        f"      FULL JOIN ({told(table, schema, 'new_rows')}) AS fresh ON {same}\n"
         f"     WHERE fresh.{first} IS NULL OR stale.{first} IS NULL OR fresh.* {_DIFFERS} stale.*{gone}"
     )
     return _write(table, schema, named, (stale, fresh), rest)
@@ -186,7 +191,7 @@ def _two_images_without_key(table: Captured, schema: str) -> str:
     image = "(told.*)::pg_catalog.text"
     stale, fresh = (
         f"(SELECT {image} AS image, pg_catalog.row_number() OVER (PARTITION BY {image}) AS nth,"
-        f" pg_catalog.row_to_json(told.*) AS told FROM ({_told(table, schema, rows)}) AS told)"
+        f" pg_catalog.row_to_json(told.*) AS told FROM ({told(table, schema, rows)}) AS told)"
         for rows in ("old_rows", "new_rows")
     )
     rest = (
@@ -217,8 +222,8 @@ def _write(table: Captured, schema: str, named: tuple[str, str], images: tuple[s
     )
 
 
-def _told(table: Captured, schema: str, rows: str) -> str:
-    """The columns that travel, of each row of a transition table."""
+def told(table: Followed, schema: str, rows: str) -> str:
+    """The columns that matter, of each row of a transition table."""
     names = [quoted(name) for name in table.columns]
     absent = ", ".join(f"NULL::{quoted(schema)}.{MISSING} AS {name}" for name in names)
     return (
@@ -255,8 +260,8 @@ def _truncated(table: Captured) -> str:
 
 def _row_form(table: Captured, schema: str) -> str:
     """One row at a time, for tables that logical replication writes: statement triggers stay silent there."""
-    rest = f"""FROM (SELECT {_picked(table, "old_row")} AS told, {_row_keys(table, "old_row")}) AS stale
-      FULL JOIN (SELECT {_picked(table, "new_row")} AS told, {_row_keys(table, "new_row")}) AS fresh
+    rest = f"""FROM (SELECT {picked(table, "old_row")} AS told, {_row_keys(table, "old_row")}) AS stale
+      FULL JOIN (SELECT {picked(table, "new_row")} AS told, {_row_keys(table, "new_row")}) AS fresh
         ON {_same_row(table)}
      WHERE (fresh.told IS NOT NULL OR stale.told IS NOT NULL)
        AND (fresh.told::pg_catalog.text IS DISTINCT FROM stale.told::pg_catalog.text OR {_gone_from_row(table)})"""
@@ -294,7 +299,8 @@ def _same_row(table: Captured) -> str:
     return " AND ".join(f"fresh.{name} {_EQUALS} stale.{name}" for name in names)
 
 
-def _picked(table: Captured, row: str) -> str:
+def picked(table: Followed, row: str) -> str:
+    """The columns that matter, of a row as JSON, in one order; NULL where there is no row."""
     pairs = ", ".join(f"{literal(name)}, {row} OPERATOR(pg_catalog.->) {literal(name)}" for name in table.columns)
     return f"CASE WHEN {row} IS NOT NULL THEN pg_catalog.json_build_object({pairs}) END"
 

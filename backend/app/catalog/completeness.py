@@ -12,6 +12,7 @@ from backend.app.catalog import definition
 from events.sql_files import statements
 
 SQL: Final = statements(Path(__file__).with_suffix(".sql"))
+SHOWN_SILENT: Final = SQL["silent_tables"].replace("captured_tables()", "shown_tables()")
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Gaps:
     columns: tuple[MissingColumn, ...] = ()
     tables: tuple[SilentTable, ...] = ()
     is_other_definition: bool = False  # this process follows another definition than the database
+    unnoted: tuple[SilentTable, ...] = ()  # tables that answers show, whose changes are not noted
 
     def __bool__(self) -> bool:
         return bool(self.missing_tables or self.columns or self.tables or self.is_other_definition)
@@ -70,6 +72,8 @@ def gaps(connection: Connection) -> Gaps:
         return Gaps()
     if not connection.exec_driver_sql(SQL["knows_tables"]).scalar_one():
         return Gaps(is_other_definition=True)
+    are_noted = connection.exec_driver_sql(SQL["knows_shown_tables"]).scalar_one()
+    unnoted = connection.exec_driver_sql(SHOWN_SILENT) if are_noted else ()
     missing = connection.exec_driver_sql(SQL["missing_tables"]).scalars()
     columns = connection.exec_driver_sql(SQL["missing_columns"])
     tables = connection.exec_driver_sql(SQL["silent_tables"])
@@ -79,4 +83,5 @@ def gaps(connection: Connection) -> Gaps:
         tuple(MissingColumn(*row) for row in columns),
         tuple(SilentTable(*row) for row in tables),
         digest != chosen.digest,
+        tuple(SilentTable(*row) for row in unnoted),
     )

@@ -4,6 +4,9 @@
 -- Whether something has been adopted.
 SELECT to_regprocedure('captured_tables()') IS NOT NULL
 
+-- name: knows_shown_tables
+SELECT to_regprocedure('shown_tables()') IS NOT NULL
+
 -- name: missing_tables
 SELECT DISTINCT table_name FROM captured_tables() WHERE to_regclass(table_name) IS NULL ORDER BY 1
 

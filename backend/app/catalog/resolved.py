@@ -106,6 +106,14 @@ class ResolvedWatch:
 
 
 @dataclass(frozen=True)
+class ShownTable:
+    """A table that answers of cities are read from, beside the caches."""
+
+    relation: Relation
+    used: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Catalog:
     """A definition as this database has it."""
 
@@ -114,7 +122,8 @@ class Catalog:
     levels: tuple[ResolvedLevel, ...]
     parents: Mapping[int, Mapping[int, Value]]  # row of a level (0: the city) → level → its key, where the row has one
     watches: tuple[ResolvedWatch, ...]
-    level_uses: Mapping[int, frozenset[str]]  # columns that names and parents of levels are read from; 0: the city's
+    shown: tuple[ShownTable, ...]
+    has_shown_levels: bool  # what levels are read from is among these; not where it may have no triggers of ours
 
 
 def resolve(connection: Connection, definition: Definition, every_row: bool = False) -> Catalog:
@@ -137,7 +146,8 @@ class _Resolver:
         self._uses: dict[int, set[str]] = {}  # columns that decide what is cached, by table
         self._watched_uses: dict[int, set[str]] = {}  # columns that decide about rows of other tables
         self._watched: set[int] = set()  # tables that a [[watch]] names
-        self._level_uses: dict[int, set[str]] = {}
+        self._city_uses: dict[int, set[str]] = {}  # columns that answers of cities are read from, by table
+        self._level_uses: dict[int, set[str]] = {}  # and those of the levels above
         self._read: list[tuple[str, int, _Tried]] = []  # key, own table, what its expression reads
 
     def catalog(self) -> Catalog:
@@ -152,13 +162,15 @@ class _Resolver:
         if self._definition.is_adopted:
             watches.append(self._watch_of_cities(sources["city"]))
         self._refuse_unwatched()
+        has_shown_levels = all(map(self._may_have_triggers, self._level_uses))
         return Catalog(
             self._definition,
             {noun: self._with_uses(source) for noun, source in sources.items()},
             levels,
             parents,
             tuple(self._with_watched_uses(watch) for watch in watches),
-            {number: frozenset(self._level_uses.get(number, ())) for number in range(len(levels) + 1)},
+            tuple(self._shown(with_levels=has_shown_levels)),
+            has_shown_levels,
         )
 
     def _source(self, source: Source) -> ResolvedSource:
@@ -166,6 +178,8 @@ class _Resolver:
         key = self._key(f"{source.noun}.id", relation, source.id)
         values = {name: self._value(source.noun, relation, name, sql) for name, sql in source.values.items()}
         self._uses.setdefault(relation.oid, set()).add(key.name)
+        if source.noun == "city":
+            self._city_uses.setdefault(relation.oid, set()).add(key.name)
         published = [name for name in source.publish if name != EVERY_COLUMN]
         columns = [self._column(f"{source.noun}.publish", relation, name) for name in published]
         self._uses[relation.oid].update(column.name for column in columns)
@@ -176,7 +190,8 @@ class _Resolver:
         relation = self._relation(f"{place}.table", level.table)
         key = self._key(f"{place}.id", relation, level.id)
         label = self._tried(f"{place}.label", relation, level.label)
-        self._level_uses.setdefault(number, set()).update(label.uses.get(relation.oid, ()))
+        self._level_uses.setdefault(relation.oid, set()).add(key.name)
+        _add(self._level_uses, label.uses)
         return ResolvedLevel(
             level.name, relation, key, Value(_expression(relation, level.label), label.columns[0].type)
         )
@@ -199,7 +214,7 @@ class _Resolver:
         key = f"city.level[{number}].parent"
         tried = self._tried(key, relation, sql)
         self._require_key_type(key, tried.columns[0].type)
-        self._level_uses.setdefault(below, set()).update(tried.uses.get(relation.oid, ()))
+        _add(self._level_uses, tried.uses)
         return Value(_expression(relation, sql), tried.columns[0].type)
 
     def _watch(self, number: int, watch: Watch) -> ResolvedWatch:
@@ -238,12 +253,25 @@ class _Resolver:
         relation: Relation = captured.relation
         return replace(captured, used=_in_order(relation, self._uses.get(relation.oid, set())))
 
+    def _shown(self, with_levels: bool) -> Iterator[ShownTable]:
+        uses = self._city_uses
+        if with_levels:
+            _add(uses, self._level_uses)
+        for oid, columns in uses.items():
+            relation = self._relation("city", str(oid))
+            yield ShownTable(relation, _in_order(relation, columns))
+
+    def _may_have_triggers(self, oid: int) -> bool:
+        return bool(self._connection.exec_driver_sql(SQL["may_have_triggers"], {"oid": oid}).scalar_one())
+
     def _value(self, noun: Noun, relation: Relation, name: str, sql: str) -> Value:
         key = f"{noun}.{name}"
         tried = self._tried(key, relation, sql)
         self._require_type(noun, name, relation, sql, tried.columns[0].type)
+        _add(self._uses, tried.uses)
+        if noun == "city":
+            _add(self._city_uses, tried.uses)
         for oid, columns in tried.uses.items():
-            self._uses.setdefault(oid, set()).update(columns)
             if oid != relation.oid or name == "exists" or relation.oid in self._watched:
                 self._watched_uses.setdefault(oid, set()).update(columns)
         self._read.append((key, relation.oid, tried))
@@ -372,6 +400,11 @@ class _Resolver:
 
     def _bad(self, key: str, reason: str) -> BadDefinition:
         return BadDefinition(self._definition.file, key, reason)
+
+
+def _add(uses: dict[int, set[str]], more: Mapping[int, set[str]]) -> None:
+    for oid, columns in more.items():
+        uses.setdefault(oid, set()).update(columns)
 
 
 def _column(row: Any) -> Column:

@@ -22,6 +22,16 @@ WITH RECURSIVE part AS (
 )
 SELECT oid::regclass::text FROM part JOIN pg_class USING (oid) WHERE relkind = 'f' ORDER BY 1 LIMIT 1
 
+-- name: may_have_triggers
+-- Whether this role may make triggers on a table, and on all that is below it.
+WITH RECURSIVE part AS (
+    SELECT %(oid)s::oid AS oid
+    UNION ALL
+    SELECT inhrelid FROM pg_inherits JOIN part ON inhparent = part.oid
+)
+SELECT bool_and(relkind IN ('r', 'p') AND relnamespace <> 'pg_catalog'::regnamespace AND pg_has_role(relowner, 'USAGE'))
+  FROM part JOIN pg_class USING (oid)
+
 -- name: becomes_json
 -- Whether values of this type, or of its elements, become JSON by a cast of their own, from which no value is read back.
 SELECT EXISTS (SELECT FROM pg_type AS told JOIN pg_cast ON castsource IN (told.oid, told.typelem)

@@ -21,7 +21,7 @@ from backend.app.api.conditional import Document
 from backend.app.api.deadline import SECONDS
 from backend.app.api.edge.turns import Turns
 from backend.app.api.fresh.asking import names_fresh
-from backend.app.api.reading.look import CommonLook, Seen
+from backend.app.api.reading.look import CommonLook, Seen, Shown
 from backend.app.api.reading.lookup import Lookup
 from backend.app.api.reading.memory import Memory
 from backend.app.api.reading.rounds import Rounds
@@ -43,7 +43,7 @@ class KeptAnswer:
     """An answer, and until when it may be given again."""
 
     seen: Seen | None  # that it is not older than; None where nobody could tell
-    of_cities: bool  # and of nothing else
+    shows: Shown | None  # and nothing else
     answer: Document
     until: float  # monotonic seconds
 
@@ -55,7 +55,7 @@ class KeptAnswer:
         """Whether the same statement would see the same rows; never where nobody can tell."""
         if not self.may_hold() or seen is None or self.seen is None or seen.server != self.seen.server:
             return False
-        return seen.snapshot == self.seen.snapshot or (self.of_cities and seen.cities == self.seen.cities)
+        return seen.snapshot == self.seen.snapshot or (seen.notes(self.shows) and seen.change == self.seen.change)
 
 
 @dataclass(eq=False)
@@ -80,14 +80,14 @@ class Known:
     def looked(self, seen: Seen | None) -> None:
         """Learn from a look how long the next ones are spared."""
         before, self.seen = self.seen, seen
-        moves = not self.lookup.of_cities and before is not None and before != seen
+        moves = before is not None and before != seen and not (seen and seen.notes(self.lookup.shows))
         self.unseen = self.step = min(2 * self.step + 1, MOST_UNSEEN) if moves else 0
 
     def read(self, seen: Seen | None, session: Session) -> KeptAnswer:
         """What the database says, which has been looked at before."""
         of_this = seen if seen is not None and seen.server == session.server() else None
         until = time.monotonic() + MOST_SECONDS
-        return KeptAnswer(of_this, self.lookup.of_cities, self.lookup.put(session), until)
+        return KeptAnswer(of_this, self.lookup.shows, self.lookup.put(session), until)
 
 
 class Answers:

@@ -1,9 +1,9 @@
 """The question what a statement sees now, asked once for all who came before it was put.
 
 It is put on a connection that the event loop itself waits for: a thread would cost more than the answer. Each look also
-asks whether a transaction that changed cities or their counts has ended since the look before: `city_changes` has their
-numbers, written by triggers. Of those that the earlier snapshot did not show, each is either above its end or among
-those that were under way.
+asks whether a transaction that changed what answers of cities show has ended since the look before: `city_changes` has
+their numbers, written by triggers. Of those that the earlier snapshot did not show, each is either above its end or
+among those that were under way. Beside an adopted catalog triggers may lack that note changes of its cities or levels.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
-from typing import Final
+from typing import Final, Literal
 
 import psycopg2
 from psycopg2.extensions import POLL_OK
@@ -35,9 +35,17 @@ PREPARE look (pg_snapshot) AS
 SELECT pg_postmaster_start_time()::text, pg_current_snapshot()::text,
        $1 IS NULL
        OR coalesce((SELECT xid FROM city_changes ORDER BY xid DESC LIMIT 1) >= pg_snapshot_xmax($1), false)
-       OR EXISTS (SELECT FROM city_changes WHERE xid = ANY (ARRAY(SELECT pg_snapshot_xip($1))))"""
+       OR EXISTS (SELECT FROM city_changes WHERE xid = ANY (ARRAY(SELECT pg_snapshot_xip($1)))),
+       coalesce((SELECT CASE WHEN levels_noted_since >= began_at THEN 2 WHEN cities_noted_since >= began_at THEN 1
+                             ELSE 0 END FROM applied_definition WHERE singleton), 2)"""
 LOOK: Final = "EXECUTE look (%s)"
-_cities: Final = count(1)  # of this process, so that no line repeats what another one said
+Shown = Literal["caches", "cities", "levels"]  # each with those before it: counts and active cities, cities, the tree
+NOTED: Final[tuple[frozenset[Shown | None], ...]] = (
+    frozenset({"caches"}),
+    frozenset({"caches", "cities"}),
+    frozenset({"caches", "cities", "levels"}),
+)
+_changes: Final = count(1)  # of this process, so that no line repeats what another one said
 
 
 @dataclass(frozen=True)
@@ -46,7 +54,12 @@ class Seen:
 
     server: str  # and since when it runs
     snapshot: str  # while it is the same, every statement sees the same rows
-    cities: int  # while it is the same, every statement sees the same cities, counts and active cities
+    change: int  # while it is the same, every statement sees the same of what is noted
+    noted: int  # how much that is
+
+    def notes(self, shown: Shown | None) -> bool:
+        """Whether each change is noted of what an answer shows."""
+        return shown in NOTED[self.noted]
 
 
 Waiting = list[asyncio.Future[Seen]]
@@ -63,7 +76,7 @@ class Line:
         self._timer: asyncio.TimerHandle | None = None
         self._file, self._is_open = connection.fileno(), True
         self._before: str | None = None  # the snapshot of the look before
-        self._put_at, self._cities = 0.0, 0  # monotonic seconds
+        self._put_at, self._change = 0.0, 0  # monotonic seconds
         self._loop.add_reader(self._file, self._came)
 
     def serves(self) -> bool:
@@ -119,10 +132,10 @@ class Line:
         except psycopg2.Error as failure:
             self.close(failure)
 
-    def _settle(self, server: str, snapshot: str, has_moved: bool) -> None:
+    def _settle(self, server: str, snapshot: str, has_moved: bool, noted: int) -> None:
         if has_moved:
-            self._cities = next(_cities)
-        self._before, seen = snapshot, Seen(server, snapshot, self._cities)
+            self._change = next(_changes)
+        self._before, seen = snapshot, Seen(server, snapshot, self._change, noted)
         if self._timer is not None:
             self._timer.cancel()
         answered, self._looking = self._looking, []

@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from backend.app.api.conditional import Document
+from backend.app.api.reading.look import Shown
 from backend.app.api.reading.sessions import Session
 from backend.app.caches.reads import Read
 
@@ -21,7 +22,7 @@ class Lookup:
 
     read: Read
     told: Callable[[list[Any]], Document]  # of dictionaries; may raise NotFound
-    of_cities: bool = False  # it shows cities, their counts and active cities, and nothing else
+    shows: Shown | None = None  # and nothing else
     is_wide: bool = False  # rows are tuples: there are so many that their names would cost more than all the rest
 
     def put(self, session: Session) -> Document:

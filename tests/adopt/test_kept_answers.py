@@ -1,0 +1,220 @@
+"""Answers of cities that are kept beside an adopted catalog: given again while nobody changes what they show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from backend.app.adopting.attaching import attach
+from backend.app.adopting.plan import plan
+from backend.app.catalog import definition
+from tests.adopt import marketplace
+from tests.adopt.following import adopt_here, beside
+from tests.adopt.marketplace import KUFAR, Marketplace
+from tests.integration.api import V1, Client, asked_of_tables, client
+from tests.plain import Plain
+
+CITIES: Final = ("/cities?sort=name&limit=500", "/cities/3")
+TREES: Final = ("/cities/tree?all=true", "/cities/tree?all=true&count=companies")
+ACTIVE: Final = "/caches/active-cities/products"
+READS: Final = (*CITIES, *TREES, ACTIVE)
+CHANGES: Final = (
+    "UPDATE cities SET name = 'renamed' WHERE id = 3",
+    "UPDATE cities SET is_active = NOT is_active WHERE id = 3",
+    "UPDATE cities SET region_id = (SELECT max(id) FROM regions) WHERE id = 3",
+    "INSERT INTO cities (name, country_id, region_id) SELECT 'new', min(country_id), min(id) FROM regions",
+    "UPDATE regions SET name = name || '!'",
+    "UPDATE regions SET country_id = (SELECT max(id) FROM countries)",
+    "UPDATE federal_districts SET name = name || '!'",
+    "UPDATE countries SET name = name || '!'",
+    "BEGIN; SAVEPOINT a; UPDATE countries SET name = 'a'; ROLLBACK TO a; UPDATE regions SET name = 'b'; COMMIT",
+    "INSERT INTO regions (country_id, name, code) SELECT id, 'more', 'x' FROM countries",
+    "UPDATE citycache.city_counts SET products_count = 77",
+    "UPDATE citycache.active_cities_cache SET total_products = 77",
+)
+UNSEEN: Final = (
+    "UPDATE products SET price = price + 1 WHERE id < 50",
+    "UPDATE companies SET total_views = total_views + 1 WHERE id < 50",
+    "UPDATE cities SET population = coalesce(population, 0) + 1",
+    "UPDATE cities SET name = name",
+    "UPDATE regions SET name = 'other' WHERE false",
+    "DELETE FROM countries WHERE false",
+)
+NOTES: Final = "SELECT count(*) FROM citycache.city_changes"
+FORGOTTEN: Final = """
+DO $$
+DECLARE
+    made text;
+BEGIN
+    FOR made IN SELECT oid::regprocedure FROM pg_proc
+                 WHERE pronamespace = 'citycache'::regnamespace AND proname ~ '^(capture_shown_.*|shown_tables)$' LOOP
+        EXECUTE format('DROP FUNCTION %s CASCADE', made);
+    END LOOP;
+END $$;
+UPDATE citycache.applied_definition SET cities_noted_since = NULL, levels_noted_since = NULL;
+DELETE FROM citycache.city_changes"""  # as an earlier release has left it
+
+
+@pytest.fixture
+def market(empty_database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Marketplace]:
+    marketplace.kufar(empty_database)
+    market = Marketplace(empty_database, KUFAR / "catalog.toml")
+    monkeypatch.setenv("OBSERVER", "false")
+    with beside(market, monkeypatch):
+        adopt_here()
+        yield market
+
+
+@pytest.fixture
+def api(market: Marketplace) -> Iterator[Client]:
+    with client() as opened:
+        yield opened
+
+
+def told(api: Client, path: str) -> tuple[int, Any]:
+    """Status and body of an answer, without what a refusal says of itself."""
+    found = api.get(V1 + path)
+    return found.status_code, found.json() if found.status_code == 200 else None
+
+
+def all_told(api: Client) -> dict[str, tuple[int, Any]]:
+    """What each read answers."""
+    return {path: told(api, path) for path in READS}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_whatever_changes_what_is_shown_is_shown_at_once(market: Marketplace, api: Client, change: str) -> None:
+    """As a process shows it that has kept nothing."""
+    with Plain(market.url) as plain:
+        before = all_told(api)
+        assert all_told(api) == before
+        plain.run(change)
+        after = all_told(api)
+        with client() as other:
+            assert after == all_told(other)
+        assert after != before
+
+
+@pytest.mark.calm
+@pytest.mark.parametrize("path", READS)
+def test_beside_writes_that_change_nothing_of_it_no_table_is_asked(
+    market: Marketplace, api: Client, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = asked_of_tables(monkeypatch)
+    with Plain(market.url) as plain:
+        assert told(api, path)[0] == 200
+        noted = plain.one(NOTES)
+        asked.clear()
+        for number in range(40):
+            plain.run(UNSEEN[number % len(UNSEEN)])
+            assert told(api, path)[0] == 200
+        assert len(asked) <= 2, "every two seconds"
+        assert plain.one(NOTES) == noted
+
+
+def test_what_an_earlier_release_adopted_is_read_anew_until_it_is_adopted_again(
+    market: Marketplace, api: Client
+) -> None:
+    with Plain(market.url) as plain:
+        plain.run(FORGOTTEN)
+        for number in range(3):
+            told(api, CITIES[0])
+            plain.run(f"UPDATE cities SET name = 'name {number}' WHERE id = 3")
+            assert told(api, "/cities/3")[1]["name"] == f"name {number}"
+        ran = market.run("doctor")
+        assert ran.code == 1
+        assert "not this version's: " in ran.out
+        assert "citycache adopt FILE --apply" in ran.out
+        plain.run("CREATE TABLE public.more () INHERITS (products)")
+        assert [name.partition(" on ")[2] for name in attach()] == ["public.more"] * 4
+        market.adopt()
+        assert market.run("doctor").code == 0
+        plain.run("DELETE FROM citycache.city_changes; UPDATE cities SET name = 'seen' WHERE id = 3")
+        assert plain.one(NOTES) == 1
+        assert told(api, "/cities/3")[1]["name"] == "seen"
+
+
+def test_an_earlier_release_that_adopts_beside_this_one_ends_the_notes(market: Marketplace, api: Client) -> None:
+    """It knows nothing of them, and takes their triggers away."""
+    with Plain(market.url) as plain:
+        plain.run("UPDATE citycache.applied_definition SET began_at = clock_timestamp(), applied_at = NULL")
+        plain.run("DROP FUNCTION citycache.capture_shown_1_updated CASCADE")
+        assert told(api, "/cities/3")[0] == 200
+        plain.run("UPDATE cities SET name = 'seen' WHERE id = 3")
+        assert told(api, "/cities/3")[1]["name"] == "seen"
+
+
+def test_triggers_that_are_off_are_named_and_those_that_came_later_are_made(market: Marketplace) -> None:
+    with Plain(market.url) as plain:
+        plain.run("ALTER TABLE regions DISABLE TRIGGER citycache_shown_2_updated")
+        plain.run("CREATE TABLE public.more () INHERITS (countries)")
+        plain.run("ALTER TABLE citycache.city_counts ENABLE TRIGGER note_city_update")
+        said = market.run("doctor")
+        assert said.code == 1
+        for table in ("public.regions has triggers that are switched off", "public.more lacks", "city_counts lacks"):
+            assert table.removeprefix("public.") in said.out, said.out
+        assert "may be two seconds old" in said.out
+        assert [name.partition(" on ")[2] for name in attach()] == ["public.more"] * 4
+
+
+OF_OTHERS: Final = """
+    CREATE TABLE lands (id int PRIMARY KEY, title text);
+    CREATE TABLE words (land int PRIMARY KEY, said text);
+    CREATE TABLE towns (id int PRIMARY KEY, name text, land int);
+    CREATE TABLE firms (id int PRIMARY KEY, name text, town int);
+    CREATE TABLE wares (id int PRIMARY KEY, name text, firm int);
+    CREATE VIEW spoken AS SELECT * FROM words;
+    INSERT INTO lands VALUES (1, 'one'); INSERT INTO words VALUES (1, 'eins');
+    INSERT INTO towns VALUES (3, 'Bonn', 1)"""
+DEFINED: Final = """
+schema = "citycache"
+[city]
+table = "public.towns"
+id = "id"
+name = "name"
+[[city.level]]
+name = "land"
+table = "public.lands"
+id = "id"
+label = "(SELECT said FROM {words} AS w WHERE w.land = lands.id)"
+parent = "land"
+[company]
+table = "public.firms"
+id = "id"
+name = "name"
+city = "town"
+[product]
+table = "public.wares"
+id = "id"
+name = "name"
+company = "firm"
+"""
+
+
+@pytest.mark.parametrize(("words", "are_noted"), [("words", True), ("spoken", False)])
+def test_names_of_levels_may_be_read_from_elsewhere(
+    empty_database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str, are_noted: bool
+) -> None:
+    """From a view as well, which has no triggers: then the tree is read anew, and the plan says so."""
+    market = Marketplace(empty_database, tmp_path / "catalog.toml")
+    market.file.write_text(DEFINED.format(words=words), encoding="utf-8")
+    asked = asked_of_tables(monkeypatch)
+    with Plain(empty_database) as plain, beside(market, monkeypatch):
+        plain.run(OF_OTHERS)
+        found = [check for check in plan(definition.current()).checks if check.name == "levels"]
+        assert [check.state for check in found] == ([] if are_noted else ["slow"])
+        adopt_here()
+        with client() as api:
+            for said in ("zwei", "drei"):
+                told(api, TREES[0])
+                plain.run("UPDATE words SET said = %s", (said,))
+                assert [place["name"] for place in told(api, TREES[0])[1]] == [said]
+            asked.clear()
+            for number in range(10):
+                plain.run(f"INSERT INTO wares VALUES ({number}, 'x', 1)")
+                told(api, "/cities/3")
+                told(api, TREES[0])
+            assert len(asked) <= 4 if are_noted else len(asked) >= 10
