@@ -13,8 +13,8 @@ import click
 @click.option("--quick", is_flag=True, help="Small and short, to see that it runs.")
 @click.option("--json", "as_json", is_flag=True, help="Print all numbers as one JSON document as well.")
 def bench_command(names: tuple[str, ...], quick: bool, as_json: bool) -> None:
-    """Run the benchmarks NAMES, or all: throughput cost freshness fresh reads writes rebuild replay imports memory
-    growth audit rest.
+    """Run the benchmarks NAMES, or all: throughput cost freshness fresh reads adopted writes rebuild city replay
+    imports memory growth audit rest.
 
     Servers of their own are started for it. Needs a rabbitmq-server and the packages of requirements-dev.lock.
     Results go to benchmarks/results: a JSON file each, results.md and results.svg.

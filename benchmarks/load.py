@@ -39,15 +39,15 @@ class WritersFailed(RuntimeError):
     """pgbench ended with an error."""
 
 
-def paced(dsn: str, size: Size, folder: Path, rate: float, seconds: float) -> subprocess.Popen[str]:
+def paced(dsn: str, size: Size, folder: Path, rate: float, seconds: float, script: str = ONCE) -> subprocess.Popen[str]:
     """Start 4 writers that together begin `rate` transactions a second, each on a product that none wrote before."""
-    return _pgbench(dsn, size, folder, ONCE, seconds, clients=4, extra=("-R", str(rate)))
+    return _pgbench(dsn, size, folder, script, seconds, clients=4, extra=("-R", str(rate)))
 
 
 @contextmanager
-def going_on(dsn: str, size: Size, folder: Path, rate: float) -> Iterator[None]:
+def going_on(dsn: str, size: Size, folder: Path, rate: float, script: str = ONCE) -> Iterator[None]:
     """The same for as long as the block lasts, an hour at most."""
-    writers = paced(dsn, size, folder, rate, 3_600)
+    writers = paced(dsn, size, folder, rate, 3_600, script)
     try:
         yield
         if writers.poll() is not None:

@@ -18,7 +18,7 @@ import psycopg2.extensions
 
 from backend.embedded import spawn
 from backend.embedded.supervisor import Child, program
-from benchmarks import cpu, http_load, load
+from benchmarks import cpu, http_load, load, peer_reads
 from benchmarks.catalog import Size, connect, run
 from benchmarks.figure import Bench, main
 from benchmarks.http_load import Load
@@ -103,10 +103,10 @@ def _of_size(bench: Bench, size: Size, is_main: bool) -> Iterator[Row]:
     with (
         bench.servers.catalog(size) as dsn,
         pipeline(bench.servers, dsn, (*ALL, "api")) as started,
-        _peers(bench, dsn) as peers,
+        peers(bench, dsn) as ports,
         connect(dsn) as connection,
     ):
-        stage = Stage(started, peers, seconds)
+        stage = Stage(started, ports, seconds)
         if not is_main:
             yield from _beside_join(stage, rounds, size)
             return
@@ -123,17 +123,22 @@ def _of_size(bench: Bench, size: Size, is_main: bool) -> Iterator[Row]:
         yield from _many_cities(started, connection)
 
 
+def row(stage: Stage, samples: dict[str, list[float]], name: str, beside: str) -> Row:
+    """One of the samples; `beside` is what its name has more."""
+    what, found = name.removesuffix(beside), samples[name]
+    _, at_rest, busy = OURS.get(what, ("", None, None))
+    bound = busy if beside else at_rest
+    last = stage.loads[name][-1]
+    more = {"p50 ms": last.p50, "p99 ms": last.p99}
+    if what not in PEERS:
+        more["CPU µs"] = sorted(stage.cpu[name])[len(found) // 2]
+    against = "" if what == EMPTY else EMPTY + beside
+    return Row(name, found, "answers/s", against, Wanted(bound) if bound else None, more)
+
+
 def _rows(stage: Stage, samples: dict[str, list[float]]) -> Iterator[Row]:
-    for name, found in samples.items():
-        what, beside = name.removesuffix(BESIDE), BESIDE if name.endswith(BESIDE) else ""
-        _, at_rest, busy = OURS.get(what, ("", None, None))
-        bound = busy if beside else at_rest
-        last = stage.loads[name][-1]
-        more = {"p50 ms": last.p50, "p99 ms": last.p99}
-        if what not in PEERS:
-            more["CPU µs"] = sorted(stage.cpu[name])[len(found) // 2]
-        against = "" if what == EMPTY else EMPTY + beside
-        yield Row(name, found, "answers/s", against, Wanted(bound) if bound else None, more)
+    for name in samples:
+        yield row(stage, samples, name, BESIDE if name.endswith(BESIDE) else "")
     for kept in _kept():
         yield Row(f"{SORTED} : {kept}", samples[SORTED], "answers/s", kept, Wanted(0.9))
 
@@ -186,9 +191,10 @@ def _many_cities(started: Pipeline, connection: psycopg2.extensions.connection) 
 
 
 @contextmanager
-def _peers(bench: Bench, dsn: str) -> Iterator[int]:
+def peers(bench: Bench, dsn: str, join: str = peer_reads.JOIN) -> Iterator[int]:
+    """The peers' application, with this JOIN; its port."""
     port, redis_port = spawn.free_port(), spawn.free_port()
-    environment = {**os.environ, "DATABASE_URL": dsn, REDIS_PORT: str(redis_port)}
+    environment = {**os.environ, "DATABASE_URL": dsn, REDIS_PORT: str(redis_port), peer_reads.LIVE_JOIN: join}
     served = [program("uvicorn"), "benchmarks.peer_reads:app", "--port", str(port), "--no-access-log"]
     children = [(Child("peers", served, bench.servers.place / "peers.log", environment), port)]
     if found := shutil.which(REDIS_SERVER):

@@ -15,8 +15,8 @@ from benchmarks.measure import Table
 from benchmarks.servers import servers
 
 NAMES: Final = (
-    "throughput", "cost", "freshness", "fresh", "reads", "writes", "rebuild", "city", "replay", "imports", "memory",
-    "growth", "audit", "rest",
+    "throughput", "cost", "freshness", "fresh", "reads", "adopted", "writes", "rebuild", "city", "replay", "imports",
+    "memory", "growth", "audit", "rest",
 )  # fmt: skip
 
 
