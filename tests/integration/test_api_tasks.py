@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, Final
 from uuid import UUID, uuid4
 
 import pytest
 
+from events import topology
+from events.connection import connect
 from tests.integration.api import V1, Client, Words, is_problem
 from tests.plain import Plain
 from tests.system import System
@@ -132,7 +135,16 @@ def test_refuses_a_history_that_makes_no_sense(api: Client) -> None:
         is_problem(api.get(f"{V1}/celery/tasks?{query}"), 422)
 
 
-def test_lists_dead_letters_and_sends_them_again(brokered: Words, plain: Plain) -> None:
+@pytest.fixture
+def queues(broker: str) -> Iterator[Any]:
+    """A channel of a broker on which relay or worker have been."""
+    with connect(broker, "test") as connection:
+        channel = connection.channel()
+        topology.declare(channel)
+        yield channel
+
+
+def test_lists_dead_letters_and_sends_them_again(brokered: Words, plain: Plain, queues: Any) -> None:
     plain.run(
         "INSERT INTO dead_letters (kind, reason, subject, payload, headers)"
         " SELECT CASE n %% 2 WHEN 0 THEN 'failed' ELSE 'unreadable' END, 'reason ' || n %% 2, 'product/' || n, %s, '{}'"
@@ -146,10 +158,44 @@ def test_lists_dead_letters_and_sends_them_again(brokered: Words, plain: Plain) 
     assert brokered.read("/events/dead-letters", state="closed")["items"] == []
     for body, number in (({"ids": [1, 2]}, 2), ({"reason": "reason 0"}, 2), ({"all": True}, 3)):
         answer = brokered.post(f"{V1}/events/dead-letters/requeue", json=body)
-        assert (answer.status_code, answer.json()) == (202, {"requeued": number})
+        assert (answer.status_code, answer.json()) == (202, {"requeued": number, "more": False})
 
 
-def test_letters_whose_headers_are_none_hide_no_others(brokered: Words, plain: Plain) -> None:
+MANY: Final = """
+    INSERT INTO dead_letters (kind, reason, subject)
+    SELECT 'failed', 'x', 'product/' || n FROM generate_series(1, %s) AS n"""
+
+
+@pytest.mark.calm
+def test_thousands_of_letters_are_sent_again_in_the_time_of_a_request(
+    brokered: Words, plain: Plain, queues: Any
+) -> None:
+    plain.run(MANY, (5_000,))
+    sent, more = 0, True
+    while more:
+        answer = brokered.post(f"{V1}/events/dead-letters/requeue", json={"all": True})
+        assert answer.status_code == 202, answer.text
+        assert answer.json()["requeued"] >= 500
+        sent, more = sent + answer.json()["requeued"], answer.json()["more"]
+    assert sent == queues.queue_declare(topology.UPDATER.name, passive=True).message_count == 5_000
+    assert plain.one("SELECT count(*) FROM dead_letters WHERE closed_at IS NULL") == 0
+
+
+def test_letters_stay_open_while_there_is_no_queue_or_no_room_for_them(
+    brokered: Words, plain: Plain, broker: str
+) -> None:
+    plain.run(MANY, (70,))
+    is_problem(brokered.post(f"{V1}/events/dead-letters/requeue", json={"all": True}), 503)
+    assert plain.one("SELECT count(*) FROM dead_letters WHERE closed_at IS NULL AND requeued_at IS NULL") == 70
+    with connect(broker, "test") as connection:
+        limits = {"x-max-length": 30, "x-overflow": "reject-publish"}
+        connection.channel().queue_declare(topology.UPDATER.name, durable=True, auto_delete=False, arguments=limits)
+    is_problem(brokered.post(f"{V1}/events/dead-letters/requeue", json={"all": True}), 503)
+    assert plain.one("SELECT count(*) FROM dead_letters WHERE closed_at IS NULL AND requeued_at IS NULL") == 40
+    assert plain.column("SELECT DISTINCT closed_because FROM dead_letters WHERE closed_at IS NOT NULL") == ["requeued"]
+
+
+def test_letters_whose_headers_are_none_hide_no_others(brokered: Words, plain: Plain, queues: Any) -> None:
     """Whoever may write the table may write any JSON."""
     for headers in ("5", "[1]", '"x"', "null", "true", '{"a": 1}'):
         plain.run(
@@ -157,7 +203,7 @@ def test_letters_whose_headers_are_none_hide_no_others(brokered: Words, plain: P
         )
     assert [letter["headers"] for letter in brokered.read("/events/dead-letters")["items"]].count(None) == 5
     answer = brokered.post(f"{V1}/events/dead-letters/requeue", json={"all": True})
-    assert (answer.status_code, answer.json()) == (202, {"requeued": 6})
+    assert (answer.status_code, answer.json()) == (202, {"requeued": 6, "more": False})
 
 
 def test_refuses_to_requeue_what_is_not_named(api: Client) -> None:

@@ -16,7 +16,7 @@ from backend.app import db, settings
 from backend.app.dead_letters import letters as dead_letters
 from backend.app.dead_letters import requeue
 from backend.app.dead_letters.letters import CUT, MOST_PAYLOAD, DeadLetter, unreadable
-from backend.app.dead_letters.requeue import Chosen
+from backend.app.dead_letters.requeue import PART, Chosen, SentAgain, one_by_one
 from backend.app.errors import BrokerAway
 from events.contract import Hint
 from events.errors import Malformed, UnknownType
@@ -135,13 +135,36 @@ def test_many_large_letters_are_kept_in_little_memory(plain: Plain) -> None:
 def test_letters_are_applied_in_this_process_and_each_is_closed_once(plain: Plain) -> None:
     failed(plain, 120)
 
-    assert requeue.requeue(Chosen()) == 120
+    assert requeue.requeue(Chosen()) == SentAgain(120, more=False)
 
     assert plain.one("SELECT count(*) FROM dead_letters WHERE closed_at IS NULL") == 0
     assert plain.all("SELECT DISTINCT split_part(closed_because, '/', 1) FROM dead_letters") == [
         ("a later patch of company",)
     ]
     assert oracle.violations(plain) == []
+
+
+def test_what_there_is_no_time_for_stays_open_and_the_answer_says_so(plain: Plain) -> None:
+    failed(plain, 2 * PART + 20)
+    sent: list[int] = []
+    send = one_by_one(lambda letter: sent.append(letter["id"]))
+
+    assert [requeue._send_all(Chosen(), send, until=0.0) for _ in range(3)] == [
+        SentAgain(PART, more=True),
+        SentAgain(PART, more=True),
+        SentAgain(20, more=False),
+    ]
+    assert sent == plain.column("SELECT id FROM dead_letters ORDER BY id")
+
+
+def test_what_is_buried_anew_meanwhile_is_not_sent_once_more(plain: Plain) -> None:
+    failed(plain, 3)
+
+    def send(letter: dict[str, Any]) -> None:
+        bury(dead_letters.failed(Hint("company", letter["id"], str(uuid4()), "", None), Malformed("broken"), 3))
+
+    assert requeue._send_all(Chosen(), one_by_one(send)) == SentAgain(3, more=False)
+    assert plain.one("SELECT count(*) FROM dead_letters WHERE closed_at IS NULL") == 3
 
 
 def test_nothing_is_locked_while_letters_are_sent(plain: Plain) -> None:
@@ -151,7 +174,7 @@ def test_nothing_is_locked_while_letters_are_sent(plain: Plain) -> None:
     def send(letter: dict[str, Any]) -> None:
         locked.append(plain.one("SELECT id FROM dead_letters WHERE id = %s FOR UPDATE NOWAIT", [letter["id"]]))
 
-    requeue._send_all(Chosen(), send)
+    requeue._send_all(Chosen(), one_by_one(send))
 
     assert locked == plain.column("SELECT id FROM dead_letters ORDER BY id")
     assert plain.column("SELECT DISTINCT closed_because FROM dead_letters") == ["requeued"]
@@ -167,10 +190,10 @@ def test_what_was_not_sent_stays_open_and_can_be_sent_at_once(plain: Plain) -> N
         sent.append(letter["id"])
 
     with pytest.raises(BrokerAway):
-        requeue._send_all(Chosen(), send)
+        requeue._send_all(Chosen(), one_by_one(send))
 
     assert plain.column("SELECT id FROM dead_letters WHERE closed_at IS NOT NULL ORDER BY id") == sent
-    assert requeue._send_all(Chosen(), lambda letter: None) == 3
+    assert requeue._send_all(Chosen(), one_by_one(lambda letter: None)).requeued == 3
 
 
 def test_two_who_send_at_once_send_each_letter_once(plain: Plain) -> None:
@@ -178,25 +201,25 @@ def test_two_who_send_at_once_send_each_letter_once(plain: Plain) -> None:
     sent: list[int] = []
 
     def send(letter: dict[str, Any]) -> None:
-        requeue._send_all(Chosen(), lambda other: sent.append(other["id"]))
+        requeue._send_all(Chosen(), one_by_one(lambda other: sent.append(other["id"])))
         sent.append(letter["id"])
 
-    requeue._send_all(Chosen(), send)
+    requeue._send_all(Chosen(), one_by_one(send))
 
     assert sorted(sent) == plain.column("SELECT id FROM dead_letters ORDER BY id")
 
 
 def test_a_claim_of_a_process_that_is_gone_ends(plain: Plain, monkeypatch: pytest.MonkeyPatch) -> None:
     failed(plain, 2)
-    requeue._claim(Chosen(), 0)
-    assert requeue._claim(Chosen(), 0) == []
+    requeue._claim(Chosen(), 0, 10**9)
+    assert requeue._claim(Chosen(), 0, 10**9) == []
 
     monkeypatch.setattr(requeue, "CLAIM_SECONDS", 0.0)
 
-    assert len(requeue._claim(Chosen(), 0)) == 2
+    assert len(requeue._claim(Chosen(), 0, 10**9)) == 2
 
 
 def test_the_beginning_of_a_message_is_not_sent_as_if_it_were_the_message(plain: Plain) -> None:
     bury(unreadable(Malformed("too large"), b"b" * HUGE, "", {}))
 
-    assert requeue.requeue(Chosen()) == 0
+    assert requeue.requeue(Chosen()).requeued == 0

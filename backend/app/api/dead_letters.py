@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -9,7 +10,7 @@ from uuid import UUID
 from fastapi import Query, Request, Response
 from pydantic import BaseModel, Field, model_validator
 
-from backend.app.api import database
+from backend.app.api import database, deadline
 from backend.app.api.paging import BIGINT_MAX
 from backend.app.api.problems import documented
 from backend.app.api.security import GUARDED, needs
@@ -26,6 +27,7 @@ router = guarded_router(
 )
 Kind = Literal["unreadable", "unknown_type", "failed", "undeliverable"]
 Reason = Annotated[str, Field(min_length=1, max_length=2000, pattern=r"^[^\x00]+$")]
+LAST_PART_SECONDS = 0.7  # of a request's time, for the part of letters that is begun last
 GROUP = r"^[0-9a-f]{32}$"  # one kind and reason; short enough for an address, whatever the reason says
 
 
@@ -78,6 +80,7 @@ class Requeued(BaseModel):
     """How many letters were sent again."""
 
     requeued: int
+    more: bool = Field(description="There was no time for all: others may be open. Send the same request again.")
 
 
 @router.get("", response_model=DeadLetters)
@@ -104,6 +107,7 @@ def list_dead_letters(
 
 @router.post("/requeue", status_code=202, response_model=Requeued, dependencies=needs("operate"))
 def requeue_dead_letters(chosen: Requeue) -> Any:
-    """Send letters again: by id, by kind, reason or group, or all open ones."""
+    """Send letters again: by id, by kind, reason or group, or all open ones, as many as there is time for."""
     database.prepare()
-    return {"requeued": requeue(Chosen(chosen.ids, chosen.kind, chosen.reason, chosen.group))}
+    seconds = deadline.remaining() - LAST_PART_SECONDS
+    return asdict(requeue(Chosen(chosen.ids, chosen.kind, chosen.reason, chosen.group), seconds))

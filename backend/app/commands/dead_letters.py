@@ -64,6 +64,6 @@ def requeue(
     """Send them again: by id, by reason, by kind, by group, or all."""
     if not (ids or reason or kind or group or everything):
         raise click.UsageError("say which: ids, --reason, --kind, --group or --all")
-    sent = send_again(Chosen(list(ids) or None, kind, reason, group))
+    sent = send_again(Chosen(list(ids) or None, kind, reason, group)).requeued
     click.echo(json.dumps({"requeued": sent}) if as_json else f"{sent} dead letters were sent again.")
     sys.exit(0)

@@ -35,6 +35,9 @@ SELECT kind, left(reason, 500), md5(kind || ':' || reason), count(*), min(buried
 -- name: open_letters
 SELECT count(*) FROM (SELECT FROM dead_letters WHERE closed_at IS NULL LIMIT %(most)s) AS letter
 
+-- name: newest
+SELECT coalesce(max(id), 0) FROM dead_letters
+
 -- name: claim
 -- Letters to send again, oldest first. A claim holds no lock: who claims sends without a transaction, then marks what
 -- was sent. A claim whose process died before that ends by itself. What has only the beginning of its message stays.
@@ -47,7 +50,7 @@ SELECT id FROM dead_letters
    AND (CAST(%(kind)s AS text) IS NULL OR kind = %(kind)s)
    AND (CAST(%(reason)s AS text) IS NULL OR reason = %(reason)s)
    AND (CAST(%(group)s AS text) IS NULL OR md5(kind || ':' || reason) = %(group)s)
-   AND id > %(after)s
+   AND id > %(after)s AND id <= %(newest)s
  ORDER BY id
  LIMIT %(limit)s
    FOR UPDATE SKIP LOCKED

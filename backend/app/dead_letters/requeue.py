@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from operator import itemgetter
 from typing import Any, Final, Literal
 from uuid import uuid4
@@ -28,7 +29,7 @@ from events.errors import BrokerGone
 PART: Final = 50  # letters of one claim; each may have 256 kB
 CLAIM_SECONDS: Final = 60.0  # after which a letter that was claimed and never marked may be sent by another
 CONFIRM_SECONDS: Final = 5.0
-Send = Callable[[dict[str, Any]], None]
+Send = Callable[[Sequence[dict[str, Any]]], Iterator[int]]  # letters; the ids of those that were sent
 
 
 @dataclass(frozen=True)
@@ -41,13 +42,23 @@ class Chosen:
     group: str | None = None  # one kind and reason, as `dead_letters.reasons` names them
 
 
-def requeue(chosen: Chosen) -> int:
-    """Send open letters again; how many. Raises BrokerAway or DatabaseAway, and then what was not sent stays open.
+@dataclass(frozen=True)
+class SentAgain:
+    """What became of a request to send letters again."""
+
+    requeued: int
+    more: bool  # time was over; others that match may be open
+
+
+def requeue(chosen: Chosen, seconds: float = float("inf")) -> SentAgain:
+    """Send open letters again, as many parts as begin within `seconds`, one at least. Raises BrokerAway or
+    DatabaseAway, and then what was not sent stays open.
 
     What cannot be applied this time either is buried anew.
     """
+    until = time.monotonic() + seconds
     if settings().in_process:
-        return _send_all(chosen, _apply)
+        return _send_all(chosen, one_by_one(_apply), until)
     try:
         connection = connect(settings().celery_broker_url, "requeue", read_timeout=5, write_timeout=5)
     except BrokerGone as failure:
@@ -55,36 +66,52 @@ def requeue(chosen: Chosen) -> int:
     try:
         channel: Any = connection.channel()
         channel.confirm_select()
-        return _send_all(chosen, lambda letter: _publish(channel, letter))
+        return _send_all(chosen, _Publishing(channel), until)
     except LOST as failure:
         raise BrokerAway(f"the broker is away: {failure!r}") from failure
     finally:
         connection.collect(socket_timeout=1)
 
 
-def _send_all(chosen: Chosen, send: Send) -> int:
-    """No transaction is open while something is sent: it may be a patch that closes the very letter."""
+def one_by_one(send: Callable[[dict[str, Any]], None]) -> Send:
+    """Letters that are sent one after the other."""
+
+    def sending(letters: Sequence[dict[str, Any]]) -> Iterator[int]:
+        for letter in letters:
+            send(letter)
+            yield letter["id"]
+
+    return sending
+
+
+def _send_all(chosen: Chosen, send: Send, until: float = float("inf")) -> SentAgain:
+    """No transaction is open while something is sent: it may be a patch that closes the very letter. What fails again
+    and is buried anew meanwhile is not sent once more."""
+    with db.transaction() as connection:
+        newest: int = connection.exec_driver_sql(SQL["newest"]).scalar_one()
     sent, after = 0, 0
-    while letters := _claim(chosen, after):
+    while letters := _claim(chosen, after, newest):
         _send_part(letters, send)
         sent, after = sent + len(letters), letters[-1]["id"]
-    return sent
+        if time.monotonic() >= until:
+            return SentAgain(sent, more=len(letters) == PART)
+    return SentAgain(sent, more=False)
 
 
 def _send_part(letters: Sequence[dict[str, Any]], send: Send) -> None:
-    sent: list[int] = []
+    sent: set[int] = set()
     try:
-        for letter in letters:
-            send(letter)
-            sent.append(letter["id"])
+        for letter_id in send(letters):
+            sent.add(letter_id)
     finally:
-        _mark("sent", sent)
-        _mark("unclaim", [letter["id"] for letter in letters[len(sent) :]])
+        _mark("sent", sorted(sent))
+        _mark("unclaim", [letter["id"] for letter in letters if letter["id"] not in sent])
 
 
-def _claim(chosen: Chosen, after: int) -> list[dict[str, Any]]:
+def _claim(chosen: Chosen, after: int, newest: int) -> list[dict[str, Any]]:
     ids = None if chosen.ids is None else as_array(list(chosen.ids))
-    parameters = asdict(chosen) | {"ids": ids, "after": after, "limit": PART, "seconds": CLAIM_SECONDS}
+    bounds = {"after": after, "newest": newest, "limit": PART, "seconds": CLAIM_SECONDS}
+    parameters = asdict(chosen) | {"ids": ids} | bounds
     with db.transaction() as connection:
         rows = [dict(row) for row in connection.exec_driver_sql(SQL["claim"], parameters).mappings()]
     return sorted(rows, key=itemgetter("id"))
@@ -115,14 +142,53 @@ def _event_of(letter: dict[str, Any]) -> bytes:
     )
 
 
-def _publish(channel: Any, letter: dict[str, Any]) -> None:
-    body, content_type, headers = _message(letter)
-    message = amqp.Message(
-        body, content_type=content_type, application_headers=headers, delivery_mode=2, message_id=str(uuid4())
-    )
-    channel.basic_publish_confirm(
-        message, exchange="", routing_key=topology.UPDATER.name, confirm_timeout=CONFIRM_SECONDS
-    )
+class _Publishing:
+    """Publishes a part, then waits until the broker has all of it: a wait for each would be one of its disk."""
+
+    def __init__(self, channel: Any) -> None:
+        self._channel = channel
+        self._under_way: dict[int, int] = {}  # letters by delivery tag
+        self._returned: set[str] = set()  # message ids, for which there is no queue
+        self._names: dict[int, str] = {}  # message ids of letters under way
+        self._taken: list[int] = []
+        self._refused: list[int] = []
+        self._last_tag = 0
+        channel.events["basic_ack"].add(partial(self._answered, self._taken))
+        channel.events["basic_nack"].add(partial(self._answered, self._refused))
+        channel.events["basic_return"].add(self._on_return)
+
+    def __call__(self, letters: Sequence[dict[str, Any]]) -> Iterator[int]:
+        try:
+            for letter in letters:
+                self._publish(letter)
+            deadline = time.monotonic() + CONFIRM_SECONDS
+            while self._under_way:
+                self._channel.connection.drain_events(timeout=max(0.01, deadline - time.monotonic()))
+        finally:
+            yield from self._taken
+            self._taken.clear()
+        if self._refused:
+            raise BrokerAway(
+                f"the broker has no room, or no queue {topology.UPDATER.name}, for {len(self._refused)} of them"
+            )
+
+    def _publish(self, letter: dict[str, Any]) -> None:
+        body, content_type, headers = _message(letter)
+        message = amqp.Message(
+            body, content_type=content_type, application_headers=headers, delivery_mode=2, message_id=str(uuid4())
+        )
+        self._last_tag += 1
+        self._under_way[self._last_tag], self._names[letter["id"]] = letter["id"], message.properties["message_id"]
+        self._channel.basic_publish(message, exchange="", routing_key=topology.UPDATER.name, mandatory=True)
+
+    def _answered(self, to: list[int], tag: int, multiple: bool) -> None:
+        tags = [waiting for waiting in self._under_way if waiting <= tag] if multiple else [tag]
+        for letter_id in [self._under_way.pop(answered) for answered in tags if answered in self._under_way]:
+            (self._refused if self._names.pop(letter_id) in self._returned else to).append(letter_id)
+
+    def _on_return(self, failure: Exception, exchange: str, routing_key: str, message: Any) -> None:
+        """Heard before the confirm of the same message."""
+        self._returned.add(message.properties["message_id"])
 
 
 def _apply(letter: dict[str, Any]) -> None:

@@ -144,15 +144,20 @@ async function askRequeue(which) {
   $("requeue-form").onsubmit = (event) => {
     event.preventDefault();
     $("requeue-dialog").close();
-    requeue(which);
+    requeue(which, sum);
   };
   open($("requeue-dialog"));
 }
 
-async function requeue(which) {
+/** As many as there are time for at once, and again until all that were told are sent. */
+async function requeue(which, sum = 1) {
   try {
-    const { requeued } = await guarded("POST", "events/dead-letters/requeue", which);
-    toast(plural("letters.requeued", requeued));
+    let sent = 0, answer;
+    do {
+      answer = await guarded("POST", "events/dead-letters/requeue", which);
+      sent += answer.requeued;
+    } while (answer.more && answer.requeued && sent < sum);
+    toast(plural("letters.requeued", sent));
     await loadReasons();
     return true;
   } catch (problem) {
