@@ -19,6 +19,7 @@ from click.testing import CliRunner, Result
 
 from backend import __version__
 from backend.app import cli
+from backend.app.commands.data_dir import OPTION, TAKING_IT
 from backend.app.database import schema
 from backend.app.settings import settings
 from backend.embedded.errors import NotRunning
@@ -104,6 +105,17 @@ def test_commands_use_the_servers_of_an_up_that_runs(
         done = ask("version", *given, "--json")
         assert json.loads(done.stdout)["database"]["schema_revision"] == schema.needed().revision
         assert known == [broker]
+
+
+def test_each_command_that_offers_a_folder_takes_it() -> None:
+    def offers(command: click.Command) -> bool:
+        below = command.commands.values() if isinstance(command, click.Group) else ()
+        named = any(OPTION in parameter.opts and not parameter.expose_value for parameter in command.params)
+        return named or any(map(offers, below))
+
+    context = click.Context(cli.group)
+    commands = {name: cli.group.get_command(context, name) for name in cli.group.list_commands(context)}
+    assert tuple(name for name, command in commands.items() if command and offers(command)) == tuple(sorted(TAKING_IT))
 
 
 def test_a_folder_on_which_nothing_runs_is_not_passed_over(configured_database: None, place: Path) -> None:

@@ -19,6 +19,7 @@ from backend.app.adopting.doctor import Finding, look
 from backend.app.adopting.plan import AdoptionPlan, plan
 from backend.app.catalog import definition
 from backend.app.catalog.definition import Definition
+from backend.app.commands.data_dir import of_a_running_up
 from backend.app.commands.exit_codes import NO
 from backend.app.errors import BadSetting, Refused
 from backend.app.settings import settings
@@ -67,6 +68,7 @@ def release_command(file: Path | None, apply_it: bool, as_json: bool) -> None:
 
 
 @click.command("doctor", short_help="Find what breaks silently, and say what to do.")
+@of_a_running_up
 @click.option("--json", "as_json", is_flag=True, help="For scripts.")
 def doctor_command(as_json: bool) -> None:
     """Look at triggers, columns, functions, definition, indexes, database and broker. Exit code 1: one is not well."""

@@ -16,7 +16,7 @@ from backend.embedded.state_file import read_state
 
 USUAL: Final = Path(".citycache")
 OPTION: Final = "--data-dir"
-TAKING_IT: Final = ("dead-letters", "import", "preview", "replay", "verify", "version")
+TAKING_IT: Final = ("dead-letters", "doctor", "import", "preview", "replay", "verify", "version")
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 
