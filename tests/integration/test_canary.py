@@ -13,7 +13,7 @@ from uuid import uuid4
 import pytest
 
 from backend.app import db, settings
-from backend.app.health import inspector
+from backend.app.health import inspector, signs
 from backend.app.observing import canary
 from backend.app.observing.history import History
 from backend.app.observing.observer import Observer
@@ -181,3 +181,27 @@ def test_the_migration_removes_the_canary_of_an_earlier_release_and_no_city_of_o
         plain.run(statement)
         plain.run(MIGRATION.LEFT_BEHIND)
         assert plain.one("SELECT count(*) FROM cities") == left, statement
+
+
+AGES = {  # seconds since each observation; a canary that comes first after a pause may take 25 s
+    "one, long ago": ([600], False),
+    "since a moment": ([3, 8, 13], False),
+    "since a moment, after a pause": ([3, 8, 13, 600], False),
+    "all the time": (list(range(3, 60, 5)), True),
+    "again since a while": ([*range(3, 33, 5), 600], True),
+    "with a pause": ([3, 8, 31, 36, 41], False),
+    "never": ([], False),
+}
+
+
+@pytest.mark.parametrize("case", AGES)
+def test_health_knows_whether_somebody_observed_for_as_long_as_a_canary_may_take(
+    configured_database: None, plain: Plain, case: str
+) -> None:
+    ages, expected = AGES[case]
+    plain.run(
+        """INSERT INTO observations (at, seconds, captured, published, applied, patched, latency)
+           SELECT now() - age * interval '1 second', 5, 0, 0, 0, 0, '{}' FROM unnest(%s::int[]) AS age""",
+        (ages,),
+    )
+    assert signs.stored().is_observed_for_long is expected

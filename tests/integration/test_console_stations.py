@@ -231,6 +231,9 @@ class TestCanary:
     def test_is_well_while_it_comes_as_it_should(self) -> None:
         assert self.state(8.0, 10.5) == "ok"
 
+    def test_is_unknown_when_none_may_have_been_sent(self) -> None:
+        assert self.state(8.0, 600.0) == "unknown"
+
     def test_is_unknown_before_the_first_one_came(self) -> None:
         assert self.state(None, None) == "unknown"
 

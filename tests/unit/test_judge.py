@@ -6,8 +6,8 @@ import math
 
 from backend.app.health.answer import Answer
 from backend.app.health.inspector import Waiting
-from backend.app.health.judge import FIRST_CANARY_SECONDS, Judge
-from backend.app.health.signs import Signs, StoredSigns
+from backend.app.health.judge import Judge, Verdict
+from backend.app.health.signs import FIRST_CANARY_SECONDS, Signs, StoredSigns
 from backend.app.settings import Settings
 
 PATIENCE = 10.0
@@ -56,6 +56,23 @@ def test_a_first_canary_that_does_not_come_is_missed_where_workers_know_canaries
         assert not any(missed(judge, knows, second) for second in range(int(patience) + 1))
         assert missed(judge, knows, patience + 1) is is_missed
         assert not missed(judge, knows, patience + 2, seconds=1.0), "it came"
+
+
+def test_after_a_pause_of_the_observer_a_canary_is_unknown_until_it_could_have_come() -> None:
+    def verdict(is_observed_for_long: bool) -> Verdict:
+        stored = StoredSigns(
+            "9999",
+            relay_leads=True,
+            observed_seconds=1.0,
+            canary_seconds=600.0,
+            is_observed_for_long=is_observed_for_long,
+        )
+        return Judge(PATIENCE).judge(Signs(Answer(stored), THERE), 0)
+
+    assert verdict(False).wrong == ()
+    assert verdict(False).state("freshness") == "unknown"
+    assert [one.kind for one in verdict(True).wrong] == ["canary_absent"]
+    assert verdict(True).state("freshness") == "bad"
 
 
 def test_a_replica_is_not_blamed_while_the_primary_gives_no_answer_either() -> None:

@@ -21,7 +21,7 @@ from backend.app.catalog.resolved import Catalog
 from backend.app.database.schema import found as schema_found
 from backend.app.database.schema import needed
 from backend.app.errors import BadDefinition, BrokerAway, DatabaseAway, Refused
-from backend.app.health.judge import OBSERVED_SECONDS
+from backend.app.health.signs import OBSERVED_SECONDS
 from backend.app.settings import settings
 from events.connection import LOST, connect
 from events.errors import BrokerGone

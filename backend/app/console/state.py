@@ -14,6 +14,7 @@ from backend.app.console.schedule import schedule
 from backend.app.console.stations import Look, Station, culprit, way
 from backend.app.console.verdict import Judged
 from backend.app.health import incidents
+from backend.app.health.judge import CANARY_GRACE_SECONDS
 from backend.app.ledger import ledger
 from backend.app.observing import nines
 from backend.app.settings import settings
@@ -93,8 +94,12 @@ class LastCanary:
         """ok, slow, absent or unknown. Where something stands there is none to wait for."""
         if stands and (stands.code == "canary_absent" or (self.age_seconds or 0.0) > settings().canary_seconds):
             return "absent"
-        if self.ms is None or self.age_seconds is None:
-            return "unknown"
+        if (
+            self.ms is None
+            or self.age_seconds is None
+            or self.age_seconds > settings().canary_seconds + CANARY_GRACE_SECONDS
+        ):
+            return "unknown"  # or none was sent, while nobody observed
         return "slow" if self.ms > settings().freshness_target_ms else "ok"
 
 

@@ -22,15 +22,13 @@ from backend.app.health.answer import Answer
 from backend.app.health.inspector import Waiting
 from backend.app.health.kinds import KINDS, PARTS
 from backend.app.health.reach import Reach
-from backend.app.health.signs import Signs, StoredSigns
+from backend.app.health.signs import FIRST_CANARY_SECONDS, OBSERVED_SECONDS, Signs, StoredSigns
 from backend.app.settings import settings
 from events import times
 
 State = Literal["well", "bad", "unknown"]
 MISSED_GRACE: Final = timedelta(seconds=90)  # beat wakes every few seconds, and may start anew meanwhile
 CANARY_GRACE_SECONDS: Final = 8.0  # beyond the canary's own round: one that takes longer is late indeed
-FIRST_CANARY_SECONDS: Final = 15.0  # beyond it before the first, which waits for two turns of the observer
-OBSERVED_SECONDS: Final = 20.0  # the observer writes every 5 s; without it nobody looks at canary and rows
 HELD_SECONDS: Final = 3.0  # what is over sooner is no incident
 FAILED: Final = ("FAILURE", "EXPIRED", "REVOKED")
 
@@ -175,7 +173,8 @@ class Judge:
         every, seconds = settings().canary_seconds, stored.canary_seconds
         is_awaited = bool(every) and _is_observed(stored)
         first = self._still("canary_absent", is_awaited and seconds is None and _may_fly(signs), None, now)
-        if is_awaited and ((seconds or 0.0) > every + CANARY_GRACE_SECONDS or first > every + FIRST_CANARY_SECONDS):
+        is_late = _is_late(stored) and stored.is_observed_for_long
+        if is_awaited and (is_late or first > every + FIRST_CANARY_SECONDS):
             yield Wrong("canary_absent", seconds=seconds or first)
         if stored.p99_ms is not None and stored.p99_ms > settings().freshness_target_ms:
             yield Wrong("freshness_over_target", values={"p99_ms": round(stored.p99_ms)})
@@ -261,6 +260,11 @@ def _is_observed(stored: StoredSigns) -> bool:
     return stored.observed_seconds is not None and stored.observed_seconds < OBSERVED_SECONDS
 
 
+def _is_late(stored: StoredSigns) -> bool:
+    """Whether no canary came for too long; while nobody observed, none was sent."""
+    return (stored.canary_seconds or 0.0) > settings().canary_seconds + CANARY_GRACE_SECONDS
+
+
 def _unknown(signs: Signs, stored: StoredSigns | None) -> Iterator[str]:
     """Parts of which the signs say nothing."""
     carried = signs.carried.value
@@ -272,7 +276,7 @@ def _unknown(signs: Signs, stored: StoredSigns | None) -> Iterator[str]:
         yield from ("freshness", "caches", "observer", "log")
         if definition.current().is_adopted:  # the observer finds what comes past capture
             yield "capture"
-    elif settings().canary_seconds and stored.canary_seconds is None:
+    elif settings().canary_seconds and (stored.canary_seconds is None or _is_late(stored)):
         yield "freshness"
     if stored and not any(run.scheduled_for for run in stored.scheduled):
         yield "schedule"

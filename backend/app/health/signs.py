@@ -25,6 +25,8 @@ from events.sql_files import statements
 log = logging.getLogger(__name__)
 SQL: Final = statements(Path(__file__).with_suffix(".sql"))
 NO_GAPS: Final = Gaps()
+FIRST_CANARY_SECONDS: Final = 15.0  # beyond its own round, of the first: it waits for two turns of the observer
+OBSERVED_SECONDS: Final = 20.0  # the observer writes every 5 s; without it nobody looks at canary and rows
 THREADS: Final = 6  # those that hang on a server without a word are freed by its connection's own deadline
 LOOK_SECONDS: Final = 3.0
 REPLY_SECONDS: Final = 0.5  # for workers to say what they hold; one that is well takes milliseconds
@@ -59,6 +61,7 @@ class StoredSigns:
     rows_wrong: int = 0  # found by the auditor and not mended
     canary_seconds: float | None = None  # since a canary arrived
     observed_seconds: float | None = None  # since the observer wrote
+    is_observed_for_long: bool = True  # without a pause, for as long as a canary may take that comes first after one
     p99_ms: float | None = None  # of the last minute
     scheduled: tuple[Scheduled, ...] = ()
     gaps: Gaps = NO_GAPS  # in what capture sees of adopted tables
@@ -128,9 +131,9 @@ def stored() -> StoredSigns:
         version = schema.found(connection).revision
         if schema.needed().is_older(version):
             return StoredSigns(version, is_old=True)
-        row: dict[str, Any] = dict(
-            connection.exec_driver_sql(SQL["stored"], {"leader_lock": LEADER_LOCK}).mappings().one()
-        )
+        awaited = settings().canary_seconds + FIRST_CANARY_SECONDS
+        asked = {"leader_lock": LEADER_LOCK, "awaited": awaited, "observed": OBSERVED_SECONDS}
+        row: dict[str, Any] = dict(connection.exec_driver_sql(SQL["stored"], asked).mappings().one())
         counts = latency.total(found[0] for found in connection.exec_driver_sql(SQL["latency"]))
         tasks = [entry.task for entry in ENTRIES]
         runs = tuple(Scheduled(*run) for run in connection.exec_driver_sql(SQL["scheduled"], {"tasks": tasks}))

@@ -8,6 +8,9 @@ WITH outbox AS (
 ), canary AS (
     SELECT canary_ms, at FROM observations
      WHERE canary_ms IS NOT NULL AND at > now() - interval '1 day' ORDER BY at DESC LIMIT 1
+), lately AS (
+    SELECT at, at - lag(at) OVER (ORDER BY at) AS pause FROM observations
+     WHERE at > now() - (%(awaited)s + %(observed)s) * interval '1 second'
 )
 SELECT (SELECT id FROM outbox) AS outbox_first,
        EXISTS (SELECT FROM pg_locks
@@ -19,7 +22,9 @@ SELECT (SELECT id FROM outbox) AS outbox_first,
        (SELECT count(*) FROM (SELECT FROM dead_letters WHERE closed_at IS NULL LIMIT 10001) AS part) AS letters,
        (SELECT count(*) FROM (SELECT FROM audit_findings WHERE repaired_at IS NULL LIMIT 10001) AS part) AS rows_wrong,
        (SELECT extract(epoch FROM now() - at)::float8 FROM canary) AS canary_seconds,
-       (SELECT extract(epoch FROM now() - max(at))::float8 FROM observations) AS observed_seconds
+       (SELECT extract(epoch FROM now() - max(at))::float8 FROM observations) AS observed_seconds,
+       (SELECT coalesce(min(at) <= now() - %(awaited)s * interval '1 second'
+                        AND max(pause) <= %(observed)s * interval '1 second', false) FROM lately) AS is_observed_for_long
   FROM wide
 
 -- name: latency
