@@ -131,3 +131,33 @@ def test_what_came_right_past_all_patches_is_called_wrong_when_its_row_is_taken(
 
     with db.snapshot() as connection:
         assert under_way.stood(connection, "products", first.keys) == {KEY}
+
+
+class Between:
+    """A session after whose first statement about the keys something happens in another one."""
+
+    def __init__(self, connection: Connection, happens: Callable[[], None]) -> None:
+        self._connection, self._happens = connection, [happens]
+
+    def exec_driver_sql(self, statement: str, *parameters: Any) -> Any:
+        """Execute, and then let it happen."""
+        found = self._connection.exec_driver_sql(statement, *parameters)
+        if statement != under_way.SQL["what_waits"] and self._happens:
+            self._happens.pop()()
+        return found
+
+
+def test_what_a_wide_patch_reaches_while_it_is_judged_is_not_called_wrong(plain: Plain) -> None:
+    plain.run("UPDATE companies SET is_active = false WHERE id = 10")
+    assert list(under_way.look("products", [KEY]).keys) == [KEY]
+    plain.run("INSERT INTO wide_patches (company_id, of_company) VALUES (10, true)")
+
+    def reaches() -> None:
+        with db.transaction() as connection:
+            patch(connection, Keys([KEY]), Cause("test"))
+        plain.run("DELETE FROM wide_patches")
+
+    with db.transaction() as connection:
+        between: Any = Between(connection, reaches)
+        assert under_way.stood(between, "products", [KEY]) == set()
+    assert plain.one("SELECT count(*) FROM wide_patches") == 0, "it did happen"

@@ -89,10 +89,10 @@ def stood(connection: Connection, what: str, keys: Sequence[int]) -> set[int]:
     if not keys or all_wait:
         return set()
     asked = {"noun": NOUNS[what], "ids": as_array(list(keys))}
-    standing = set(connection.exec_driver_sql(SQL["stood"], asked).scalars())
-    if some_wait and what == "products":
-        standing.difference_update(connection.exec_driver_sql(SQL["products_waiting"], asked).scalars())
-    return standing
+    waiting: set[int] = set()
+    if some_wait and what == "products":  # before the keys: a wide patch crosses them out, and then waits no more
+        waiting.update(connection.exec_driver_sql(SQL["products_waiting"], asked).scalars())
+    return set(connection.exec_driver_sql(SQL["stood"], asked).scalars()) - waiting
 
 
 def _is_in(ascending: array[int], key: int) -> bool:
