@@ -45,6 +45,12 @@ def move_on(connection: Connection) -> None:
     _open(connection)
 
 
+def rabbitmq_version(connection: Connection) -> str | None:
+    """What an open connection's broker says of its version, as '3.13.7'; None where it is no RabbitMQ, or says none."""
+    said = connection.connection.server_properties
+    return str(said["version"]) if said.get("product") == "RabbitMQ" and said.get("version") else None
+
+
 def _open(connection: Connection) -> None:
     attempts = max(2, len(connection.alt))
     try:

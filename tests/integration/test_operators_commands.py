@@ -19,9 +19,11 @@ from click.testing import CliRunner, Result
 
 from backend import __version__
 from backend.app import cli
+from backend.app.adopting.doctor import judged
 from backend.app.commands.data_dir import OPTION, TAKING_IT
 from backend.app.database import schema
 from backend.app.settings import settings
+from backend.embedded import spawn
 from backend.embedded.errors import NotRunning
 from backend.embedded.state_file import owned, write_state
 from tests.conftest import configured_as
@@ -84,6 +86,31 @@ def test_status_says_that_a_server_is_away_and_shows_no_number_of_it(nowhere: No
 
 def test_status_of_a_folder_asks_nobody_else(configured_database: None, place: Path) -> None:
     assert isinstance(ask("status", "--data-dir", str(place)).exception, NotRunning)
+
+
+@pytest.mark.parametrize("before", ["", f"amqp://127.0.0.1:{spawn.free_port()}//;"])
+def test_doctor_knows_the_version_of_the_broker_that_answers(
+    configured: None, broker: str, monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
+    monkeypatch.setenv("CELERY_BROKER_URL", before + broker)
+    settings.cache_clear()
+
+    done = ask("doctor", "--json")
+
+    found = next(one for one in json.loads(done.stdout)["findings"] if one["name"] == "broker")
+    assert re.fullmatch(r"RabbitMQ \d+\.\d+\.\d+ has streams and quorum queues", found["found"])
+    assert (found["is_well"], found["advice"], done.exit_code) == (True, None, 0)
+
+
+@pytest.mark.parametrize(
+    ("version", "is_well"),
+    [("3.8.35", False), ("3.9.0", True), ("4.2.1+rc.1", True), ("unreleased", None), (None, None)],
+)
+def test_doctor_calls_a_broker_too_old_only_if_it_knows(version: str | None, is_well: bool | None) -> None:
+    found = judged(version)
+
+    assert found.is_well is is_well
+    assert bool(found.advice) is not is_well
 
 
 @pytest.mark.parametrize("given", [(), ("--data-dir", "elsewhere"), ("--data-dir=elsewhere",)])

@@ -23,7 +23,7 @@ from backend.app.database.schema import needed
 from backend.app.errors import BadDefinition, BrokerAway, DatabaseAway, Refused
 from backend.app.health.signs import OBSERVED_SECONDS
 from backend.app.settings import settings
-from events.connection import LOST, connect
+from events.connection import LOST, connect, rabbitmq_version
 from events.errors import BrokerGone
 from events.sql_files import statements
 
@@ -31,6 +31,7 @@ SQL: Final = statements(Path(__file__).with_suffix(".sql"))
 FUNCTION: Final = "CREATE OR REPLACE FUNCTION "
 AUDITED_SECONDS: Final = 900.0  # since the auditor compared something; its longest pause is 600 s
 STREAMS_SINCE: Final = (3, 9)
+NEEDED: Final = "3.10"
 AGED: Final = "answers of cities may be two seconds old"
 AGAIN: Final = "run 'citycache adopt FILE --apply'"
 
@@ -174,15 +175,21 @@ def _broker() -> Iterator[Finding]:
         yield Finding("broker", True, "none: events stay in one process")
         return
     try:
-        connection = connect(settings().celery_broker_url.split(";")[0], "doctor", read_timeout=2, write_timeout=2)
+        with connect(settings().celery_broker_url, "doctor", read_timeout=2, write_timeout=2) as connection:
+            version = rabbitmq_version(connection)
     except (BrokerGone, BrokerAway, *LOST) as failure:
         yield Finding("broker", False, f"is away: {failure}", "bring it back, or correct CELERY_BROKER_URL")
         return
-    version = str(getattr(connection, "server_properties", {}).get("version", "0.0"))
-    connection.close()
-    number = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
-    told = f"RabbitMQ {version} has {{}}streams and quorum queues"
-    yield _said("broker", number >= STREAMS_SINCE, told.format(""), told.format("no "), "take 3.10 or newer")
+    yield judged(version)
+
+
+def judged(version: str | None) -> Finding:
+    """Whether a broker that calls itself so can do what is asked of it."""
+    number = tuple(int(part) for part in re.findall(r"\d+", version or "")[:2])
+    if not number:
+        return Finding("broker", None, "does not say which RabbitMQ it is", f"take {NEEDED} or newer")
+    is_well, told = number >= STREAMS_SINCE, f"RabbitMQ {version} has {{}}streams and quorum queues"
+    return _said("broker", is_well, told.format(""), told.format("no "), f"take {NEEDED} or newer")
 
 
 def _said(name: str, is_well: bool, well: str, otherwise: str, advice: str) -> Finding:
