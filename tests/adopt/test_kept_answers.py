@@ -14,7 +14,7 @@ from backend.app.catalog import definition
 from tests.adopt import marketplace
 from tests.adopt.following import adopt_here, beside
 from tests.adopt.marketplace import KUFAR, Marketplace
-from tests.integration.api import V1, Client, asked_of_tables, client
+from tests.integration.api import Client, asked_of_tables, client
 from tests.plain import Plain
 
 CITIES: Final = ("/cities?sort=name&limit=500", "/cities/3")
@@ -74,15 +74,9 @@ def api(market: Marketplace) -> Iterator[Client]:
         yield opened
 
 
-def told(api: Client, path: str) -> tuple[int, Any]:
-    """Status and body of an answer, without what a refusal says of itself."""
-    found = api.get(V1 + path)
-    return found.status_code, found.json() if found.status_code == 200 else None
-
-
 def all_told(api: Client) -> dict[str, tuple[int, Any]]:
     """What each read answers."""
-    return {path: told(api, path) for path in READS}
+    return {path: api.told(path) for path in READS}
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -105,12 +99,12 @@ def test_beside_writes_that_change_nothing_of_it_no_table_is_asked(
 ) -> None:
     asked = asked_of_tables(monkeypatch)
     with Plain(market.url) as plain:
-        assert told(api, path)[0] == 200
+        assert api.told(path)[0] == 200
         noted = plain.one(NOTES)
         asked.clear()
         for number in range(40):
             plain.run(UNSEEN[number % len(UNSEEN)])
-            assert told(api, path)[0] == 200
+            assert api.told(path)[0] == 200
         assert len(asked) <= 2, "every two seconds"
         assert plain.one(NOTES) == noted
 
@@ -121,9 +115,9 @@ def test_what_an_earlier_release_adopted_is_read_anew_until_it_is_adopted_again(
     with Plain(market.url) as plain:
         plain.run(FORGOTTEN)
         for number in range(3):
-            told(api, CITIES[0])
+            api.told(CITIES[0])
             plain.run(f"UPDATE cities SET name = 'name {number}' WHERE id = 3")
-            assert told(api, "/cities/3")[1]["name"] == f"name {number}"
+            assert api.told("/cities/3")[1]["name"] == f"name {number}"
         ran = market.run("doctor")
         assert ran.code == 1
         assert "not this version's: " in ran.out
@@ -134,7 +128,7 @@ def test_what_an_earlier_release_adopted_is_read_anew_until_it_is_adopted_again(
         assert market.run("doctor").code == 0
         plain.run("DELETE FROM citycache.city_changes; UPDATE cities SET name = 'seen' WHERE id = 3")
         assert plain.one(NOTES) == 1
-        assert told(api, "/cities/3")[1]["name"] == "seen"
+        assert api.told("/cities/3")[1]["name"] == "seen"
 
 
 def test_an_earlier_release_that_adopts_beside_this_one_ends_the_notes(market: Marketplace, api: Client) -> None:
@@ -142,9 +136,9 @@ def test_an_earlier_release_that_adopts_beside_this_one_ends_the_notes(market: M
     with Plain(market.url) as plain:
         plain.run("UPDATE citycache.applied_definition SET began_at = clock_timestamp(), applied_at = NULL")
         plain.run("DROP FUNCTION citycache.capture_shown_1_updated CASCADE")
-        assert told(api, "/cities/3")[0] == 200
+        assert api.told("/cities/3")[0] == 200
         plain.run("UPDATE cities SET name = 'seen' WHERE id = 3")
-        assert told(api, "/cities/3")[1]["name"] == "seen"
+        assert api.told("/cities/3")[1]["name"] == "seen"
 
 
 def test_triggers_that_are_off_are_named_and_those_that_came_later_are_made(market: Marketplace) -> None:
@@ -209,12 +203,12 @@ def test_names_of_levels_may_be_read_from_elsewhere(
         adopt_here()
         with client() as api:
             for said in ("zwei", "drei"):
-                told(api, TREES[0])
+                api.told(TREES[0])
                 plain.run("UPDATE words SET said = %s", (said,))
-                assert [place["name"] for place in told(api, TREES[0])[1]] == [said]
+                assert [place["name"] for place in api.told(TREES[0])[1]] == [said]
             asked.clear()
             for number in range(10):
                 plain.run(f"INSERT INTO wares VALUES ({number}, 'x', 1)")
-                told(api, "/cities/3")
-                told(api, TREES[0])
+                api.told("/cities/3")
+                api.told(TREES[0])
             assert len(asked) <= 4 if are_noted else len(asked) >= 10

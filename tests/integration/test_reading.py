@@ -227,19 +227,13 @@ CHANGES = (
 @pytest.mark.parametrize("change", CHANGES)
 def test_whatever_changes_cities_or_counts_is_shown_at_once(api: Client, cached: Plain, change: str) -> None:
     """As a process shows it that has kept nothing, whoever has written it in whatever way."""
-    before = {path: told(api, path) for path in CITIES_ALONE}
-    assert {path: told(api, path) for path in CITIES_ALONE} == before
+    before = {path: api.told(path) for path in CITIES_ALONE}
+    assert {path: api.told(path) for path in CITIES_ALONE} == before
     cached.run(change)
-    after = {path: told(api, path) for path in CITIES_ALONE}
+    after = {path: api.told(path) for path in CITIES_ALONE}
     with client() as other:
-        assert after == {path: told(other, path) for path in CITIES_ALONE}
+        assert after == {path: other.told(path) for path in CITIES_ALONE}
     assert after != before
-
-
-def told(api: Client, path: str) -> tuple[int, Any]:
-    """Status and body of an answer, without what a refusal says of itself."""
-    found = api.get(V1 + path)
-    return found.status_code, found.json() if found.status_code == 200 else None
 
 
 @pytest.mark.calm
