@@ -25,7 +25,8 @@ SELECT tgrelid::bigint, quote_ident(namespace.nspname) || '.' || quote_ident(rel
  ORDER BY 2, 3
 
 -- name: functions
-SELECT proname::text FROM pg_proc WHERE pronamespace = (SELECT oid FROM pg_namespace WHERE nspname = %(schema)s)
+SELECT proname::text, prosrc FROM pg_proc
+ WHERE pronamespace = (SELECT oid FROM pg_namespace WHERE nspname = %(schema)s)
 
 -- name: triggers_of_others
 -- Triggers on these tables that have our names, and call a function of another schema.

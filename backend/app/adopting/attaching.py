@@ -49,14 +49,15 @@ def attach() -> list[str]:
         silent = found.tables + found.unnoted
     if all(table.is_off for table in silent):
         return []
+    chosen = definition.current()
     try:
         with db.transaction() as connection:
-            off = {(each.oid, each.name) for each in triggers.present(connection, definition.current().schema)}
-            catalog = resolved(definition.current())
+            off = {(each.oid, each.name) for each in triggers.present(connection, chosen.schema)}
+            catalog = resolved(chosen)
             if taken := triggers.taken(connection, catalog):
                 raise Refused("; ".join(taken))
             lacking = triggers.lacking(connection, catalog)
-            made = triggers.functions(connection, catalog)  # an earlier release adopted without some of them
+            made = triggers.functions(connection, chosen.schema)  # an earlier release adopted without some of them
         fresh = [
             trigger for trigger in lacking if (trigger.part.oid, trigger.name) not in off and trigger.function in made
         ]

@@ -146,7 +146,7 @@ def _catalog(connection: Connection, catalog: Catalog) -> Iterator[Finding]:
 
 def _functions(connection: Connection, schema: str, made: list[str]) -> Iterator[Finding]:
     """Functions whose text is not what this version makes of the definition."""
-    there = {row.proname: row.prosrc for row in connection.exec_driver_sql(SQL["functions"], {"schema": schema})}
+    there = triggers.functions(connection, schema)
     others = [name for name, text in map(_text, made) if name and there.get(name) != text]
     told = f"not this version's: {', '.join(others[:5])}"
     yield _said("functions", not others, "are this version's", told, AGAIN)

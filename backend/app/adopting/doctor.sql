@@ -5,9 +5,6 @@
 SELECT EXISTS (SELECT FROM observations WHERE at > now() - %(observed)s * interval '1 second')
    AND EXISTS (SELECT FROM audit_minutes WHERE minute > now() - %(audited)s * interval '1 second')
 
--- name: functions
-SELECT proname, prosrc FROM pg_proc WHERE pronamespace = (SELECT oid FROM pg_namespace WHERE nspname = %(schema)s)
-
 -- name: silent_notes
 -- Tables of ours whose changes are not noted.
 SELECT DISTINCT relname::text

@@ -98,10 +98,10 @@ def present(connection: Connection, schema: str) -> list[Present]:
     return [Present(*row) for row in connection.exec_driver_sql(SQL["triggers"], {"schema": schema})]
 
 
-def functions(connection: Connection, catalog: Catalog) -> set[str]:
-    """Names of the functions of our schema."""
-    asked = {"schema": catalog.definition.schema}
-    return set(connection.exec_driver_sql(SQL["functions"], asked).scalars())
+def functions(connection: Connection, schema: str) -> dict[str, str]:
+    """Texts of the functions of our schema, by name."""
+    found = connection.exec_driver_sql(SQL["functions"], {"schema": schema})
+    return {row.proname: row.prosrc for row in found}
 
 
 def taken(connection: Connection, catalog: Catalog) -> list[str]:
