@@ -1,4 +1,4 @@
-"""A channel in confirm mode, on a connection of its own: many messages under way at once, each one accounted for.
+"""The relay's channel, in confirm mode, on a connection of its own.
 
 A broker that is short of memory or disk blocks its publishers: then nothing is sent, for any time, and the connection
 is kept. After any doubt the channel is closed and a new one made.
@@ -12,12 +12,11 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
-from uuid import uuid4
 
-import amqp
 from amqp.exceptions import ContentTooLarge, FrameError, FrameSyntaxError, PreconditionFailed
 
 from events import contract, topology
+from events.confirms import Confirms
 from events.connection import LOST, connect
 from events.errors import BrokerGone, Unconfirmed
 from events.packing import Outgoing
@@ -25,7 +24,6 @@ from events.packing import Outgoing
 log = logging.getLogger(__name__)
 CONFIRM_SECONDS: Final = 10.0  # the longest wait for the broker's word on a batch
 SEND_SECONDS: Final = 6  # for the broker to take a part of a message; the leader's session is silent meanwhile
-PERSISTENT: Final = 2
 REFUSED: Final = (PreconditionFailed, ContentTooLarge, FrameError, FrameSyntaxError)  # a message, not the connection
 
 
@@ -35,14 +33,10 @@ class Channel:
     def __init__(self, url: str, while_waiting: Callable[[], None]) -> None:
         """`while_waiting` is called while the broker keeps us waiting. Raises BrokerGone."""
         self.connection = connect(url, "relay", write_timeout=SEND_SECONDS)
-        self.taken: list[Outgoing] = []  # the broker has them
-        self.held: dict[Outgoing, str] = {}  # it has no queue or no room for them, and why
         self._while_waiting = while_waiting
-        self._waiting: dict[int, Outgoing] = {}  # by delivery tag
-        self._names: dict[str, Outgoing] = {}  # by message id, those under way
-        self._last_tag, self._is_blocked = 0, False
+        self._is_blocked = False
         try:
-            self._channel = self._open()
+            self.confirms = self._open()
         except LOST as failure:
             self.close()
             raise BrokerGone(f"the broker closed the connection: {failure!r}") from failure
@@ -52,15 +46,9 @@ class Channel:
     def send(self, message: Outgoing, trace: str | None) -> None:
         """Send one, as soon as the broker takes any; raises one of REFUSED when it refused an earlier one."""
         self._await_unblocked()
-        name = str(uuid4())
-        self._last_tag += 1
-        self._waiting[self._last_tag] = self._names[name] = message
         try:
-            self._channel.basic_publish(
-                amqp.Message(message.body, **_properties(message, name, trace)),
-                exchange=topology.EVENTS.name,
-                routing_key=message.type,
-                mandatory=True,
+            self.confirms.publish(
+                message, message.body, topology.EVENTS.name, message.type, **_properties(message, trace)
             )
         except (struct.error, ValueError, TypeError) as failure:
             raise FrameSyntaxError(f"AMQP has no form for it: {failure}") from failure
@@ -69,22 +57,14 @@ class Channel:
     def await_confirms(self) -> None:
         """Until the broker has said of all what became of them; raises Unconfirmed, or one of REFUSED."""
         deadline = time.monotonic() + CONFIRM_SECONDS
-        while self._waiting:
+        while under_way := self.confirms.under_way:
             if time.monotonic() > deadline:
-                raise Unconfirmed(f"the broker left {len(self._waiting)} messages unconfirmed for {CONFIRM_SECONDS} s")
+                raise Unconfirmed(f"the broker left {under_way} messages unconfirmed for {CONFIRM_SECONDS} s")
             if self._is_blocked:
                 self._await_unblocked()
                 deadline = time.monotonic() + CONFIRM_SECONDS
             self._drain(1.0)
             self._while_waiting()
-
-    def forget(self) -> list[Outgoing]:
-        """Begin a new account; those whose fate was open, in their order."""
-        under_way = [self._waiting[tag] for tag in sorted(self._waiting)]
-        self.taken, self.held = [], {}
-        self._waiting.clear()
-        self._names.clear()
-        return under_way
 
     def listen(self) -> None:
         """Send and check heartbeats, and take in what the broker says."""
@@ -96,14 +76,10 @@ class Channel:
         with suppress(*LOST):
             self.connection.collect(socket_timeout=1)
 
-    def _open(self) -> Any:
-        channel: Any = self.connection.channel()
+    def _open(self) -> Confirms[Outgoing]:
+        channel = self.connection.channel()
         topology.declare(channel)
-        channel.confirm_select()
-        channel.events["basic_ack"].add(self._on_ack)
-        channel.events["basic_nack"].add(self._on_nack)
-        channel.events["basic_return"].add(self._on_return)
-        return channel
+        return Confirms(channel)
 
     def _await_unblocked(self) -> None:
         while self._is_blocked:
@@ -124,29 +100,10 @@ class Channel:
         log.info("the broker takes messages again")
         self._is_blocked = False
 
-    def _on_ack(self, tag: int, multiple: bool) -> None:
-        for message in self._answered(tag, multiple):
-            if message not in self.held:
-                self.taken.append(message)
 
-    def _on_nack(self, tag: int, multiple: bool) -> None:
-        for message in self._answered(tag, multiple):
-            self.held[message] = "the broker refused a message"
-
-    def _answered(self, tag: int, multiple: bool) -> list[Outgoing]:
-        tags = [waiting for waiting in self._waiting if waiting <= tag] if multiple else [tag]
-        return [self._waiting.pop(answered) for answered in tags if answered in self._waiting]
-
-    def _on_return(self, failure: Exception, exchange: str, routing_key: str, message: Any) -> None:
-        if returned := self._names.get(message.properties["message_id"]):
-            self.held[returned] = f"no queue is bound for {routing_key!r}"
-
-
-def _properties(message: Outgoing, name: str, trace: str | None) -> dict[str, Any]:
+def _properties(message: Outgoing, trace: str | None) -> dict[str, Any]:
     return {
         "content_type": contract.BATCH,
-        "delivery_mode": PERSISTENT,
-        "message_id": name,
         "timestamp": int(time.time()),  # for replays since an instant
         "application_headers": {
             "cloudEvents:type": message.type,

@@ -156,9 +156,10 @@ class Publisher:
 
     def _account(self, fate: Fate) -> list[Outgoing]:
         """Note what became of the messages; those of which nobody knows."""
-        fate.taken += self._channel.taken
-        fate.held.update(self._channel.held)
-        return self._channel.forget()
+        confirms = self._channel.confirms
+        fate.taken += confirms.taken
+        fate.held.update(confirms.held)
+        return confirms.forget()
 
     def _send_apart(self, left: Sequence[Outgoing], refusal: AMQPError, fate: Fate) -> None:
         rows = [row for message in left for row in message.rows]

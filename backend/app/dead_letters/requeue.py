@@ -7,12 +7,9 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from operator import itemgetter
 from typing import Any, Final, Literal
 from uuid import uuid4
-
-import amqp
 
 from backend.app import db
 from backend.app.database.statement import as_array
@@ -23,6 +20,7 @@ from backend.app.tasks.events import apply_events
 from backend.app.worker.batch import Batch
 from backend.app.worker.consumer import read_parts
 from events import contract, topology
+from events.confirms import Confirms
 from events.connection import LOST, connect
 from events.errors import BrokerGone
 
@@ -64,9 +62,7 @@ def requeue(chosen: Chosen, seconds: float = float("inf")) -> SentAgain:
     except BrokerGone as failure:
         raise BrokerAway(str(failure)) from failure
     try:
-        channel: Any = connection.channel()
-        channel.confirm_select()
-        return _send_all(chosen, _Publishing(channel), until)
+        return _send_all(chosen, _Publishing(connection.channel()), until)
     except LOST as failure:
         raise BrokerAway(f"the broker is away: {failure!r}") from failure
     finally:
@@ -146,49 +142,28 @@ class _Publishing:
     """Publishes a part, then waits until the broker has all of it: a wait for each would be one of its disk."""
 
     def __init__(self, channel: Any) -> None:
-        self._channel = channel
-        self._under_way: dict[int, int] = {}  # letters by delivery tag
-        self._returned: set[str] = set()  # message ids, for which there is no queue
-        self._names: dict[int, str] = {}  # message ids of letters under way
-        self._taken: list[int] = []
-        self._refused: list[int] = []
-        self._last_tag = 0
-        channel.events["basic_ack"].add(partial(self._answered, self._taken))
-        channel.events["basic_nack"].add(partial(self._answered, self._refused))
-        channel.events["basic_return"].add(self._on_return)
+        self._connection = channel.connection
+        self._confirms: Confirms[int] = Confirms(channel)
 
     def __call__(self, letters: Sequence[dict[str, Any]]) -> Iterator[int]:
+        confirms = self._confirms
         try:
             for letter in letters:
                 self._publish(letter)
             deadline = time.monotonic() + CONFIRM_SECONDS
-            while self._under_way:
-                self._channel.connection.drain_events(timeout=max(0.01, deadline - time.monotonic()))
+            while confirms.under_way:
+                self._connection.drain_events(timeout=max(0.01, deadline - time.monotonic()))
         finally:
-            yield from self._taken
-            self._taken.clear()
-        if self._refused:
-            raise BrokerAway(
-                f"the broker has no room, or no queue {topology.UPDATER.name}, for {len(self._refused)} of them"
-            )
+            yield from confirms.taken
+        if confirms.held:
+            reasons = "; ".join(sorted(set(confirms.held.values())))
+            raise BrokerAway(f"the broker did not take {len(confirms.held)} of them: {reasons}")
+        confirms.forget()
 
     def _publish(self, letter: dict[str, Any]) -> None:
         body, content_type, headers = _message(letter)
-        message = amqp.Message(
-            body, content_type=content_type, application_headers=headers, delivery_mode=2, message_id=str(uuid4())
-        )
-        self._last_tag += 1
-        self._under_way[self._last_tag], self._names[letter["id"]] = letter["id"], message.properties["message_id"]
-        self._channel.basic_publish(message, exchange="", routing_key=topology.UPDATER.name, mandatory=True)
-
-    def _answered(self, to: list[int], tag: int, multiple: bool) -> None:
-        tags = [waiting for waiting in self._under_way if waiting <= tag] if multiple else [tag]
-        for letter_id in [self._under_way.pop(answered) for answered in tags if answered in self._under_way]:
-            (self._refused if self._names.pop(letter_id) in self._returned else to).append(letter_id)
-
-    def _on_return(self, failure: Exception, exchange: str, routing_key: str, message: Any) -> None:
-        """Heard before the confirm of the same message."""
-        self._returned.add(message.properties["message_id"])
+        properties = {"content_type": content_type, "application_headers": headers}
+        self._confirms.publish(letter["id"], body, "", topology.UPDATER.name, **properties)
 
 
 def _apply(letter: dict[str, Any]) -> None:
