@@ -4,28 +4,36 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
 import pytest
 from sqlalchemy import Connection
 
 from backend.app import db
-from backend.app.caches import under_way
+from backend.app.caches import diff, under_way
+from backend.app.caches.apply import SQL as APPLY
+from backend.app.caches.apply import Plan, plan, products_after, request_wide
 from backend.app.caches.keys import Cause, Keys
 from backend.app.caches.patch import patch
-from backend.app.caches.under_way import Differing
+from backend.app.database.statement import run_named
 from tests import catalogs
 from tests.plain import Plain
 
 KEY: Final = 100
-STEPS: Final = 120  # of a history
+HISTORIES: Final = 20
 WRITES: Final = (  # each with an event of the key
     "DELETE FROM products WHERE id = 100",
     "INSERT INTO products (id, company_id, name) VALUES (100, 10, 'again') ON CONFLICT DO NOTHING",
     "INSERT INTO products (id, company_id, name) VALUES (100, 20, 'there') ON CONFLICT DO NOTHING",
     "UPDATE products SET kind = CASE kind WHEN 'product' THEN 'service' ELSE 'product' END WHERE id = 100",
-    "UPDATE companies SET city_id = 3 - city_id WHERE id = 10",
-    "UPDATE companies SET is_active = NOT is_active WHERE id = 20",
+    "UPDATE products SET company_id = 30 - company_id WHERE id = 100",
+)
+WRITES_OF_COMPANIES: Final = (
+    ("UPDATE companies SET city_id = 3 - city_id WHERE id = 10", 10),
+    ("UPDATE companies SET is_active = NOT is_active WHERE id = 10", 10),
+    ("UPDATE companies SET is_active = NOT is_active WHERE id = 20", 20),
 )
 
 
@@ -37,40 +45,77 @@ def plain(configured_database: None, plain: Plain) -> Plain:
     return plain
 
 
+@dataclass(eq=False)
+class Event:
+    """Of the key itself, or of a company, whose products are looked up by whoever applies it."""
+
+    company: int | None = None
+
+
 class History:
-    """Writes, their events, one patch after another, and looks; times are numbers of steps."""
+    """Writes, their events, patches of these one after another and wide ones beside them, while a key is judged."""
 
     def __init__(self, plain: Plain, seed: int) -> None:
         self._plain = plain
         self._dice = random.Random(seed)
-        self._events: list[int] = []  # not yet with a patch: when they were committed
-        self._patch: tuple[Connection, Any, list[int]] | None = None  # in its transaction, with its events
-        self._first: tuple[int, Differing] | None = None
+        self._events: list[Event] = []  # not yet with a patch
+        self._patch: tuple[Connection, Any, list[Event]] | None = None  # in its transaction, with its events
+        self._wide: tuple[int, int] | None = None  # company and generation of what is about to end
         self.judged = 0
 
-    def run(self) -> None:
-        """So many steps; ends with all events applied."""
-        steps: list[Callable[[int], None]] = [self._write, self._write, self._begin, self._end, self._look, self._judge]
-        for number in range(STEPS):
-            self._dice.choice(steps)(number)
-        self._end(STEPS)
-        self._begin(STEPS)
-        self._end(STEPS)
+    def judge(self) -> None:
+        """Something happens, and then the key is judged while more does."""
+        for _ in range(self._dice.randint(1, 12)):
+            self._step()
+        with db.snapshot() as connection:
+            differs = diff.among(connection, "products", [KEY]).keys
+            at = under_way.instant(connection)
+        if differs:
+            assert list(under_way.wrong("products", differs, at, self._settle) or ()) == []
+            self.judged += 1
 
-    def _write(self, number: int) -> None:
+    def end(self) -> None:
+        """Nothing is left open."""
+        if self._patch:
+            self._patch[1].rollback()
+            self._patch[0].close()
+
+    def _settle(self, instant: datetime) -> bool:
+        """What was committed so far is applied, and more may be written meanwhile."""
+        before = list(self._events)
+        while any(event in self._events for event in before):
+            self._step()
+        return True
+
+    def _step(self) -> None:
+        steps = [self._write, self._write_company, self._begin, self._begin, self._end, self._end]
+        self._dice.choice([*steps, self._reach, self._finish])()
+
+    def _write(self) -> None:
         self._plain.run(self._dice.choice(WRITES))
-        self._events.append(number)
+        self._events.append(Event())
 
-    def _begin(self, number: int) -> None:
-        """Some of the events, in any order, as redelivery has it."""
+    def _write_company(self) -> None:
+        statement, company = self._dice.choice(WRITES_OF_COMPANIES)
+        self._plain.run(statement)
+        self._events.append(Event(company))
+
+    def _begin(self) -> None:
+        """Some of the events, in any order, as redelivery has it; of a company at once, or as a wide patch."""
         if self._patch is None and self._events:
-            taken = [event for event in self._events if number == STEPS or self._dice.random() < 0.7]
+            taken = [event for event in self._events if self._dice.random() < 0.7]
+            companies = sorted({event.company for event in taken if event.company is not None})
+            is_wide = self._dice.random() < 0.5
+            keys = Keys([KEY] if any(event.company is None for event in taken) else [], companies)
+            if not is_wide:
+                keys = plan(keys).parts[0]
             connection = db.engine().connect()
             transaction = connection.begin()
-            patch(connection, Keys([KEY]), Cause("test"))
+            request_wide(connection, Plan([keys], companies if is_wide else ()), Cause("test"))
+            patch(connection, keys, Cause("test"))
             self._patch = connection, transaction, taken
 
-    def _end(self, number: int) -> None:
+    def _end(self) -> None:
         if self._patch is not None:
             connection, transaction, taken = self._patch
             transaction.commit()
@@ -78,26 +123,73 @@ class History:
             self._events = [event for event in self._events if event not in taken]
             self._patch = None
 
-    def _look(self, number: int) -> None:
-        self._first = number, under_way.look("products", [KEY])
+    def _reach(self) -> None:
+        """A wide patch patches all that it has to, unless another one is at it."""
+        if self._patch is None and self._wide is None:
+            with db.transaction() as connection:
+                found = run_named(APPLY, connection, "next_wide")
+                if found:
+                    company, generation, *_ = found[0]
+                    patch(connection, Keys(products_after(connection, company, None, 10)), Cause("test"))
+                    self._wide = company, generation
 
-    def _judge(self, number: int) -> None:
-        """Once the pipeline has passed the look."""
-        if self._first is None or any(event <= self._first[0] for event in self._events):
-            return
-        with db.snapshot() as connection:
-            assert under_way.stood(connection, "products", self._first[1].keys) == set()
-        self.judged += 1
+    def _finish(self) -> None:
+        if self._patch is None and self._wide is not None:
+            with db.transaction() as connection:
+                run_named(APPLY, connection, "finish_wide", company=self._wide[0], generation=self._wide[1])
+            self._wide = None
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_what_is_under_way_is_never_called_wrong(plain: Plain, seed: int) -> None:
     judged = 0
-    for number in range(10):
-        history = History(plain, 100 * seed + number)
-        history.run()
+    for number in range(HISTORIES):
+        history = History(plain, 1000 * seed + number)
+        try:
+            for _ in range(10):
+                history.judge()
+        finally:
+            history.end()
         judged += history.judged
-    assert judged > 10
+        plain.run("DELETE FROM wide_patches")
+        with db.transaction() as connection:
+            patch(connection, Keys([KEY], [10, 20]), Cause("test"))
+    assert judged > HISTORIES // 2
+
+
+def test_what_leaves_its_company_before_the_companys_event_is_applied_is_not_called_wrong(plain: Plain) -> None:
+    # Given a product that is not cached, for its company is not active
+    plain.run("UPDATE companies SET is_active = false WHERE id = 20")
+    plain.run("UPDATE products SET company_id = 20 WHERE id = 100")
+    with db.transaction() as connection:
+        patch(connection, Keys([KEY], [20]), Cause("test"))
+
+    # When the company comes back, and the product leaves it before that is applied, and its own event is the last
+    plain.run("UPDATE companies SET is_active = true WHERE id = 20")
+
+    def of_the_company() -> None:
+        plain.run("UPDATE products SET company_id = 10 WHERE id = 100")
+        with db.transaction() as connection:
+            found = plan(Keys((), [20]))
+            for part in found.parts:
+                patch(connection, part, Cause("test"))
+        assert KEY not in found.parts[0].products
+
+    def of_the_product() -> None:
+        with db.transaction() as connection:
+            patch(connection, Keys([KEY]), Cause("test"))
+
+    happens = [lambda: None, of_the_company, of_the_product]
+
+    def settle(instant: datetime) -> bool:
+        happens.pop(0)()
+        return True
+
+    # Then it was late, and nobody calls it wrong
+    with db.snapshot() as connection:
+        at = under_way.instant(connection)
+    assert list(under_way.wrong("products", [KEY], at, settle) or ()) == []
+    assert not happens
 
 
 @pytest.mark.parametrize(

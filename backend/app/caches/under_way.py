@@ -1,7 +1,7 @@
 """Is a difference still on its way? The one answer to that, for the auditor, rebuilds and recounts.
 
 A key that differs is written down as a suspect, and then looked at again. It is wrong if it has stood until the
-pipeline (outbox, queue, workers' hands: `tasks.settle`) has passed that look:
+pipeline (outbox, queue, workers' hands: `tasks.settle`) has passed that look, and until it has passed that moment, too:
 
 1. No patch has looked at it since it was written down: each crosses out its keys, in its own transaction.
 2. Its row is of the patch that it was of: none that had begun before has changed it.
@@ -9,8 +9,10 @@ pipeline (outbox, queue, workers' hands: `tasks.settle`) has passed that look:
 
 For let T be the truth of the key at the look. The event of its last change has been applied, by a patch that began
 before the key was written down, since none crossed it out; it saw T, as did every later patch of the key: they come one
-after another. So T is cached: since before the look, where it differed from T, or by a change since. What the truth
-follows from does not matter.
+after another. So T is cached: since before the look, where it differed from T, or by a change since.
+
+An event of something else that the truth follows from, as a company, is one of the keys that follow from it when it is
+applied. A key that has left it by then has an event of its own, written since the look: hence the second time.
 
 Dead letters are not under way: nobody applies them by itself, so a row that waits for one is wrong.
 """
@@ -55,12 +57,14 @@ def wrong(what: str, keys: Sequence[int], instant: datetime, settle: Settle) -> 
     pipeline did not pass in time, so nobody can tell. Raises DatabaseAway."""
     if not settle(instant):
         return None
-    first = look(what, keys)  # most that was late is right by now
-    if first.keys and not settle(first.instant):
-        return None
-    with db.transaction() as connection:
-        db.may_take_long(connection)
-        return array("q", sorted(stood(connection, what, first.keys)))
+    found = look(what, keys)  # most that was late is right by now
+    for _ in range(2):
+        if not found.keys:
+            break
+        if not settle(found.instant):
+            return None
+        found = standing(what, found.keys)
+    return found.keys
 
 
 def those_in(wrong: array[int] | None, keys: Iterable[int]) -> list[int]:
@@ -78,6 +82,15 @@ def look(what: str, keys: Sequence[int]) -> Differing:
         db.may_take_long(connection)
         differing = _differing(connection, what, keys)
         return Differing(instant(connection), array("q", differing))
+
+
+def standing(what: str, keys: Sequence[int]) -> Differing:
+    """Those of the keys that have been wrong since they differed at a look, which the pipeline has passed. Raises
+    DatabaseAway."""
+    with db.transaction() as connection:
+        db.may_take_long(connection)
+        stand = sorted(stood(connection, what, keys))
+        return Differing(instant(connection), array("q", stand))
 
 
 def stood(connection: Connection, what: str, keys: Sequence[int]) -> set[int]:

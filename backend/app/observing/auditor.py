@@ -58,6 +58,7 @@ class SuspectRow:
     key: int
     due: float  # monotonic seconds, when to look again
     seen_at: datetime  # by the database's clock
+    has_stood: bool = False  # once, since it was first seen
 
 
 @dataclass
@@ -213,24 +214,32 @@ class Auditor:
                 self._judge(cache, due)
 
     def _judge(self, cache: str, suspects: Sequence[SuspectRow]) -> None:
-        """Acquit what has come right, suspect anew what may be under way, confirm the rest."""
+        """Acquit what has come right, suspect anew what may be under way, confirm what has stood twice."""
         passed = self.passed(max(suspect.seen_at for suspect in suspects))
         with findings.snapshot() as connection:
             rows = _differing(connection, cache, [suspect.key for suspect in suspects])
             stood = under_way.stood(connection, cache, list(rows)) if passed else set()
+            now = under_way.instant(connection)
+        wrong: list[WrongRow] = []
         for suspect in suspects:
             if suspect.key in rows and not passed:
                 suspect.due = time.monotonic() + RETRY_SECONDS
+            elif suspect.key in stood and not suspect.has_stood:
+                suspect.has_stood, suspect.seen_at = True, now
             else:
                 del self.suspects[cache, suspect.key]
+                if suspect.key in stood:
+                    wrong.append(WrongRow(cache, str(suspect.key), rows[suspect.key].before, rows[suspect.key].after))
         if passed:
             self._suspect(cache, [key for key in rows if key not in stood], RETRY_SECONDS)
-            wrong = [WrongRow(cache, str(key), row.before, row.after) for key, row in rows.items() if key in stood]
-            if wrong:
-                self._attempt(self._whole)  # mending mappings counts anew: what was wrong there would not be told
-            tables = past_capture.tables_of(self._witness, cache, wrong)
-            fresh = findings.confirm(cache, wrong)
-            findings.tell_past_capture(Counter(table for key, table in tables.items() if key in fresh))
+            self._confirm(cache, wrong)
+
+    def _confirm(self, cache: str, wrong: Sequence[WrongRow]) -> None:
+        if wrong:
+            self._attempt(self._whole)  # mending mappings counts anew: what was wrong there would not be told
+        tables = past_capture.tables_of(self._witness, cache, wrong)
+        fresh = findings.confirm(cache, wrong)
+        findings.tell_past_capture(Counter(table for key, table in tables.items() if key in fresh))
 
 
 def _differing(connection: Connection, cache: str, keys: Sequence[int]) -> dict[int, diff.RowDifference]:
