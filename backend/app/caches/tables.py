@@ -136,9 +136,15 @@ class CityChange(Base):
     it read loses its session in a crash of the server, and begins anew."""
 
     __tablename__ = "city_changes"
-    __table_args__ = ({"prefixes": ["UNLOGGED"]},)
+    __table_args__ = (
+        Index("city_changes_of_places_idx", "xid", postgresql_where=text("NOT of_counts")),
+        {"prefixes": ["UNLOGGED"]},
+    )
 
     xid: Mapped[str] = mapped_column(Xid8, primary_key=True)
+    of_counts: Mapped[bool] = mapped_column(
+        primary_key=True, server_default=text("false")
+    )  # and of active cities; one that changed cities or levels as well has two rows
     all_ended_below: Mapped[str] = mapped_column(
         Xid8, server_default=text("pg_snapshot_xmin(pg_current_snapshot())")
     )  # when this was written; retention goes by it
