@@ -46,6 +46,7 @@ from backend.app.api.limits import Allowances, Limits, SafeHeaders
 from backend.app.api.metrics import Measured
 from backend.app.api.reading.answers import Answers
 from backend.app.api.reading.shortcut import Shortcut
+from backend.app.caches.tree import Trees
 from backend.app.console import page
 from backend.app.health import watchdog
 from backend.app.observing.observer import Observer
@@ -87,6 +88,7 @@ def create_app(seconds: float = SECONDS) -> FastAPI:
     app.include_router(page.router)
     app.state.audit = AuditWriter()
     app.state.turns, app.state.lookout, app.state.answers = Turns(seconds=seconds), Lookout(), Answers(seconds=seconds)
+    app.state.trees = Trees()
     rates, the_long_way = Allowances(), app.build_middleware_stack
     app.add_middleware(problems.CatchAll)
     app.add_middleware(Limits, rates)

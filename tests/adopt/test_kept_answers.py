@@ -10,11 +10,12 @@ import pytest
 
 from backend.app.adopting.attaching import attach
 from backend.app.adopting.plan import plan
+from backend.app.caches import tree
 from backend.app.catalog import definition
 from tests.adopt import marketplace
 from tests.adopt.following import adopt_here, beside
 from tests.adopt.marketplace import KUFAR, Marketplace
-from tests.integration.api import Client, asked_of_tables, client
+from tests.integration.api import V1, Client, asked_of_tables, client
 from tests.plain import Plain
 
 CITIES: Final = ("/cities?sort=name&limit=500", "/cities/3")
@@ -32,7 +33,9 @@ CHANGES: Final = (
     "UPDATE countries SET name = name || '!'",
     "BEGIN; SAVEPOINT a; UPDATE countries SET name = 'a'; ROLLBACK TO a; UPDATE regions SET name = 'b'; COMMIT",
     "INSERT INTO regions (country_id, name, code) SELECT id, 'more', 'x' FROM countries",
+    "BEGIN; UPDATE citycache.city_counts SET products_count = 77; UPDATE regions SET name = name || '!'; COMMIT",
     "UPDATE citycache.city_counts SET products_count = 77",
+    "TRUNCATE citycache.city_counts",
     "UPDATE citycache.active_cities_cache SET total_products = 77",
 )
 UNSEEN: Final = (
@@ -107,6 +110,87 @@ def test_beside_writes_that_change_nothing_of_it_no_table_is_asked(
             assert api.told(path)[0] == 200
         assert len(asked) <= 2, "every two seconds"
         assert plain.one(NOTES) == noted
+
+
+COUNTED: Final = "UPDATE citycache.city_counts SET products_count = products_count + 1 WHERE city_id = 3"
+
+
+@pytest.fixture
+def shapes(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """What was made of the places of trees, each time that they were read."""
+    found: list[object] = []
+    make = tree._shape_of
+
+    def noted(*read: Any) -> Any:
+        found.append(make(*read))
+        return found[-1]
+
+    monkeypatch.setattr(tree, "_shape_of", noted)
+    return found
+
+
+@pytest.mark.calm
+def test_beside_patches_the_places_of_a_tree_are_not_read_anew(
+    market: Marketplace, api: Client, shapes: list[object]
+) -> None:
+    with Plain(market.url) as plain:
+        before = api.told(TREES[0])[1]
+        for number in range(1, 21):
+            plain.run(COUNTED)
+            assert total(api.told(TREES[0])[1]) == total(before) + number
+        assert len(shapes) <= 4, "every second"
+        with client() as other:
+            assert api.told(TREES[0]) == other.told(TREES[0])
+
+
+def total(places: list[dict[str, Any]]) -> int:
+    """What all of a tree counts."""
+    return sum(place["count"] for place in places)
+
+
+@pytest.mark.parametrize("is_last", [True, False])
+def test_what_was_changed_long_before_it_was_committed_is_in_the_tree(
+    market: Marketplace, api: Client, is_last: bool
+) -> None:
+    """Also where others have changed and committed since."""
+    with Plain(market.url) as plain, Plain(market.url, autocommit=False) as slow:
+        slow.run("UPDATE regions SET name = 'late' WHERE id = (SELECT min(id) FROM regions)")
+        for _ in range(3):
+            plain.run(COUNTED)
+            assert "late" not in api.get(V1 + TREES[0]).text
+        if not is_last:
+            plain.run("UPDATE regions SET name = 'soon' WHERE id = (SELECT max(id) FROM regions)")
+            assert "soon" in api.get(V1 + TREES[0]).text
+        slow.commit()
+        plain.run(COUNTED)
+        assert "late" in api.get(V1 + TREES[0]).text
+
+
+def test_counts_alone_are_read_by_a_page_of_an_index_and_their_table(market: Marketplace, api: Client) -> None:
+    """However many patches were noted, also before anybody has counted the table's rows."""
+    with Plain(market.url) as plain:
+        plain.run("""
+            INSERT INTO citycache.city_changes (xid, of_counts, all_ended_below)
+            SELECT n::text::xid8, true, '3' FROM generate_series(3, 100000) AS n ON CONFLICT DO NOTHING""")
+        server = plain.one("SELECT pg_postmaster_start_time()::text")
+        statement = "EXPLAIN (ANALYZE, BUFFERS, FORMAT json) " + tree._statement(3)
+        for snapshot, reads_places in (("100001:100001:", False), (plain.one("SELECT pg_current_snapshot()"), True)):
+            plain.run("UPDATE citycache.city_changes SET of_counts = false WHERE xid = '100000'")
+            asked = {"server": server, "snapshot": snapshot, "counted": "products"}
+            found = list(nodes(plain.one("SET search_path = citycache, public; " + statement, asked)[0]["Plan"]))
+            run = {node.get("Relation Name", node.get("Function Name")) for node in found if node["Actual Loops"]}
+            assert ("regions" in run, "cities" in run) == (reads_places, reads_places)
+            assert ("city_counts" in run, "city_changes" in run) == (True, True)
+            assert not any(
+                node["Node Type"] == "Seq Scan" and node["Relation Name"] == "city_changes" for node in found
+            )
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """All of a plan."""
+    yield plan
+    for below in plan.get("Plans", ()):
+        yield from nodes(below)
 
 
 def test_what_an_earlier_release_adopted_is_read_anew_until_it_is_adopted_again(

@@ -58,6 +58,7 @@ def test_reads_come_from_the_replica_and_fresh_ones_wait_until_it_has_the_write(
         until(lambda: api.get(f"{V1}/cities/1/companies").status_code == 200, 20, "the API has warmed up")
         known, is_fresh = names(api, "company/10", 1500)
         assert (bool(known), is_fresh) == (True, "yes")
+        assert [place["id"] for place in api.get(f"{V1}/cities/tree?all=true").json()] == [1, 2, 3]
 
         replica.run("SELECT pg_wal_replay_pause()")
         until(lambda: replica.one("SELECT pg_get_wal_replay_pause_state()") == "paused", 10, "it stands still")

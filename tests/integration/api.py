@@ -10,7 +10,7 @@ import httpx2
 import pytest
 from fastapi.testclient import TestClient
 
-from backend.app.api.reading import answers
+from backend.app.api.reading.sessions import Session
 from backend.app.caches.apply import apply
 from backend.app.caches.keys import Cause, Keys
 from backend.app.main import create_app
@@ -64,13 +64,13 @@ def client(seconds: float = PATIENCE) -> Iterator[Client]:
 def asked_of_tables(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The statements of reads that are put to the database from now on."""
     found: list[str] = []
-    put = answers.Lookup.put
+    run = Session._run
 
-    def noted(lookup: answers.Lookup, session: Any) -> Any:
-        found.append(lookup.read.statement)
-        return put(lookup, session)
+    def noted(session: Session, cursor: Any, statement: str, parameters: Any) -> None:
+        found.append(statement)
+        run(session, cursor, statement, parameters)
 
-    monkeypatch.setattr(answers.Lookup, "put", noted)
+    monkeypatch.setattr(Session, "_run", noted)
     return found
 
 

@@ -14,7 +14,7 @@ from backend.app.api.conditional import Document, Validated
 from backend.app.api.fresh.asking import CACHED
 from backend.app.api.paging import RowId
 from backend.app.api.problems import documented
-from backend.app.api.reading.lookup import Lookup, encode
+from backend.app.api.reading.lookup import encode, of_rows
 from backend.app.api.security import router as guarded_router
 from backend.app.caches import reads
 from backend.app.caches.diff import Noun
@@ -74,7 +74,7 @@ async def get_active_cities(cache_type: Literal["products", "companies"], reques
         unwritten_at = row.pop("unwritten_at")
         return Document(encode(row), row["last_updated"], unwritten_at)
 
-    return await request.app.state.answers.of(request, Lookup(reads.active_cities(cache_type), told, "caches"))
+    return await request.app.state.answers.of(request, of_rows(reads.active_cities(cache_type), told, "caches"))
 
 
 @router.get("/explain/product/{row_id}", response_model=ExplanationOut)

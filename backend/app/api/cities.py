@@ -15,7 +15,8 @@ from backend.app.api.conditional import Document, Validated
 from backend.app.api.fresh.asking import CACHED, tell
 from backend.app.api.paging import After, Limit, Page, RowId
 from backend.app.api.problems import documented
-from backend.app.api.reading.lookup import Lookup, encode
+from backend.app.api.reading.lookup import Answer, Lookup, encode, of_rows
+from backend.app.api.reading.sessions import Session
 from backend.app.api.removal import LARGE, remove
 from backend.app.api.security import GUARDED, writes
 from backend.app.api.security import router as guarded_router
@@ -24,6 +25,7 @@ from backend.app.caches import reads, tree
 from backend.app.caches.reads import Read, Row
 from backend.app.catalog import definition, rows
 from backend.app.catalog.rows import CITIES
+from backend.app.settings import settings
 
 router = guarded_router(prefix="/cities", tags=["catalog"], responses=documented(422, 503))
 
@@ -105,7 +107,7 @@ async def list_cities(
         return _page(url, found, limit, names, changed)
 
     return await request.app.state.answers.of(
-        request, Lookup(reads.cities(sort, key, limit, external_id), told, "cities")
+        request, of_rows(reads.cities(sort, key, limit, external_id), told, "cities")
     )
 
 
@@ -147,14 +149,15 @@ async def get_tree(
     everything: Annotated[bool, Query(alias="all", description="Places without any of these as well.")] = False,
 ) -> Any:
     """Cities by region, district or country, as the catalog's definition has them, with sums of the cached counts."""
-    levels = [level.name for level in definition.current().levels]
+    levels = tuple(level.name for level in definition.current().levels)
+    trees: tree.Trees = request.app.state.trees
 
-    def told(rows: list[tuple[Any, ...]]) -> Document:
-        return Document(tree.tree(rows, levels, everything))
+    def put(session: Session) -> Answer:
+        of_replica = bool(settings().database_read_url)
+        found, since = trees.ask(session.tuples, levels, count, everything, of_replica)
+        return Document(found), since
 
-    return await request.app.state.answers.of(
-        request, Lookup(tree.read(len(levels), count), told, "levels", is_wide=True)
-    )
+    return await request.app.state.answers.of(request, Lookup(put, "levels"))
 
 
 @router.get("/{city_id}", response_model=CityOut, responses={**Validated, **documented(404)}, dependencies=[CACHED])
@@ -165,7 +168,7 @@ async def get_city(city_id: RowId, request: Request) -> Any:
         found, changed = reads.one_city(rows, city_id)
         return Document(encode(found), changed)
 
-    return await request.app.state.answers.of(request, Lookup(reads.city(city_id), told, "cities"))
+    return await request.app.state.answers.of(request, of_rows(reads.city(city_id), told, "cities"))
 
 
 @router.patch(
@@ -226,7 +229,7 @@ async def _in_city(request: Request, read: Read, city_id: int, key: str, limit: 
         found, changed = reads.of_city(rows, city_id, key)
         return _page(url, found, limit, (key,), changed)
 
-    found: Document = await answers.of(request, Lookup(read, told))
+    found: Document = await answers.of(request, of_rows(read, told))
     return found
 
 

@@ -30,8 +30,8 @@ from backend.app.api.security import caller_of
 
 SESSIONS: Final = 6
 AT_ONCE: Final = SESSIONS // 2  # statements that one caller has begun
-REST_SECONDS: Final = 0.002  # about what it takes until those who were answered together have asked again
 MOST_SECONDS: Final = 2.0  # that an answer is kept: dates are told to the second, and grow more exact with time
+REST_SECONDS: Final = 0.002  # about what it takes until those who were answered together have asked again
 MOST_UNSEEN: Final = 15  # beside writes; so many are read for nothing when these end
 MOST_ANSWERS: Final = 5_000
 MOST_BYTES: Final = 2**25
@@ -86,8 +86,8 @@ class Known:
     def read(self, seen: Seen | None, session: Session) -> KeptAnswer:
         """What the database says, which has been looked at before."""
         of_this = seen if seen is not None and seen.server == session.server() else None
-        until = time.monotonic() + MOST_SECONDS
-        return KeptAnswer(of_this, self.lookup.shows, self.lookup.put(session), until)
+        answer, since = self.lookup.put(session)
+        return KeptAnswer(of_this, self.lookup.shows, answer, since + MOST_SECONDS)
 
 
 class Answers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -11,21 +12,27 @@ import msgspec
 from backend.app.api.conditional import Document
 from backend.app.api.reading.look import Shown
 from backend.app.api.reading.sessions import Session
-from backend.app.caches.reads import Read
+from backend.app.caches.reads import Read, Row
 
 encode: Final[Callable[[Any], bytes]] = msgspec.json.Encoder(decimal_format="number").encode
 
 
+Answer = tuple[Document, float]  # and since when, in monotonic seconds, it may lack what nobody has noted
+
+
 @dataclass(frozen=True)
 class Lookup:
-    """A statement, and the answer that its rows make."""
+    """What is asked of the database, and the answer that is made of it."""
 
-    read: Read
-    told: Callable[[list[Any]], Document]  # of dictionaries; may raise NotFound
+    put: Callable[[Session], Answer]  # may raise NotFound
     shows: Shown | None = None  # and nothing else
-    is_wide: bool = False  # rows are tuples: there are so many that their names would cost more than all the rest
 
-    def put(self, session: Session) -> Document:
-        """Ask the database."""
-        rows = session.tuples if self.is_wide else session.rows
-        return self.told(rows(self.read.statement, self.read.parameters))
+
+def of_rows(read: Read, told: Callable[[list[Row]], Document], shows: Shown | None = None) -> Lookup:
+    """An answer that the rows of one statement make."""
+
+    def put(session: Session) -> Answer:
+        begun = time.monotonic()
+        return told(session.rows(read.statement, read.parameters)), begun
+
+    return Lookup(put, shows)
