@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ class Running:
         self,
         data_dir: Path,
         *options: str,
-        command: str | Path = CITYCACHE,
+        command: Sequence[str | Path] = (CITYCACHE,),
         base: Mapping[str, str] | None = None,
         **environment: str,
     ) -> None:
@@ -46,7 +46,7 @@ class Running:
         self.start()
 
     def start(self) -> None:
-        command = [self._command, "up", "--port", str(self.port), "--data-dir", self.data_dir, *self._options]
+        command = [*self._command, "up", "--port", str(self.port), "--data-dir", self.data_dir, *self._options]
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
                 command,
@@ -71,7 +71,7 @@ class Running:
         return read_state(self.data_dir)
 
     def status(self) -> dict[str, Any]:
-        command = [self._command, "status", "--data-dir", self.data_dir, "--json"]
+        command = [*self._command, "status", "--data-dir", self.data_dir, "--json"]
         answer: dict[str, Any] = json.loads(subprocess.check_output(command, env=self._environment, timeout=30))
         return answer
 

@@ -1,6 +1,7 @@
 """The wheel is whole: installed into an empty folder, without any package index, it runs, imports and verifies.
 
-The folder has spaces and letters beyond ASCII in its name, and its data are named by a relative path.
+The folder has spaces and letters beyond ASCII in its name, and its data are named by a relative path. All of it is an
+ordinary user's, who is somebody else than root also where the tests are not.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Final
 
 import pytest
 
+from backend.embedded.identity import user_namespaces_work
 from tests.acceptance.test_up import Running
 from tests.servers import ROOT
 
@@ -28,6 +30,12 @@ PACKAGES: Final = ("backend", "events", "benchmarks")
 FEED: Final = ROOT / "tests" / "data" / "techconf" / "changes.jsonl.gz"
 NO_INDEX: Final = {"PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
 NOT_IN_IT: Final = {"backend/Dockerfile"}
+SOMEBODY: Final = ("unshare", "--user", "--map-user=1000", "--map-group=1000")  # who owns root's files, and no more
+
+
+def ordinary() -> tuple[str, ...]:
+    """What runs a command as an ordinary user, where we are none."""
+    return SOMEBODY if os.geteuid() == 0 and user_namespaces_work() else ()
 
 
 def call(*command: str | Path, cwd: Path, environment: Mapping[str, str], seconds: float = 120) -> str:
@@ -81,7 +89,7 @@ class Installed:
 
     def run(self, program: str, *arguments: str | Path, seconds: float = 120, **environment: str) -> str:
         """What one of its programs prints in the empty folder."""
-        command = (self.python.with_name(program), *arguments)
+        command = (*ordinary(), self.python.with_name(program), *arguments)
         return call(*command, cwd=self.place, environment=self.environment | environment, seconds=seconds)
 
 
@@ -111,7 +119,7 @@ def test_what_is_imported_is_the_installed_one(installed: Installed) -> None:
 
 
 def test_it_runs_imports_and_verifies_in_an_empty_folder(installed: Installed) -> None:
-    citycache = installed.python.with_name("citycache")
+    citycache = (*ordinary(), installed.python.with_name("citycache"))
     data = installed.place / "les données"
     relative = ("--data-dir", data.name)
     with Running(data, *relative, command=citycache, base=installed.environment) as running:
@@ -122,3 +130,12 @@ def test_it_runs_imports_and_verifies_in_an_empty_folder(installed: Installed) -
         with urllib.request.urlopen(f"http://127.0.0.1:{running.port}/", timeout=10) as page:
             assert "<html" in page.read().decode()
         assert running.end(signal.SIGTERM) == 0, running.said()
+
+
+def test_who_runs_it_is_an_ordinary_user(installed: Installed) -> None:
+    who = installed.run("python", "-c", "import os; print(os.getuid() and os.geteuid())").strip()
+    if who == "0":
+        pytest.skip("NOT TESTED: nobody but root is here, and user namespaces are not allowed")
+    may = "import os; os.setuid(12345)"
+    with pytest.raises(AssertionError, match=r"PermissionError|Invalid argument"):
+        installed.run("python", "-c", may)
