@@ -23,7 +23,6 @@ from backend.app.adopting.doctor import judged
 from backend.app.commands.data_dir import OPTION, TAKING_IT
 from backend.app.database import schema
 from backend.app.settings import settings
-from backend.embedded import spawn
 from backend.embedded.errors import NotRunning
 from backend.embedded.state_file import owned, write_state
 from tests.conftest import configured_as
@@ -88,7 +87,7 @@ def test_status_of_a_folder_asks_nobody_else(configured_database: None, place: P
     assert isinstance(ask("status", "--data-dir", str(place)).exception, NotRunning)
 
 
-@pytest.mark.parametrize("before", ["", f"amqp://127.0.0.1:{spawn.free_port()}//;"])
+@pytest.mark.parametrize("before", ["", "amqp://127.0.0.1:1//;"])
 def test_doctor_knows_the_version_of_the_broker_that_answers(
     configured: None, broker: str, monkeypatch: pytest.MonkeyPatch, before: str
 ) -> None:
