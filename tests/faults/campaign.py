@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from backend.app.ledger.lifeline import EVERY_SECONDS, GRACE_SECONDS
 from tests.background import background
 from tests.faults.captured import captured, logged
 from tests.faults.clients import Clients
@@ -21,6 +22,7 @@ from tests.faults.world import FLOW_SECONDS, World
 TWO_AT_ONCE: Final = 0.2  # of the faults come before the one before has been recovered from
 PAUSE_SECONDS: Final = 1.0  # at most, between a recovery and the next fault
 DRAIN_SECONDS: Final = 180.0
+RUNS_SECONDS: Final = 2 * (GRACE_SECONDS + EVERY_SECONDS) + 20  # the lifeline's: a run is missed only once it is old
 RATE: Final = 150  # lines a second
 
 
@@ -144,9 +146,11 @@ def _judge(world: World, report: Report, end_of_load: Callable[[], None]) -> Non
         ]
         end_of_load()
         own = "FROM task_runs WHERE task <> 'apply_catalog_events'"
-        world.plant.wait_until(
-            lambda: not sql.one(f"SELECT count(*) {own} AND state IN ('STARTED', 'RETRY')"), 120, "all runs end"
-        )
+        unended = f"SELECT task, state, started_at::text {own} AND state IN ('STARTED', 'RETRY')"
+        try:
+            world.plant.wait_until(lambda: not sql.all(unended), RUNS_SECONDS, "all runs end")
+        except AssertionError as late:
+            raise AssertionError(f"these runs do not end: {sql.all(unended)}") from late
         report.runs.update(sql.column(f"SELECT task || ' ' || state {own}"))
         report.failures = sql.column(f"SELECT task || ': ' || error {own} AND state = 'FAILURE'")
     times = logged(world.rabbitmq.url)
