@@ -29,11 +29,12 @@ CACHES = ("product_city_mapping", "company_city_mapping", "city_counts", "active
 
 
 def late(comes: Settle) -> Settle:
-    """A pipeline that has passed the diff at once; all of this comes between the look after that and its end."""
-    asked = iter([True])
+    """A pipeline that has passed the diff at once, and the first judgement; all of this comes between the look after
+    the diff and its end."""
+    passes: Iterator[Settle] = iter([lambda instant: True, comes, lambda instant: True])
 
     def settle(instant: datetime) -> bool:
-        return next(asked, False) or comes(instant)
+        return next(passes)(instant)
 
     return settle
 
@@ -353,8 +354,8 @@ def test_waits_for_the_pipeline_only_when_something_differs(plain: Plain) -> Non
     before = plain.one("SELECT clock_timestamp()")
     plain.run("DELETE FROM product_city_mapping WHERE product_id = 12")
     rebuilds.rebuild("products", CAUSE, settle=lambda instant: bool(asked.append(instant)) or True)
-    assert len(asked) == 2
-    assert asked[1] > asked[0] > before
+    assert len(asked) == 3, "after the diff, the look, and the first judgement"
+    assert asked[2] > asked[1] > asked[0] > before
 
 
 def test_stops_neither_readers_nor_patches_nor_writers(plain: Plain, database: str) -> None:
