@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input -qq
 ARGS ?=
 # Files and classes of tests side by side: they wait more than they compute.
-TESTS_AT_ONCE ?= 3
+TESTS_AT_ONCE ?= 4
 # Every process would compile all modules anew where the environment forbids to keep what was compiled.
 unexport PYTHONDONTWRITEBYTECODE
 
