@@ -172,18 +172,19 @@ def test_counts_alone_are_read_by_a_page_of_an_index_and_their_table(market: Mar
         plain.run("""
             INSERT INTO citycache.city_changes (xid, of_counts, all_ended_below)
             SELECT n::text::xid8, true, '3' FROM generate_series(3, 100000) AS n ON CONFLICT DO NOTHING""")
+        plain.run("UPDATE citycache.city_changes SET of_counts = false WHERE xid = '100000'")
         server = plain.one("SELECT pg_postmaster_start_time()::text")
         statement = "EXPLAIN (ANALYZE, BUFFERS, FORMAT json) " + tree._statement(3)
         for snapshot, reads_places in (("100001:100001:", False), (plain.one("SELECT pg_current_snapshot()"), True)):
-            plain.run("UPDATE citycache.city_changes SET of_counts = false WHERE xid = '100000'")
             asked = {"server": server, "snapshot": snapshot, "counted": "products"}
-            found = list(nodes(plain.one("SET search_path = citycache, public; " + statement, asked)[0]["Plan"]))
-            run = {node.get("Relation Name", node.get("Function Name")) for node in found if node["Actual Loops"]}
+            for _ in range(2):  # what the first one marks as seen, or as gone, is no matter
+                told = plain.one("SET search_path = citycache, public; " + statement, asked)
+            found = [node for node in nodes(told[0]["Plan"]) if node["Actual Loops"]]
+            run = {node.get("Relation Name", node.get("Function Name")) for node in found}
             assert ("regions" in run, "cities" in run) == (reads_places, reads_places)
             assert ("city_counts" in run, "city_changes" in run) == (True, True)
-            assert not any(
-                node["Node Type"] == "Seq Scan" and node["Relation Name"] == "city_changes" for node in found
-            )
+            noted = [node for node in found if node.get("Relation Name") == "city_changes"]
+            assert sum(node["Shared Hit Blocks"] + node["Shared Read Blocks"] for node in noted) < 10
 
 
 def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
