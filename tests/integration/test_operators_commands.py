@@ -19,7 +19,7 @@ from click.testing import CliRunner, Result
 
 from backend import __version__
 from backend.app import cli
-from backend.app.adopting.doctor import judged
+from backend.app.adopting.doctor import of_version
 from backend.app.commands.data_dir import OPTION, TAKING_IT
 from backend.app.database import schema
 from backend.app.settings import settings
@@ -106,7 +106,7 @@ def test_doctor_knows_the_version_of_the_broker_that_answers(
     [("3.8.35", False), ("3.9.0", True), ("4.2.1+rc.1", True), ("unreleased", None), (None, None)],
 )
 def test_doctor_calls_a_broker_too_old_only_if_it_knows(version: str | None, is_well: bool | None) -> None:
-    found = judged(version)
+    found = of_version(version)
 
     assert found.is_well is is_well
     assert bool(found.advice) is not is_well

@@ -180,10 +180,10 @@ def _broker() -> Iterator[Finding]:
     except (BrokerGone, BrokerAway, *LOST) as failure:
         yield Finding("broker", False, f"is away: {failure}", "bring it back, or correct CELERY_BROKER_URL")
         return
-    yield judged(version)
+    yield of_version(version)
 
 
-def judged(version: str | None) -> Finding:
+def of_version(version: str | None) -> Finding:
     """Whether a broker that calls itself so can do what is asked of it."""
     number = tuple(int(part) for part in re.findall(r"\d+", version or "")[:2])
     if not number:

@@ -33,7 +33,7 @@ decode: Final = msgspec.json.decode
 encode: Final = json.JSONEncoder(ensure_ascii=False).encode
 BARE: Final = ',"children":[]}'
 COUNTS, LAST = -1, 32_767  # where a level has its number
-KEPT_SECONDS: Final = 1.0  # that places are not read anew: what no trigger tells is shown after that
+KEPT_SECONDS: Final = 1.0  # that places are not read anew, by statements; what is made of them is kept as long again
 Counted = Literal["products", "services", "companies"]
 Texts = tuple[str, str, str]  # of the places of a level: ids, names, parents
 Run = Callable[[str, Mapping[str, Any]], list[tuple[Any, ...]]]  # a statement with named parameters
