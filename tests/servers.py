@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote, urlsplit
@@ -22,7 +22,6 @@ from backend.embedded.rabbitmq import RabbitMQ
 from tests import commands
 
 ROOT = Path(__file__).resolve().parents[1]
-TEMPLATE = "template_citycache"
 CAREFREE = {
     "fsync": "off",
     "synchronous_commit": "off",
@@ -32,25 +31,35 @@ CAREFREE = {
 
 
 class Databases:
-    """The databases of one PostgreSQL server: a migrated template, cloned for each test."""
+    """The databases of one PostgreSQL server: copies of what was made once, one for each test."""
 
     def __init__(self, server: Postgres) -> None:
         self.server = server
         self._numbers = itertools.count(1)
-        self._has_template = False
+        self._made: set[str] = set()
         self._cheapen_logins()
 
     @contextmanager
     def migrated(self) -> Iterator[str]:
         """The URL of a database with the newest schema and no rows; dropped at the end, used or not."""
-        self._make_template()
-        with self._database(template=TEMPLATE) as url:
+        with self.like("migrated", migrate) as url:
             yield url
 
     @contextmanager
     def empty(self) -> Iterator[str]:
         """The URL of a database without any table."""
-        with self._database(template="template0") as url:
+        with self._database("template0") as url:
+            yield url
+
+    @contextmanager
+    def like(self, name: str, make: Callable[[str], None]) -> Iterator[str]:
+        """The URL of a copy of what `make` has made, once for all tests, of an empty database."""
+        if name not in self._made:
+            self.run(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name)))
+            self._create(name, "template0")
+            make(self.server.url_of(name))
+            self._made.add(name)
+        with self._database(name) as url:
             yield url
 
     def run(self, statement: sql.Composable) -> None:
@@ -66,26 +75,21 @@ class Databases:
     @contextmanager
     def _database(self, template: str) -> Iterator[str]:
         name = f"test_{next(self._numbers)}"
-        create = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY")
-        self.run(create.format(sql.Identifier(name), sql.Identifier(template)))
+        self._create(name, template)
         try:
             yield self.server.url_of(name)
         finally:
             self.run(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+    def _create(self, name: str, template: str) -> None:
+        create = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY")
+        self.run(create.format(sql.Identifier(name), sql.Identifier(template)))
 
     def _cheapen_logins(self) -> None:
         """Half of what a connection costs is the hashing of its password: 4,096 rounds, which guard nothing here."""
         password = urlsplit(self.server.dsn_of("postgres")).password or ""
         change = sql.SQL("SET scram_iterations = 1; ALTER USER {} PASSWORD {}")
         self.run(change.format(sql.Identifier(USER), sql.Literal(password)))
-
-    def _make_template(self) -> None:
-        if self._has_template:
-            return
-        self.run(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(TEMPLATE)))
-        self.run(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(TEMPLATE)))
-        migrate(self.server.url_of(TEMPLATE))
-        self._has_template = True
 
 
 def migrate(url: str, command: str = "upgrade", revision: str = "head") -> None:

@@ -80,6 +80,12 @@ def kufar(url: str) -> None:
         plain.run((KUFAR / "rows.sql").read_text(encoding="utf-8"))
 
 
+def adopted_kufar(url: str) -> None:
+    """The same, adopted."""
+    kufar(url)
+    Marketplace(url, KUFAR / "catalog.toml").adopt()
+
+
 def counted(plain: Plain) -> list[tuple[int, ...]]:
     """What the caches count."""
     return plain.all(

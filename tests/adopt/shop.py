@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Final
 
 from tests.adopt.marketplace import Marketplace
@@ -60,13 +59,11 @@ WRITES: Final = [
 ]  # fmt: skip
 
 
-def shop_at(url: str, definition: Path = SHOP / "catalog.toml") -> Marketplace:
-    """The shop in an empty database; the file of its definition is written if it is not there."""
+def shop_at(url: str) -> Marketplace:
+    """The shop in an empty database."""
     with Plain(url) as plain:
         plain.run(TABLES)
-    if not definition.exists():
-        definition.write_text(DEFINITION, encoding="utf-8")
-    return Marketplace(url, definition)
+    return Marketplace(url, SHOP / "catalog.toml")
 
 
 def changed(text: str, changes: Mapping[str, str]) -> str:

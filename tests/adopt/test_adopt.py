@@ -19,9 +19,8 @@ THEIRS = """
 
 
 @pytest.fixture
-def market(empty_database: str) -> Marketplace:
-    marketplace.kufar(empty_database)
-    return Marketplace(empty_database, KUFAR / "catalog.toml")
+def market(kufar: str) -> Marketplace:
+    return Marketplace(kufar, KUFAR / "catalog.toml")
 
 
 def test_adopting_fills_the_caches_and_touches_no_table_of_theirs(market: Marketplace) -> None:

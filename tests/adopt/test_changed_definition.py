@@ -11,7 +11,7 @@ from backend.app.adopting.plan import plan
 from backend.app.catalog import definition
 from tests.adopt.following import adopt_here, beside
 from tests.adopt.marketplace import Marketplace
-from tests.adopt.shop import changed, shop_at
+from tests.adopt.shop import DEFINITION, changed
 from tests.plain import Plain
 
 CACHES: Final = {
@@ -30,13 +30,13 @@ CHANGES: Final = (
 
 
 @pytest.fixture
-def shop(empty_database: str, tmp_path: Path) -> Marketplace:
-    return shop_at(empty_database, tmp_path / "catalog.toml")
+def shop(adopted_shop: str, tmp_path: Path) -> Marketplace:
+    market = Marketplace(adopted_shop, tmp_path / "catalog.toml")
+    market.file.write_text(DEFINITION, encoding="utf-8")
+    return market
 
 
 def test_as_many_rows_change_as_the_plan_has_said(shop: Marketplace, monkeypatch: pytest.MonkeyPatch) -> None:
-    with beside(shop, monkeypatch):
-        adopt_here()
     with Plain(shop.url) as plain:
         for old, new in CHANGES:
             shop.file.write_text(changed(shop.file.read_text(encoding="utf-8"), {old: new}), encoding="utf-8")

@@ -12,7 +12,6 @@ import pytest
 from backend.app.adopting.discover import discover
 from backend.app.adopting.plan import plan
 from backend.app.catalog import definition
-from tests.adopt import marketplace
 from tests.adopt.following import beside
 from tests.adopt.marketplace import Marketplace
 from tests.plain import Plain
@@ -93,9 +92,8 @@ CASES: Final[Mapping[str, tuple[str, Wanted]]] = {
 }
 
 
-def test_what_is_guessed_is_a_definition_that_can_be_adopted(empty_database: str, tmp_path: Path) -> None:
-    marketplace.kufar(empty_database)
-    market = Marketplace(empty_database, tmp_path / "catalog.toml", environment={"CATALOG_FILE": ""})
+def test_what_is_guessed_is_a_definition_that_can_be_adopted(kufar: str, tmp_path: Path) -> None:
+    market = Marketplace(kufar, tmp_path / "catalog.toml", environment={"CATALOG_FILE": ""})
 
     guessed = market.run("adopt", "--discover")
 
@@ -158,11 +156,7 @@ def test_what_cannot_be_guessed_is_said(empty_database: str, monkeypatch: pytest
 
 
 def test_an_empty_database_and_one_that_is_adopted_offer_none_of_our_tables(
-    empty_database: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    empty_database: str, adopted_kufar: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     assert "No table looks like one of city rows" in _guessed(empty_database, monkeypatch, tmp_path / "x")
-    marketplace.kufar(empty_database)
-    market = Marketplace(empty_database, marketplace.KUFAR / "catalog.toml")
-    market.adopt()
-
-    assert "citycache." not in _guessed(empty_database, monkeypatch, tmp_path / "x")
+    assert "citycache." not in _guessed(adopted_kufar, monkeypatch, tmp_path / "x")

@@ -12,7 +12,6 @@ from backend.app.adopting.attaching import attach
 from backend.app.adopting.plan import plan
 from backend.app.caches import tree
 from backend.app.catalog import definition
-from tests.adopt import marketplace
 from tests.adopt.following import adopt_here, beside
 from tests.adopt.marketplace import KUFAR, Marketplace
 from tests.integration.api import V1, Client, asked_of_tables, client
@@ -62,12 +61,10 @@ DELETE FROM citycache.city_changes"""  # as an earlier release has left it
 
 
 @pytest.fixture
-def market(empty_database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Marketplace]:
-    marketplace.kufar(empty_database)
-    market = Marketplace(empty_database, KUFAR / "catalog.toml")
+def market(adopted_kufar: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Marketplace]:
+    market = Marketplace(adopted_kufar, KUFAR / "catalog.toml")
     monkeypatch.setenv("OBSERVER", "false")
     with beside(market, monkeypatch):
-        adopt_here()
         yield market
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.adopt.following import beside, follow
 from tests.adopt.marketplace import Marketplace
-from tests.adopt.shop import DEFINITION, changed, shop_at, violations
+from tests.adopt.shop import DEFINITION, SHOP, changed, violations
 from tests.plain import Plain
 
 MOVES = {  # a row that decides, and a row that comes to hang on it
@@ -32,9 +32,8 @@ MOVES = {  # a row that decides, and a row that comes to hang on it
 
 
 @pytest.fixture
-def shop(empty_database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Marketplace]:
-    market = shop_at(empty_database)
-    market.adopt()
+def shop(adopted_shop: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Marketplace]:
+    market = Marketplace(adopted_shop, SHOP / "catalog.toml")
     with beside(market, monkeypatch):
         yield market
 

@@ -18,10 +18,8 @@ from tests.plain import Plain
 
 
 @pytest.fixture
-def market(empty_database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Marketplace]:
-    marketplace.kufar(empty_database)
-    market = Marketplace(empty_database, KUFAR / "catalog.toml")
-    market.adopt()
+def market(adopted_kufar: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Marketplace]:
+    market = Marketplace(adopted_kufar, KUFAR / "catalog.toml")
     monkeypatch.setenv("OBSERVER", "false")
     with beside(market, monkeypatch):
         yield market

@@ -11,14 +11,13 @@ from psycopg2.errors import UniqueViolation
 
 from tests.adopt.following import beside, follow
 from tests.adopt.marketplace import Marketplace
-from tests.adopt.shop import WRITES, shop_at, violations
+from tests.adopt.shop import SHOP, WRITES, violations
 from tests.plain import Plain
 
 
 @pytest.fixture
-def shop(empty_database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Marketplace]:
-    market = shop_at(empty_database)
-    market.adopt()
+def shop(adopted_shop: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Marketplace]:
+    market = Marketplace(adopted_shop, SHOP / "catalog.toml")
     with beside(market, monkeypatch):
         yield market
 

@@ -18,7 +18,7 @@ from backend.app.health.kinds import KINDS
 from backend.app.health.signs import Signs, stored
 from tests.adopt.following import adopt_here, beside, follow
 from tests.adopt.marketplace import Marketplace
-from tests.adopt.shop import DEFINITION, changed, shop_at
+from tests.adopt.shop import DEFINITION, changed
 from tests.plain import Plain
 
 AGAIN: Final = """
@@ -87,10 +87,10 @@ WRITES: Final = (
 
 
 @pytest.fixture
-def shop(empty_database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Marketplace]:
-    market = shop_at(empty_database, tmp_path / "catalog.toml")
+def shop(adopted_shop: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Marketplace]:
+    market = Marketplace(adopted_shop, tmp_path / "catalog.toml")
+    market.file.write_text(DEFINITION, encoding="utf-8")
     with beside(market, monkeypatch):
-        adopt_here()
         yield market
 
 
