@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,7 +29,6 @@ from backend.app.catalog.definition import Definition
 from backend.app.catalog.resolved import Catalog, run_as_it_is
 from backend.app.database.migrating import migrate
 from backend.app.errors import Refused, is_of_a_value
-from backend.app.tasks.settle import settle
 from events.sql_files import statements
 
 log = logging.getLogger(__name__)
@@ -131,15 +131,20 @@ def make_readers(connection: Connection, catalog: Catalog, schema: str) -> None:
 
 
 def fill(progress: Progress) -> dict[str, Any]:
-    """The first fill is a rebuild: online, and what events bring meanwhile is applied."""
-    companies = rebuilds.rebuild("companies", CAUSE, settle, _told("companies", progress), finish=False)
-    products = rebuilds.rebuild("products", CAUSE, settle, _told("products", progress), finish=False)
-    counts = rebuilds.rebuild_counts(settle, active=True)
+    """The first fill is a rebuild: online, and what events bring meanwhile is applied. Nobody is told what was wrong,
+    so nobody waits to tell it from what was late."""
+    companies = rebuilds.rebuild("companies", CAUSE, _nobody_waits, _told("companies", progress), finish=False)
+    products = rebuilds.rebuild("products", CAUSE, _nobody_waits, _told("products", progress), finish=False)
+    counts = rebuilds.rebuild_counts(_nobody_waits, active=True)
     return {
         "companies": {"compared": companies.checked, "changed": companies.patched},
         "products": {"compared": products.checked, "changed": products.patched},
         "cities": {"compared": counts.checked, "changed": counts.patched},
     }
+
+
+def _nobody_waits(_: datetime) -> bool:
+    return False
 
 
 def _told(what: str, progress: Progress) -> rebuilds.Progress:
