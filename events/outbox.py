@@ -30,6 +30,7 @@ CLAIM_LIMITS: Final = {
     "bytes": 8 * 2**20,  # of one claim's images; compressed ones are estimated, up to four times as much may come
     "whole": 2**20,  # of one row's images; above that it travels slim. Every broker takes messages of that size
 }
+LOOKED_FOR_SECONDS: Final = 0.09  # by one statement; from 0.1 s on servers may log one as slow
 OVERTAKING: Final = 200  # rows of one claim that may go before older ones
 MOST_OVERTAKEN: Final = 100_000  # ids; beyond that to look who may overtake takes longer than it spares
 DAYS_SECONDS: Final = 600.0  # how often somebody looks whether today and tomorrow have their partitions
@@ -76,6 +77,7 @@ class Outbox:
         self._spoke = time.monotonic()
         self._is_idle = False  # the last claim found nothing
         self._empty_at: tuple[str, int] | None = None  # snapshot from before it, and floor
+        self._rested: str | None = None  # the snapshot that a rest has ended with, before anything else was asked
         self._seen: int | None = None  # the newest row that the last claim saw when it left others; None: it left none
         self._next: int | None = None  # position in the table that is the log; None: it is none
         self._days_at = 0.0  # monotonic
@@ -98,7 +100,8 @@ class Outbox:
         server's snapshot says the same, every statement sees the same rows.
         """
         self.floor.tend()
-        now = (self._ask("snapshot")[0][0], self.floor.id) if self._is_idle else None
+        now = (self._rested or self._ask("snapshot")[0][0], self.floor.id) if self._is_idle else None
+        self._rested = None
         if now is not None and now == self._empty_at:
             return []
         oldest, others_wait, newest = self._claim(rows)
@@ -108,6 +111,16 @@ class Outbox:
             return oldest
         arrived = self._arrivals(oldest[-1].id, newest)
         return self._claim(len(arrived), arrived)[0] + oldest if arrived else oldest
+
+    def rest(self, pause: float) -> bool:
+        """After a claim that found nothing, have the server look after pauses of so many seconds whether a transaction
+        has ended, until one has or LOOKED_FOR_SECONDS are over: that costs a third of asking it from here. False where
+        it would look but once, and when the claim found something: nobody has waited then."""
+        looks = int(LOOKED_FOR_SECONDS / pause)
+        if self._empty_at is None or looks < 2:
+            return False
+        ((self._rested,),) = self._ask("await_transactions", seen=self._empty_at[0], looks=looks, pause=pause)
+        return True
 
     def _claim(self, rows: int, ids: list[int] | None = None) -> tuple[list[Row], bool, int]:
         """Rows, whether others wait behind them, and the newest of all that were there."""

@@ -187,7 +187,8 @@ class Relay:
 
     def _rounds(self, outbox: Outbox, deliverer: Deliverer) -> None:
         """Rounds until stopped; a failure after a delivery ends them quietly, so that back-off starts anew."""
-        pause, delivered, passed, beat_at = self._pace.shortest_seconds, 0, Passed(), 0.0
+        pause, longest, passed = self._pace.shortest_seconds, self._pace.longest_seconds, Passed()
+        delivered, beat_at = 0, 0.0
         while not self._stop.is_set():
             began = time.monotonic()
             try:
@@ -195,6 +196,7 @@ class Relay:
                 if not relayed.claimed and time.monotonic() >= beat_at:
                     deliverer.heartbeat()
                     beat_at = time.monotonic() + BEAT_SECONDS
+                has_rested = not relayed.claimed and pause >= longest and outbox.rest(pause)
             except self._away as failure:
                 if not delivered:
                     raise
@@ -207,9 +209,9 @@ class Relay:
             if relayed.claimed:
                 pause = self._pace.shortest_seconds
                 self._sleep(rest(relayed, time.monotonic() - began))
-            else:
+            elif not has_rested:
                 self._sleep(pause)
-                pause = min(pause * SLOWER, self._pace.longest_seconds)
+                pause = min(pause * SLOWER, longest)
 
     def _sleep(self, seconds: float) -> None:
         self._stop.wait(seconds)

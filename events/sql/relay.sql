@@ -55,6 +55,11 @@ SELECT id
 -- Which transactions a statement sees now. It costs a tenth of a claim.
 SELECT pg_current_snapshot()::text
 
+-- name: await_transactions
+-- Looked for `looks` times, after a pause of seconds before each, until others are seen than in that snapshot; the last
+-- one that was seen. At READ COMMITTED each look is a statement of its own.
+SELECT await_transactions(%(seen)s, %(looks)s, %(pause)s)
+
 -- name: delete
 DELETE FROM event_outbox WHERE id = ANY(%(ids)s::bigint[])
 

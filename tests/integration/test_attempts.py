@@ -137,7 +137,8 @@ def test_a_message_that_kills_its_process_whenever_it_comes_is_buried_and_others
         sql.run("INSERT INTO products (id, name, company_id) VALUES (1, 'p', %s)", [company])
 
         def kill_who_applies_it() -> bool:
-            applying = "SELECT pid, application_name FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+            applying = """SELECT pid, application_name FROM pg_stat_activity
+                           WHERE wait_event = 'PgSleep' AND application_name LIKE '% child %'"""
             for backend, name in sql.all(applying):
                 spawn.signal_stranger(int(name.split(" child ")[1].split()[0]), signal.SIGKILL)
                 sql.one("SELECT pg_terminate_backend(%s)", [backend])

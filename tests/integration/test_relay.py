@@ -17,8 +17,9 @@ from backend.app.errors import Away
 from backend.app.relay import process
 from events.contract import MOST_EVENTS
 from events.errors import BrokerGone, EventError, LeaderLost
-from events.outbox import CLAIM_LIMITS, SQL, Backlog, Outbox, Row
+from events.outbox import CLAIM_LIMITS, LOOKED_FOR_SECONDS, SQL, Backlog, Outbox, Row
 from events.relay import ROUND_SECONDS, Pace, Relay, Relayed, RelayWatcher, rest, run_once
+from tests.background import background
 from tests.plain import Plain
 from tests.waiting import until
 
@@ -307,6 +308,36 @@ def test_at_rest_the_table_is_looked_at_only_when_a_transaction_has_ended(
     assert subjects(outbox.claim(10)) == ["product/1"]
 
 
+AT_REST = """
+    SELECT count(*) FROM pg_stat_activity
+     WHERE datname = current_database() AND state = 'active' AND pid <> pg_backend_pid()
+       AND query ~ 'SELECT await_transactions'"""
+
+
+def test_at_rest_the_server_looks_and_what_it_waits_for_ends_the_statement(
+    plain: Plain, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("events.outbox.LOOKED_FOR_SECONDS", 60.0)  # more than a statement may take
+
+    def write(_: threading.Event) -> None:
+        until(lambda: plain.one(AT_REST), 10, "the server looks")
+        add(plain, 1)
+
+    assert not outbox.rest(0.01), "nobody knows whether there is nothing"
+    with background(write):
+        while not (rows := outbox.claim(10)):
+            outbox.rest(0.01)
+        assert not outbox.rest(0.01), "there may be more"
+    assert subjects(rows) == ["product/1"]
+
+
+def test_what_the_server_would_look_for_only_once_is_left_to_who_waits(plain: Plain, outbox: Outbox) -> None:
+    for _ in range(3):
+        assert outbox.claim(10) == []
+    assert not outbox.rest(LOOKED_FOR_SECONDS / 1.9)
+    assert outbox.rest(LOOKED_FOR_SECONDS / 2.1)
+
+
 def test_lag_is_what_waits_and_for_how_long(plain: Plain, outbox: Outbox) -> None:
     assert outbox.lag() == Backlog(0, 0.0)
 
@@ -418,6 +449,20 @@ def test_the_loop_delivers_until_it_is_stopped(plain: Plain) -> None:
 
     assert delivered.closed == 1
     assert running.seen.leads == [True, False]
+
+
+def test_the_loop_rests_on_the_server_and_wakes_for_each_row(plain: Plain) -> None:
+    delivered = Delivered()
+    running = Running(lambda outbox: delivered)
+    try:
+        while len(delivered.rows) < 3:
+            until(lambda: plain.one(AT_REST), 10, "it rests")
+            add(plain, len(delivered.rows) + 1)
+            until(lambda: not plain.one("SELECT count(*) FROM event_outbox"), 10, "it was delivered")
+        beats = delivered.beats
+        until(lambda: delivered.beats > beats, 10, "the broker is listened to")
+    finally:
+        running.stop()
 
 
 def test_the_loop_outlives_a_broker_that_comes_and_goes(plain: Plain) -> None:

@@ -52,7 +52,8 @@ BEGIN
     FOR thing IN SELECT inhrelid::regclass FROM pg_inherits WHERE inhparent = 'public.event_log'::regclass LOOP
         EXECUTE 'ALTER TABLE ' || thing || ' OWNER TO citycache_migrate';
     END LOOP;
-    FOREACH thing IN ARRAY ARRAY['make_event_log_days()', 'note_unlogged()', 'note_city_change()', 'forget_events(double precision, integer)'] LOOP
+    FOREACH thing IN ARRAY ARRAY['make_event_log_days()', 'note_unlogged()', 'note_city_change()', 'forget_events(double precision, integer)',
+        'await_transactions(text, integer, double precision)'] LOOP
         EXECUTE 'ALTER FUNCTION public.' || thing || ' OWNER TO citycache_migrate';
         EXECUTE 'REVOKE ALL ON FUNCTION public.' || thing || everybody;
     END LOOP;
@@ -88,6 +89,7 @@ GRANT SELECT, DELETE ON event_outbox TO citycache_relay;
 GRANT SELECT, INSERT ON event_log TO citycache_relay;
 GRANT SELECT, UPDATE (source, since, reason) ON event_log_source TO citycache_relay;
 GRANT EXECUTE ON FUNCTION make_event_log_days() TO citycache_relay;
+GRANT EXECUTE ON FUNCTION await_transactions(text, integer, double precision) TO citycache_relay;
 GRANT INSERT ON dead_letters TO citycache_relay;
 GRANT SELECT ON SEQUENCE event_outbox_id_seq TO citycache_relay
 
