@@ -2,6 +2,9 @@
 
 Tests marked `calm` hold the system to a time that it promises and load nothing: beside the crowd of all others they
 would measure those, beside each other they wait together. Tests marked `alone` load the whole machine as well.
+
+What one process runs in one piece, a class or the rest of a file, is of one company: amid the crowd each of the others
+would have all wait for it.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from pathlib import Path
 from typing import Final, Literal, TextIO
 
 Company = Literal["crowd", "calm", "alone"]
-ORDER: Final[tuple[Company, ...]] = ("crowd", "calm", "alone")  # in which they come
+ORDER: Final[tuple[Company, ...]] = ("crowd", "alone", "calm")  # in which they come: who has loaded may still wait
 EMPTY: Final = {"crowd": "calm", "calm": "crowd"}  # which room must be empty for who enters the other
 
 

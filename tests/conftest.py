@@ -26,6 +26,12 @@ END_LOAD = pytest.StashKey[Callable[[], None]]()
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that not all others may run beside come last, files or classes of them, when few need to wait for them."""
     items.sort(key=lambda item: ORDER.index(_company(item)))
+    companies: dict[str, set[Company]] = {}
+    for item in items:
+        parent = str(item.parent and item.parent.nodeid)
+        companies.setdefault(parent, set()).add(_company(item))
+    if mixed := sorted(parent for parent, found in companies.items() if len(found) > 1):
+        raise pytest.UsageError(f"tests of different companies, see tests/alone.py, in {', '.join(mixed)}")
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

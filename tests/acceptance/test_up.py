@@ -148,6 +148,15 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         yield running
 
 
+def dies(running: Running, part: str) -> None:
+    """It is there again soon."""
+    before = running.state()["processes"][part]
+    assert spawn.is_running(before), running.said()
+    os.kill(before, signal.SIGKILL)
+    running.wait_until(lambda: running.state()["processes"].get(part, before) != before, 20)
+    running.wait_until(lambda: is_live(running.port), 20)
+
+
 class TestRunning:
     def test_serves_at_its_port_and_tells_what_it_runs(self, running: Running):
         status = running.status()
@@ -166,15 +175,9 @@ class TestRunning:
             )
             running.wait_until(lambda: sql.one("SELECT count(*) FROM product_city_mapping") == 1, 20)
 
-    @pytest.mark.parametrize(
-        "part", [*sorted(PARTS - {"forkserver"}), pytest.param("forkserver", marks=pytest.mark.alone)]
-    )
+    @pytest.mark.parametrize("part", sorted(PARTS - {"forkserver"}))
     def test_starts_again_what_dies(self, running: Running, part: str):
-        before = running.state()["processes"][part]
-        assert spawn.is_running(before), running.said()
-        os.kill(before, signal.SIGKILL)
-        running.wait_until(lambda: running.state()["processes"].get(part, before) != before, 20)
-        running.wait_until(lambda: is_live(running.port), 20)
+        dies(running, part)
 
     def test_refuses_a_second_one_on_its_folder(self, running: Running):
         second = again(running.data_dir, spawn.free_port())
@@ -186,6 +189,12 @@ class TestRunning:
         assert (running.data_dir / "state.json").stat().st_mode & 0o077 == 0
         assert running.data_dir.stat().st_mode & 0o077 == 0
         assert running.state()["database_url"].split(":")[2].split("@")[0] not in running.said()
+
+
+@pytest.mark.alone
+class TestAlone:
+    def test_starts_again_all_that_dies_with_its_fork_server(self, running: Running):
+        dies(running, "forkserver")
 
 
 def test_finds_its_data_again_after_it_was_killed_and_ends_without_a_trace(tmp_path: Path):

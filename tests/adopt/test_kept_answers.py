@@ -92,23 +92,6 @@ def test_whatever_changes_what_is_shown_is_shown_at_once(market: Marketplace, ap
         assert after != before
 
 
-@pytest.mark.calm
-@pytest.mark.parametrize("path", READS)
-def test_beside_writes_that_change_nothing_of_it_no_table_is_asked(
-    market: Marketplace, api: Client, path: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked = asked_of_tables(monkeypatch)
-    with Plain(market.url) as plain:
-        assert api.told(path)[0] == 200
-        noted = plain.one(NOTES)
-        asked.clear()
-        for number in range(40):
-            plain.run(UNSEEN[number % len(UNSEEN)])
-            assert api.told(path)[0] == 200
-        assert len(asked) <= 2, "every two seconds"
-        assert plain.one(NOTES) == noted
-
-
 COUNTED: Final = "UPDATE citycache.city_counts SET products_count = products_count + 1 WHERE city_id = 3"
 
 
@@ -127,17 +110,33 @@ def shapes(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 
 
 @pytest.mark.calm
-def test_beside_patches_the_places_of_a_tree_are_not_read_anew(
-    market: Marketplace, api: Client, shapes: list[object]
-) -> None:
-    with Plain(market.url) as plain:
-        before = api.told(TREES[0])[1]
-        for number in range(1, 21):
-            plain.run(COUNTED)
-            assert total(api.told(TREES[0])[1]) == total(before) + number
-        assert len(shapes) <= 4, "every second"
-        with client() as other:
-            assert api.told(TREES[0]) == other.told(TREES[0])
+class TestCalm:
+    @pytest.mark.parametrize("path", READS)
+    def test_beside_writes_that_change_nothing_of_it_no_table_is_asked(
+        self, market: Marketplace, api: Client, path: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked = asked_of_tables(monkeypatch)
+        with Plain(market.url) as plain:
+            assert api.told(path)[0] == 200
+            noted = plain.one(NOTES)
+            asked.clear()
+            for number in range(40):
+                plain.run(UNSEEN[number % len(UNSEEN)])
+                assert api.told(path)[0] == 200
+            assert len(asked) <= 2, "every two seconds"
+            assert plain.one(NOTES) == noted
+
+    def test_beside_patches_the_places_of_a_tree_are_not_read_anew(
+        self, market: Marketplace, api: Client, shapes: list[object]
+    ) -> None:
+        with Plain(market.url) as plain:
+            before = api.told(TREES[0])[1]
+            for number in range(1, 21):
+                plain.run(COUNTED)
+                assert total(api.told(TREES[0])[1]) == total(before) + number
+            assert len(shapes) <= 4, "every second"
+            with client() as other:
+                assert api.told(TREES[0]) == other.told(TREES[0])
 
 
 def total(places: list[dict[str, Any]]) -> int:

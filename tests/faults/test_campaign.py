@@ -14,14 +14,15 @@ SHORT = campaign.Plan(seed=7, minutes=0.5, kinds=faults.KINDS, longest=2.0, long
 
 
 @pytest.mark.alone
-def test_nothing_is_lost_or_wrong_whatever_is_killed(tmp_path: Path, end_of_load: Callable[[], None]):
-    with World(tmp_path) as world:
-        report = campaign.run(world, SHORT, print, end_of_load)
-    assert report.complaints == []
-    assert report.events > 1_000
-    assert report.open_rows > 50
-    assert report.fresh_reads > 2
-    assert report.faults.total() > 2
+class TestAlone:
+    def test_nothing_is_lost_or_wrong_whatever_is_killed(self, tmp_path: Path, end_of_load: Callable[[], None]):
+        with World(tmp_path) as world:
+            report = campaign.run(world, SHORT, print, end_of_load)
+        assert report.complaints == []
+        assert report.events > 1_000
+        assert report.open_rows > 50
+        assert report.fresh_reads > 2
+        assert report.faults.total() > 2
 
 
 def test_kinds_are_chosen_by_the_beginning_of_their_names():

@@ -84,11 +84,12 @@ def test_everybody_goes_to_the_promoted_standby(
 
 
 @pytest.mark.alone
-@pytest.mark.parametrize("is_synchronous", [True, False], ids=["synchronous", "asynchronous"])
-def test_under_load_nothing_is_lost_or_wrong_and_nobody_restarts_anything(
-    is_synchronous: bool, own_postgres: Postgres, standby: Postgres, vhosts: Vhosts, tmp_path: Path
-) -> None:
-    plan = Plan(is_synchronous, seconds=4)
-    with vhosts.fresh() as broker:
-        outcome = run(own_postgres, standby, broker, tmp_path / "plant", plan)
-    assert outcome.complaints(plan) == []
+class TestAlone:
+    @pytest.mark.parametrize("is_synchronous", [True, False], ids=["synchronous", "asynchronous"])
+    def test_under_load_nothing_is_lost_or_wrong_and_nobody_restarts_anything(
+        self, is_synchronous: bool, own_postgres: Postgres, standby: Postgres, vhosts: Vhosts, tmp_path: Path
+    ) -> None:
+        plan = Plan(is_synchronous, seconds=4)
+        with vhosts.fresh() as broker:
+            outcome = run(own_postgres, standby, broker, tmp_path / "plant", plan)
+        assert outcome.complaints(plan) == []

@@ -19,16 +19,17 @@ SUDDEN = ("messages", "requests", "rows", "settings", "clock")  # that need no l
 
 
 @pytest.mark.alone
-@pytest.mark.timeout(600)
-def test_good_changes_pass_and_nothing_needs_a_person_whatever_is_sent(tmp_path: Path):
-    with Siege(tmp_path, due_seconds=5.0) as siege:
-        report = campaign.run(siege, campaign.Plan(seed=7, seconds=SECONDS, usual_seconds=4.0, kinds=SUDDEN))
+class TestAlone:
+    @pytest.mark.timeout(600)
+    def test_good_changes_pass_and_nothing_needs_a_person_whatever_is_sent(self, tmp_path: Path):
+        with Siege(tmp_path, due_seconds=5.0) as siege:
+            report = campaign.run(siege, campaign.Plan(seed=7, seconds=SECONDS, usual_seconds=4.0, kinds=SUDDEN))
 
-    assert report.complaints == []
-    assert report.calm_probes.longest < GENEROUS_SECONDS
-    assert {name for name, usual in report.usual.items() if report.most[name] > usual + GENEROUS_BYTES} == set()
-    for sent in ("message: ", "request: "):
-        assert sum(kind.startswith(sent) for kind in report.tally.outcomes) > 5
+        assert report.complaints == []
+        assert report.calm_probes.longest < GENEROUS_SECONDS
+        assert {name for name, usual in report.usual.items() if report.most[name] > usual + GENEROUS_BYTES} == set()
+        for sent in ("message: ", "request: "):
+            assert sum(kind.startswith(sent) for kind in report.tally.outcomes) > 5
 
 
 @pytest.mark.parametrize("generate", [requests, attempts])

@@ -167,20 +167,21 @@ MANY: Final = """
 
 
 @pytest.mark.calm
-def test_thousands_of_letters_are_sent_again_in_the_time_of_a_request(
-    brokered: Words, plain: Plain, queues: Any
-) -> None:
-    brokered.post(f"{V1}/events/dead-letters/requeue", json={"all": True})  # its process has loaded all of it
-    plain.run(MANY, (5_000,))
-    parts, more = [], True
-    while more:
-        answer = brokered.post(f"{V1}/events/dead-letters/requeue", json={"all": True})
-        assert answer.status_code == 202, answer.text
-        parts.append(answer.json()["requeued"])
-        more = answer.json()["more"]
-    assert len(parts) < 8, parts
-    assert sum(parts) == queues.queue_declare(topology.UPDATER.name, passive=True).message_count == 5_000
-    assert plain.one("SELECT count(*) FROM dead_letters WHERE closed_at IS NULL") == 0
+class TestCalm:
+    def test_thousands_of_letters_are_sent_again_in_the_time_of_a_request(
+        self, brokered: Words, plain: Plain, queues: Any
+    ) -> None:
+        brokered.post(f"{V1}/events/dead-letters/requeue", json={"all": True})  # its process has loaded all of it
+        plain.run(MANY, (5_000,))
+        parts, more = [], True
+        while more:
+            answer = brokered.post(f"{V1}/events/dead-letters/requeue", json={"all": True})
+            assert answer.status_code == 202, answer.text
+            parts.append(answer.json()["requeued"])
+            more = answer.json()["more"]
+        assert len(parts) < 8, parts
+        assert sum(parts) == queues.queue_declare(topology.UPDATER.name, passive=True).message_count == 5_000
+        assert plain.one("SELECT count(*) FROM dead_letters WHERE closed_at IS NULL") == 0
 
 
 def test_letters_stay_open_while_there_is_no_queue_or_no_room_for_them(

@@ -160,17 +160,6 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return asked_of_tables(monkeypatch)
 
 
-@pytest.mark.calm
-@pytest.mark.parametrize("path", READS)
-def test_what_is_remembered_asks_no_table(api: Client, cached: Plain, path: str, asked: list[str]) -> None:
-    cached.run("VACUUM")  # so that nothing of it begins now
-    api.get(V1 + path)
-    asked.clear()
-    for _ in range(20):
-        assert api.get(V1 + path).status_code == 200
-    assert len(asked) <= 2, "every two seconds, and when anything was written at all"
-
-
 def test_for_an_answer_whose_time_is_over_nobody_asks_whether_it_holds(
     api: Client, cached: Plain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -194,19 +183,6 @@ def test_for_an_answer_whose_time_is_over_nobody_asks_whether_it_holds(
 
 
 CITIES_ALONE = tuple(path for path in READS if path not in ("/cities/1/products", "/cities/1/companies"))
-
-
-@pytest.mark.calm
-@pytest.mark.parametrize("path", CITIES_ALONE)
-def test_beside_writes_that_move_no_count_no_table_is_asked(
-    api: Client, cached: Plain, path: str, asked: list[str]
-) -> None:
-    api.get(V1 + path)
-    asked.clear()
-    for _ in range(40):
-        cached.run("UPDATE products SET name = name || 'x' WHERE id = 1")
-        assert api.get(V1 + path).status_code == 200
-    assert len(asked) <= 2, "every two seconds"
 
 
 CHANGES = (
@@ -237,17 +213,40 @@ def test_whatever_changes_cities_or_counts_is_shown_at_once(api: Client, cached:
 
 
 @pytest.mark.calm
-def test_soon_after_the_last_write_no_table_is_asked_any_more(api: Client, cached: Plain, asked: list[str]) -> None:
-    cached.run("VACUUM")
-    for value in range(100, 120):
-        cached.run(SET, {"value": value})
-        assert api.read("/cities/1")["products_count"] == value
-    for _ in range(40):
-        api.read("/cities/1")
-    asked.clear()
-    for _ in range(20):
-        assert api.read("/cities/1")["products_count"] == 119
-    assert len(asked) <= 2
+class TestCalm:
+    @pytest.mark.parametrize("path", READS)
+    def test_what_is_remembered_asks_no_table(self, api: Client, cached: Plain, path: str, asked: list[str]) -> None:
+        cached.run("VACUUM")  # so that nothing of it begins now
+        api.get(V1 + path)
+        asked.clear()
+        for _ in range(20):
+            assert api.get(V1 + path).status_code == 200
+        assert len(asked) <= 2, "every two seconds, and when anything was written at all"
+
+    @pytest.mark.parametrize("path", CITIES_ALONE)
+    def test_beside_writes_that_move_no_count_no_table_is_asked(
+        self, api: Client, cached: Plain, path: str, asked: list[str]
+    ) -> None:
+        api.get(V1 + path)
+        asked.clear()
+        for _ in range(40):
+            cached.run("UPDATE products SET name = name || 'x' WHERE id = 1")
+            assert api.get(V1 + path).status_code == 200
+        assert len(asked) <= 2, "every two seconds"
+
+    def test_soon_after_the_last_write_no_table_is_asked_any_more(
+        self, api: Client, cached: Plain, asked: list[str]
+    ) -> None:
+        cached.run("VACUUM")
+        for value in range(100, 120):
+            cached.run(SET, {"value": value})
+            assert api.read("/cities/1")["products_count"] == value
+        for _ in range(40):
+            api.read("/cities/1")
+        asked.clear()
+        for _ in range(20):
+            assert api.read("/cities/1")["products_count"] == 119
+        assert len(asked) <= 2
 
 
 def test_a_city_that_went_away_is_not_remembered(api: Client, cached: Plain) -> None:
