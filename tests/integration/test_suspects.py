@@ -234,6 +234,26 @@ def test_what_stands_is_called_wrong_whatever_is_written_since(plain: Plain, by_
         assert under_way.stood(connection, "products", first.keys) == {KEY, 101}
 
 
+@pytest.mark.parametrize("many", [2, under_way.MANY])
+def test_of_many_keys_those_are_wrong_that_would_be_alone(
+    plain: Plain, monkeypatch: pytest.MonkeyPatch, many: int
+) -> None:
+    """In whatever order they are given, and however many of them turn out to be late."""
+    keys = [200, 102, 100, 101]
+    plain.run("UPDATE product_city_mapping SET city_id = 3")
+    late = iter(([], [102], [200, 300]))
+
+    def settle(_: datetime) -> bool:
+        with db.transaction() as connection:
+            patch(connection, Keys(next(late)), Cause("test"))
+        return True
+
+    monkeypatch.setattr(under_way, "MANY", many)
+    with db.snapshot() as connection:
+        at = under_way.instant(connection)
+    assert under_way.wrong("products", keys, at, settle) == array("q", [100, 101])
+
+
 def test_what_was_right_at_the_look_is_no_suspect(plain: Plain) -> None:
     assert under_way.look("products", [KEY]).keys.tolist() == []
 

@@ -22,8 +22,10 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Final, cast
 
@@ -35,6 +37,7 @@ from backend.app.database.statement import as_array
 from events.sql_files import statements
 
 SQL: Final = statements(Path(__file__).with_name("under_way.sql"))
+MANY: Final = 10_000  # keys that are judged in two halves
 NOUNS: Final = {"products": "product", "companies": "company", "counts": "city"}
 Settle = Callable[[datetime], bool]  # waits until what was committed before this instant is applied; False: not proven
 
@@ -57,14 +60,24 @@ def wrong(what: str, keys: Sequence[int], instant: datetime, settle: Settle) -> 
     pipeline did not pass in time, so nobody can tell. Raises DatabaseAway."""
     if not settle(instant):
         return None
-    found = look(what, keys)  # most that was late is right by now
+    found = _side_by_side(look, what, sorted(keys))  # most that was late is right by now
     for _ in range(2):
         if not found.keys:
             break
         if not settle(found.instant):
             return None
-        found = standing(what, found.keys)
+        found = _side_by_side(standing, what, found.keys)
     return found.keys
+
+
+def _side_by_side(judge: Callable[[str, Sequence[int]], Differing], what: str, keys: Sequence[int]) -> Differing:
+    """What is judged of keys in ascending order; of many, two halves at a time, as they are mended."""
+    if len(keys) < MANY:
+        return judge(what, keys)
+    middle = len(keys) // 2
+    with ThreadPoolExecutor(2) as pool:
+        low, high = pool.map(partial(judge, what), (keys[:middle], keys[middle:]))
+    return Differing(max(low.instant, high.instant), low.keys + high.keys)
 
 
 def those_in(wrong: array[int] | None, keys: Iterable[int]) -> list[int]:
