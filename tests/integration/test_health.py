@@ -123,11 +123,11 @@ def test_dead_letters_that_are_open_are_said_while_requests_are_served(plant: Pl
 
 def test_a_scheduled_run_that_failed_is_said_until_one_succeeds(plant: Plant, sql: Plain):
     scheduled(sql, "FAILURE", "2 hours", "not queued: the broker is away")
-    scheduled(sql, "FAILURE", "1 minute", "not queued: the broker is away")
+    scheduled(sql, "FAILURE", "1 second", "not queued: the broker is away")
     said = turns(plant, "schedule", "bad", "degraded")
     assert "update_cities_product_count" in part(said, "schedule")["effect"]
     assert "the broker is away" in part(said, "schedule")["effect"]
-    scheduled(sql, "SUCCESS", "1 second")
+    scheduled(sql, "SUCCESS", "0 seconds")
     turns(plant, "schedule", "well", "ok")
 
 
