@@ -30,6 +30,7 @@ SMALL = {
     "cities",
     "city_counts",
     "active_cities_cache",
+    "judgements",
     "wide_patches",
     "wide_patch_of_everything",
 }  # a scan of these is no harm

@@ -22,6 +22,7 @@ ROW = {  # by kind: a row of this age in seconds
     "patches": "INSERT INTO patches (task, patched_at) SELECT 'x', {at}",
     "suspects": "INSERT INTO suspects (noun, id, patch_id, written_at)"
     " SELECT 'product', n + (SELECT count(*) FROM suspects), 0, {at}",
+    "judgements": "INSERT INTO judgements (noun, ends_at) SELECT 'product', {at}",
     "replays": "INSERT INTO replays (task_id, marker, updated_at) SELECT gen_random_uuid(), 'x', {at}",
     "dead_letters": "INSERT INTO dead_letters (kind, reason, closed_at) SELECT 'failed', 'x', {at}",
     "audit_log": "INSERT INTO audit_log (method, path, status, at) SELECT 'GET', '/', 200, {at}",
@@ -65,10 +66,12 @@ def test_what_is_too_old_goes_to_the_last_row_and_the_rest_stays(plain: Plain, k
 
 
 def test_each_table_of_history_has_its_keeper_and_its_age() -> None:
-    """Removals go with their patches, changes of cities by transactions, and events by whole days, as `test_event_log`
-    shows."""
+    """Removals go with their patches, looks with their judgements, changes of cities by transactions, and events by
+    whole days, as `test_event_log` shows."""
     assert (
-        {kept.name for kept in KEPT} == set(ROW) | {"removed_keys", "city_changes", "event_log"} == set(retention.SQL)
+        {kept.name for kept in KEPT}
+        == set(ROW) | {"removed_keys", "looks", "city_changes", "event_log"}
+        == set(retention.SQL)
     )
 
 
@@ -81,6 +84,19 @@ def test_a_removal_goes_with_its_patch(plain: Plain) -> None:
     assert retention.prune("worker", rows=3)["removed_keys"] == 10
 
     assert plain.column("SELECT noun FROM removed_keys") == ["company"]
+
+
+def test_what_patches_told_goes_with_its_judgement(plain: Plain) -> None:
+    plain.run("""
+        INSERT INTO judgements (noun, ends_at)
+        SELECT 'product', now() + n * interval '2 hours' FROM generate_series(-1, 1, 2) AS n;
+        INSERT INTO looks SELECT judgements.id, n FROM judgements, generate_series(1, 10) AS n;
+        INSERT INTO looks SELECT gen_random_uuid(), n FROM generate_series(1, 10) AS n""")
+
+    pruned = retention.prune("worker", rows=3)
+
+    assert (pruned["judgements"], pruned["looks"]) == (1, 20)
+    assert plain.one("SELECT count(*) FROM looks JOIN judgements ON judgements.id = judgement") == 10
 
 
 def test_a_change_of_cities_goes_when_all_must_have_seen_it(plain: Plain, database: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,11 +18,13 @@ from backend.app.caches import diff, under_way
 from backend.app.caches.apply import SQL as APPLY
 from backend.app.caches.apply import Plan, plan, products_after, request_wide
 from backend.app.caches.keys import Cause, Keys
-from backend.app.caches.patch import patch
+from backend.app.caches.patch import lock, pass_lanes, patch
 from backend.app.database.statement import run_named
 from backend.app.observing.auditor import Auditor
 from tests import catalogs
+from tests.background import background
 from tests.plain import Plain
+from tests.waiting import until
 
 KEY: Final = 100
 HISTORIES: Final = 20
@@ -57,7 +60,8 @@ class Event:
 class History:
     """Writes, their events, patches of these one after another and wide ones beside them, while a key is judged."""
 
-    def __init__(self, plain: Plain, seed: int) -> None:
+    def __init__(self, plain: Plain, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(under_way, "pass_lanes", self._pass)
         self._plain = plain
         self._dice = random.Random(seed)
         self._events: list[Event] = []  # not yet with a patch
@@ -87,7 +91,16 @@ class History:
         before = list(self._events)
         while any(event in self._events for event in before):
             self._step()
+        for _ in range(self._dice.randint(0, 3)):
+            self._step()
         return True
+
+    def _pass(self, connection: Connection, what: str) -> None:
+        """All patches end that have begun, and others begin."""
+        self._end()
+        pass_lanes(connection, what)
+        for _ in range(self._dice.randint(0, 3)):
+            self._step()
 
     def _step(self) -> None:
         steps = [self._write, self._write_company, self._begin, self._begin, self._end, self._end]
@@ -142,11 +155,18 @@ class History:
             self._wide = None
 
 
+MANY: Final = pytest.mark.parametrize("many", [0, under_way.MANY], ids=["patches tell", "written down"])
+
+
+@MANY
 @pytest.mark.parametrize("seed", range(8))
-def test_what_is_under_way_is_never_called_wrong(plain: Plain, seed: int) -> None:
+def test_what_is_under_way_is_never_called_wrong(
+    plain: Plain, seed: int, monkeypatch: pytest.MonkeyPatch, many: int
+) -> None:
+    monkeypatch.setattr(under_way, "MANY", many)
     judged = 0
     for number in range(HISTORIES):
-        history = History(plain, 1000 * seed + number)
+        history = History(plain, 1000 * seed + number, monkeypatch)
         try:
             for _ in range(10):
                 history.judge()
@@ -180,10 +200,15 @@ def judged_by_the_auditor(settle: Callable[[datetime], bool]) -> list[str]:
         return list(connection.exec_driver_sql("SELECT key FROM audit_findings").scalars())
 
 
+@MANY
 @pytest.mark.parametrize("judged", [judged_by_a_rebuild, judged_by_the_auditor])
 def test_what_leaves_its_company_before_the_companys_event_is_applied_is_not_called_wrong(
-    plain: Plain, judged: Callable[[Callable[[datetime], bool]], list[str]]
+    plain: Plain,
+    judged: Callable[[Callable[[datetime], bool]], list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    many: int,
 ) -> None:
+    monkeypatch.setattr(under_way, "MANY", many)
     # Given a product that is not cached, for its company is not active
     plain.run("UPDATE companies SET is_active = false WHERE id = 20")
     plain.run("UPDATE products SET company_id = 20 WHERE id = 100")
@@ -208,7 +233,7 @@ def test_what_leaves_its_company_before_the_companys_event_is_applied_is_not_cal
     happens = [of_the_company, of_the_product]
 
     def settle(instant: datetime) -> bool:
-        if plain.one("SELECT count(*) FROM suspects"):
+        if plain.one("SELECT EXISTS (SELECT FROM suspects) OR EXISTS (SELECT FROM judgements)"):
             happens.pop(0)()
         return True
 
@@ -234,7 +259,7 @@ def test_what_stands_is_called_wrong_whatever_is_written_since(plain: Plain, by_
         assert under_way.stood(connection, "products", first.keys) == {KEY, 101}
 
 
-@pytest.mark.parametrize("many", [2, under_way.MANY])
+@MANY
 def test_of_many_keys_those_are_wrong_that_would_be_alone(
     plain: Plain, monkeypatch: pytest.MonkeyPatch, many: int
 ) -> None:
@@ -252,6 +277,84 @@ def test_of_many_keys_those_are_wrong_that_would_be_alone(
     with db.snapshot() as connection:
         at = under_way.instant(connection)
     assert under_way.wrong("products", keys, at, settle) == array("q", [100, 101])
+
+
+def told(plain: Plain) -> list[tuple[Any, ...]]:
+    """What patches have told, and judgements that are not over."""
+    return plain.all(
+        "SELECT 'look', id FROM looks UNION ALL SELECT 'judgement of ' || noun, 0 FROM judgements ORDER BY 1, 2"
+    )
+
+
+def test_patches_tell_what_they_look_at_while_somebody_judges(plain: Plain, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(under_way, "MANY", 1)
+    seen: list[list[tuple[Any, ...]]] = []
+    plain.run("DELETE FROM product_city_mapping WHERE product_id IN (101, 102)")
+
+    def settle(_: datetime) -> bool:
+        with db.transaction() as connection:
+            patch(connection, Keys([100, 102], [30]), Cause("test"))
+        seen.append(told(plain))
+        return True
+
+    with db.snapshot() as connection:
+        at = under_way.instant(connection)
+    assert under_way.wrong("products", [101, 102], at, settle) == array("q", [101])
+    judgement, looks = ("judgement of product", 0), [("look", 100), ("look", 102)]
+    assert seen == [[], [judgement, *looks], [judgement, *sorted(looks * 2)]]
+    assert told(plain) == [], "and then no more"
+
+
+@pytest.mark.parametrize("gone", ["TRUNCATE judgements, looks", "UPDATE judgements SET ends_at = now()"])
+def test_nobody_can_tell_of_many_keys_when_patches_tell_no_more(
+    plain: Plain, monkeypatch: pytest.MonkeyPatch, gone: str
+) -> None:
+    """As after a crash of the server, or when it took too long."""
+    monkeypatch.setattr(under_way, "MANY", 1)
+    plain.run("DELETE FROM product_city_mapping WHERE product_id = 100")
+
+    def settle(_: datetime) -> bool:
+        plain.run(gone)
+        return True
+
+    with db.snapshot() as connection:
+        at = under_way.instant(connection)
+    assert under_way.wrong("products", [KEY], at, settle) is None
+
+
+def test_a_patch_that_tells_nothing_is_waited_for_before_many_keys_are_looked_at(
+    plain: Plain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(under_way, "MANY", 1)
+    plain.run("DELETE FROM product_city_mapping WHERE product_id = 100")
+    with db.snapshot() as connection:
+        at = under_way.instant(connection)
+    with db.engine().connect() as begun_before:
+        patch(begun_before, Keys([KEY]), Cause("test"))
+
+        def end(_: threading.Event) -> None:
+            until(lambda: plain.one("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"), 10)
+            begun_before.commit()
+
+        with background(end):
+            assert under_way.wrong("products", [KEY], at, lambda _: True) == array("q")
+
+
+def test_nobody_can_tell_of_many_keys_while_a_patch_that_tells_nothing_does_not_end(
+    plain: Plain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(under_way, "MANY", 1)
+    monkeypatch.setattr(
+        db, "may_take_long", lambda connection: connection.exec_driver_sql("SET LOCAL lock_timeout = 300")
+    )
+    plain.run("DELETE FROM product_city_mapping WHERE product_id = 100")
+    with db.snapshot() as connection:
+        at = under_way.instant(connection)
+    with db.transaction() as slow:
+        lock(slow, Keys([7]))
+        assert under_way.wrong("products", [KEY], at, lambda _: True) is None
+        assert under_way.wrong("companies", [10], at, lambda _: True) == array("q"), "lanes of others"
+    assert told(plain) == []
 
 
 def test_what_was_right_at_the_look_is_no_suspect(plain: Plain) -> None:

@@ -9,7 +9,8 @@ older than the lock and a write could be missed for ever, so such a transaction 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -30,6 +31,7 @@ _all: Final = partial(run_named, SQL)
 _often: Final = partial(run_named_often, SQL)
 FEW: Final = 100  # keys, up to which planning takes longer than patching
 LOCK_CLASS: Final = 0x70617463  # 'patc': first half of the keys of the lanes' advisory locks
+PATCHED: Final = ("products", "companies", "cities")  # in the order of their lanes
 RECOUNT_LANE: Final = -1
 CacheType = Literal["products", "companies"]
 CACHE_TYPES: Final[tuple[CacheType, ...]] = ("companies", "products")
@@ -99,8 +101,17 @@ def patch(connection: Connection, keys: Keys, cause: Cause) -> Patched:
 def lock(connection: Connection, keys: Keys) -> int:
     """Take the lanes of these keys in ascending order, until the transaction ends; a number for the patch."""
     lanes = settings().patch_lanes
-    nouns = (keys.products, keys.companies, keys.cities)
+    nouns = (getattr(keys, noun) for noun in PATCHED)
     return _lock_lanes(connection, {noun * lanes + key % lanes for noun, ids in enumerate(nouns) for key in ids})
+
+
+def pass_lanes(connection: Connection, what: str) -> None:
+    """Wait until all patches of such keys ('products', 'companies') have ended that have begun by now. Raises
+    LanesHeld."""
+    lanes = settings().patch_lanes
+    first = lanes * PATCHED.index(what)
+    with _in_time():
+        _all(connection, "pass_lanes", lock_class=LOCK_CLASS, first=first, last=first + lanes - 1)
 
 
 def land(connection: Connection, canaries: Iterable[int]) -> None:
@@ -251,12 +262,18 @@ def _count(connection: Connection) -> int:
 
 
 def _lock_lanes(connection: Connection, lanes: Iterable[int]) -> int:
-    try:
+    with _in_time():
         isolation, patch_id, _ = _often(connection, "lock_lanes", lock_class=LOCK_CLASS, lanes=sorted(lanes))[0]
+    if isolation != "read committed":
+        raise RuntimeError("caches are patched at READ COMMITTED only: elsewhere the snapshot is older than the lock")
+    return int(patch_id)
+
+
+@contextmanager
+def _in_time() -> Iterator[None]:
+    try:
+        yield
     except DBAPIError as failure:
         if db.is_too_long(failure):
             raise LanesHeld from failure
         raise
-    if isolation != "read committed":
-        raise RuntimeError("caches are patched at READ COMMITTED only: elsewhere the snapshot is older than the lock")
-    return int(patch_id)

@@ -9,9 +9,15 @@
 SELECT current_setting('transaction_isolation'), nextval('patches_id_seq'), count(pg_advisory_xact_lock(%(lock_class)s, lane))
   FROM unnest(%(lanes)s::int[]) AS lane
 
+-- name: pass_lanes
+-- Each of these lanes is taken and let go of at once: of the patches that had it, all have ended.
+SELECT count(CASE WHEN pg_advisory_lock(%(lock_class)s, lane) IS NOT NULL THEN pg_advisory_unlock(%(lock_class)s, lane) END)
+  FROM generate_series(%(first)s::int, %(last)s::int) AS lane
+
 -- name: patch_companies
 -- Make the mapping of these companies equal to the truth; answer the changed ids, each with the patch it had before,
--- and the difference for each city. Keys that were suspects are looked at hereby, see under_way.py.
+-- and the difference for each city. Keys that were suspects are looked at hereby, and whoever judges many keys is told
+-- which ones these are, see under_way.py.
 WITH wanted AS MATERIALIZED (
     SELECT company_id, city_id FROM company_city_truth WHERE company_id = ANY(%(companies)s::bigint[])
 ), cached AS MATERIALIZED (
@@ -34,6 +40,10 @@ WITH wanted AS MATERIALIZED (
     ON CONFLICT (company_id) DO UPDATE SET city_id = excluded.city_id, patch_id = excluded.patch_id
 ), crossed_out AS (
     DELETE FROM suspects WHERE noun = 'company' AND id = ANY(%(companies)s::bigint[])
+), told AS (
+    INSERT INTO looks (judgement, id)
+    SELECT judgement.id, key.id FROM judgements AS judgement, unnest(%(companies)s::bigint[]) AS key (id)
+     WHERE judgement.noun = 'company' AND judgement.ends_at > now()
 ), moved AS (
     SELECT city_id, sum(one)::bigint AS companies
       FROM (SELECT new_city_id, 1 FROM changed UNION ALL SELECT old_city_id, -1 FROM changed) AS step (city_id, one)
@@ -75,6 +85,10 @@ WITH wanted AS MATERIALIZED (
        SET city_id = excluded.city_id, company_id = excluded.company_id, kind = excluded.kind, patch_id = excluded.patch_id
 ), crossed_out AS (
     DELETE FROM suspects WHERE noun = 'product' AND id = ANY(%(products)s::bigint[])
+), told AS (
+    INSERT INTO looks (judgement, id)
+    SELECT judgement.id, key.id FROM judgements AS judgement, unnest(%(products)s::bigint[]) AS key (id)
+     WHERE judgement.noun = 'product' AND judgement.ends_at > now()
 ), moved AS (
     SELECT city_id,
            coalesce(sum(one) FILTER (WHERE kind <> 'service'), 0)::bigint AS products,

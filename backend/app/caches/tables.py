@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import JSON, BigInteger, CheckConstraint, Identity, Index, Text, Uuid, func, text
+from sqlalchemy import JSON, BigInteger, CheckConstraint, Column, Identity, Index, Table, Text, Uuid, func, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.types import UserDefinedType
@@ -119,6 +119,26 @@ class SuspectKey(Base):
     id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=False)
     patch_id: Mapped[int] = mapped_column(Id)  # that had written its row; 0: none
     written_at: Mapped[datetime] = mapped_column(Instant, server_default=func.now())
+
+
+class Judgement(Base):
+    """While it is there, patches write what they look at into `looks`. Unlogged, both: a crash ends it."""
+
+    __tablename__ = "judgements"
+    __table_args__ = ({"prefixes": ["UNLOGGED"]},)
+
+    id: Mapped[UUID] = mapped_column(Uuid, primary_key=True, server_default=text("gen_random_uuid()"))
+    noun: Mapped[str] = mapped_column(Text)  # of the keys that are judged
+    ends_at: Mapped[datetime] = mapped_column(Instant)
+
+
+looks: Final = Table(
+    "looks",
+    Base.metadata,
+    Column("judgement", Uuid, nullable=False),
+    Column("id", BigInteger, nullable=False),  # of a key that a patch has looked at
+    prefixes=["UNLOGGED"],
+)
 
 
 class Xid8(UserDefinedType[str]):

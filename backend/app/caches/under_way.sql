@@ -23,6 +23,19 @@ SELECT %(noun)s, id, patch_id FROM now
  ORDER BY id
     ON CONFLICT DO NOTHING
 
+-- name: begin_judgement
+INSERT INTO judgements (noun, ends_at) VALUES (%(noun)s, now() + %(seconds)s * interval '1 second') RETURNING id::text
+
+-- name: looked_at
+-- What patches have looked at since it began; no row where it is over: then nobody has told it.
+SELECT coalesce((SELECT array_agg(looks.id) FROM looks WHERE judgement = judgements.id), '{}')
+  FROM judgements WHERE id = %(judgement)s AND ends_at > clock_timestamp()
+
+-- name: end_judgement
+-- What patches that are under way will still tell goes with the history, see retention.sql.
+WITH over AS (DELETE FROM judgements WHERE id = %(judgement)s RETURNING id)
+DELETE FROM looks WHERE judgement IN (SELECT id FROM over)
+
 -- name: instant
 SELECT clock_timestamp()
 

@@ -41,6 +41,8 @@ KEPT: Final = (
     Kept("patches", "worker", lambda chosen: chosen.patch_history_days * DAY),
     Kept("removed_keys", "worker", lambda chosen: chosen.patch_history_days * DAY),  # behind their patches
     Kept("suspects", "worker", lambda chosen: DAY),  # that no patch has looked at
+    Kept("judgements", "worker", lambda chosen: HOUR),  # that nobody has ended
+    Kept("looks", "worker", lambda chosen: HOUR),
     Kept("city_changes", "worker", lambda chosen: 5 * MINUTE),  # for whoever keeps answers
     Kept("replays", "worker", lambda chosen: REPLAY_DAYS * DAY),
     Kept("dead_letters", "worker", lambda chosen: chosen.run_history_days * DAY),  # once they are closed

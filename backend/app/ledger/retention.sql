@@ -28,6 +28,18 @@ DELETE FROM suspects WHERE ctid = ANY (ARRAY(
     SELECT ctid FROM suspects WHERE written_at < now() - %(seconds)s * interval '1 second'
      LIMIT %(rows)s FOR UPDATE SKIP LOCKED))
 
+-- name: judgements
+DELETE FROM judgements WHERE id IN (
+    SELECT id FROM judgements WHERE ends_at < now() - %(seconds)s * interval '1 second' LIMIT %(rows)s)
+
+-- name: looks
+-- Of judgements that are over, or that nobody has ended.
+DELETE FROM looks WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM looks
+     WHERE NOT EXISTS (SELECT FROM judgements WHERE judgements.id = looks.judgement
+                          AND ends_at >= now() - %(seconds)s * interval '1 second')
+     LIMIT %(rows)s))
+
 -- name: city_changes
 -- Those that had ended when one that is so old was written: who asks at least so often has been told of them.
 DELETE FROM city_changes WHERE xid IN (
