@@ -12,7 +12,7 @@ SELECT current_setting('transaction_isolation'), nextval('patches_id_seq'), coun
 -- name: pass_lanes
 -- Each of these lanes is taken and let go of at once: of the patches that had it, all have ended.
 SELECT count(CASE WHEN pg_advisory_lock(%(lock_class)s, lane) IS NOT NULL THEN pg_advisory_unlock(%(lock_class)s, lane) END)
-  FROM generate_series(%(first)s::int, %(last)s::int) AS lane
+  FROM generate_series(CAST(%(first)s AS int), CAST(%(last)s AS int)) AS lane
 
 -- name: patch_companies
 -- Make the mapping of these companies equal to the truth; answer the changed ids, each with the patch it had before,
