@@ -65,9 +65,6 @@ def run() -> None:
     """
     warn_on_default_passwords(settings())
     refuse_unfit_database()
-    serve.serve(metrics.RELAY)
-    tracing.begin("relay")
-    garbage_collection.collect_seldom()
     relay, asked = Relay(connection, to_broker, pace(), away=(Away,), watcher=CountingWatcher()), threading.Event()
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -76,6 +73,9 @@ def run() -> None:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
+    serve.serve(metrics.RELAY)
+    tracing.begin("relay")
+    garbage_collection.collect_seldom()
     thread = threading.Thread(target=relay.run, name="relay", daemon=True)
     thread.start()
     watchdog.watch("relay", settings().watchdog_seconds)
