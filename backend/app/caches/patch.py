@@ -31,7 +31,7 @@ _all: Final = partial(run_named, SQL)
 _often: Final = partial(run_named_often, SQL)
 FEW: Final = 100  # keys, up to which planning takes longer than patching
 LOCK_CLASS: Final = 0x70617463  # 'patc': first half of the keys of the lanes' advisory locks
-PATCHED: Final = ("products", "companies", "cities")  # in the order of their lanes
+LANE_ORDER: Final = ("products", "companies", "cities")  # what keys are of: each has lanes of its own
 RECOUNT_LANE: Final = -1
 CacheType = Literal["products", "companies"]
 CACHE_TYPES: Final[tuple[CacheType, ...]] = ("companies", "products")
@@ -101,7 +101,7 @@ def patch(connection: Connection, keys: Keys, cause: Cause) -> Patched:
 def lock(connection: Connection, keys: Keys) -> int:
     """Take the lanes of these keys in ascending order, until the transaction ends; a number for the patch."""
     lanes = settings().patch_lanes
-    nouns = (getattr(keys, noun) for noun in PATCHED)
+    nouns = (getattr(keys, noun) for noun in LANE_ORDER)
     return _lock_lanes(connection, {noun * lanes + key % lanes for noun, ids in enumerate(nouns) for key in ids})
 
 
@@ -109,7 +109,7 @@ def pass_lanes(connection: Connection, what: str) -> None:
     """Wait until all patches of such keys ('products', 'companies') have ended that have begun by now. Raises
     LanesHeld."""
     lanes = settings().patch_lanes
-    first = lanes * PATCHED.index(what)
+    first = lanes * LANE_ORDER.index(what)
     with _in_time():
         _all(connection, "pass_lanes", lock_class=LOCK_CLASS, first=first, last=first + lanes - 1)
 
