@@ -99,6 +99,9 @@ def counts(plain: Plain) -> dict[str, int]:
     return {name: plain.one(f"SELECT count(*) FROM {name}") for kind, name in objects(plain) if kind == "r"}
 
 
+FORGOTTEN = {"suspects"}  # said for a few seconds what differed; unlogged, so any crash forgot it
+
+
 @pytest.mark.parametrize("revision", schemas.revisions())
 def test_what_an_earlier_revision_made_becomes_what_the_newest_makes(
     database: str, configured_empty: str, revision: str
@@ -112,7 +115,8 @@ def test_what_an_earlier_revision_made_becomes_what_the_newest_makes(
         command.upgrade(Config(ROOT / "backend" / "alembic.ini"), "head")
 
         assert definitions(plain) == definitions(newest)
-        assert counts(plain) | before == counts(plain)
+        kept = {table: rows for table, rows in before.items() if table not in FORGOTTEN}
+        assert counts(plain) | kept == counts(plain)
         plain.run("UPDATE products SET name = 'new' WHERE id = 1")
         assert plain.one("SELECT count(*) FROM event_outbox WHERE subject = 'product/1'") > 1
 

@@ -47,8 +47,6 @@ def plain(databases: Databases) -> Iterator[Plain]:
             SELECT p.id, c.city_id, c.id, p.kind FROM products p JOIN companies c ON c.id = p.company_id;
             INSERT INTO city_counts (city_id) SELECT id FROM cities;
             INSERT INTO removed_keys SELECT 'product', n, n FROM generate_series(1, 50000) AS n;
-            INSERT INTO suspects SELECT 'product', n, 0 FROM generate_series(1, 50000) AS n;
-            INSERT INTO suspects SELECT 'company', n, 0 FROM generate_series(1, 50000) AS n;
             UPDATE city_counts SET patch_ids = '{9,8,7,6,5,4,3,2,1}';
             INSERT INTO task_runs (task_id, task, trigger, state)
             SELECT gen_random_uuid(), 'x', 'event', 'SUCCESS' FROM generate_series(1, 50000);
@@ -106,10 +104,6 @@ KEYED: dict[str, tuple[str, dict[str, Any]]] = {
     "next_products": (apply.SQL["next_products"], {"company": 7, "after": 100, "most": 1000}),
     "differing_products": (diff.SQL["differing_products"], {"ids": KEYS, "companies": KEYS[:10]}),
     "differing_companies": (diff.SQL["differing_companies"], {"ids": KEYS}),
-    "suspect_product": (under_way.SQL["suspect"], {"noun": "product", "ids": KEYS}),
-    "suspect_company": (under_way.SQL["suspect"], {"noun": "company", "ids": KEYS}),
-    "product_stood": (under_way.SQL["stood"], {"noun": "product", "ids": KEYS}),
-    "company_stood": (under_way.SQL["stood"], {"noun": "company", "ids": KEYS}),
     "products_waiting": (under_way.SQL["products_waiting"], {"ids": KEYS}),
     "product_rows": (diff.SQL["product_rows"], {"ids": KEYS[:5]}),
     "company_rows": (diff.SQL["company_rows"], {"ids": KEYS[:5]}),

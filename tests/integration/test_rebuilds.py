@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 from itertools import pairwise
+from threading import Event
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from sqlalchemy import Connection
 
 from backend.app import db
 from backend.app import settings as own
-from backend.app.caches import diff, outlook, rebuilds
+from backend.app.caches import diff, outlook, rebuilds, under_way
 from backend.app.caches.apply import apply
 from backend.app.caches.keys import Cause, Keys
 from backend.app.caches.patch import patch
@@ -21,6 +23,7 @@ from backend.app.celery_app import app
 from backend.app.ledger import ledger
 from backend.embedded.postgres import Postgres
 from tests import catalogs, oracle
+from tests.background import background
 from tests.plain import Plain
 from tests.waiting import until
 
@@ -29,9 +32,8 @@ CACHES = ("product_city_mapping", "company_city_mapping", "city_counts", "active
 
 
 def late(comes: Settle) -> Settle:
-    """A pipeline that has passed the diff at once, and the first judgement; all of this comes between the look after
-    the diff and its end."""
-    passes: Iterator[Settle] = iter([lambda instant: True, comes, lambda instant: True])
+    """A pipeline that passes, and all of this comes before it has passed the diff."""
+    passes: Iterator[Settle] = iter([comes, lambda instant: True])
 
     def settle(instant: datetime) -> bool:
         return next(passes)(instant)
@@ -207,21 +209,57 @@ def test_a_row_that_is_written_again_while_the_pipeline_settles_is_delay_and_not
     assert products.delayed == products.missing + products.extra + products.different - 3
 
 
-def test_a_row_that_a_patch_under_way_at_the_diff_has_touched_is_not_drift(plain: Plain) -> None:
-    """Its patch had begun before the snapshot and is not in it."""
+def test_a_row_that_a_patch_under_way_at_the_diff_has_touched_is_not_drift(
+    plain: Plain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its patch has begun before the snapshot and is not in it."""
     plain.run("UPDATE products SET is_active = false WHERE id = 10")
     with db.engine().connect() as early:
         transaction = early.begin()
-        patch(early, Keys([10]), CAUSE)
+
+        def it_begins(connection: Connection, *_: Any) -> Any:
+            """A patch, after the lanes have been passed."""
+            patch(early, Keys([10]), CAUSE)
+            return compare(connection, *_)
 
         def it_commits_and_a_newer_write_comes(instant: datetime) -> bool:
             transaction.commit()
             plain.run("UPDATE products SET is_active = true WHERE id = 10")
             return True
 
+        compare = diff.compare
+        monkeypatch.setattr(diff, "compare", it_begins)
         found = rebuilds.rebuild("products", CAUSE, settle=late(it_commits_and_a_newer_write_comes))
 
     assert (found.extra, found.patched, found.drift, found.delayed) == (1, 1, 0, 1)
+
+
+def test_a_rebuild_begins_when_patches_that_were_under_way_have_ended(plain: Plain) -> None:
+    plain.run("UPDATE products SET is_active = false WHERE id = 10")
+    with db.engine().connect() as early:
+        transaction = early.begin()
+        patch(early, Keys([10]), CAUSE)
+
+        def end(_: Event) -> None:
+            until(lambda: plain.one("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"), 10)
+            transaction.commit()
+
+        with background(end):
+            found = rebuilds.rebuild("products", CAUSE)
+
+    assert (found.extra, found.patched, found.drift, found.settled) == (0, 0, 0, True)
+
+
+def test_goes_on_without_a_judgement_beside_a_patch_that_does_not_end(
+    plain: Plain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(under_way, "PASSING_MS", 300)
+    plain.run("DELETE FROM product_city_mapping WHERE product_id = 12")
+    with db.transaction() as stuck:
+        patch(stuck, Keys([7]), CAUSE)
+        found = rebuilds.rebuild("products", CAUSE)
+
+    assert (found.patched, found.drift, found.settled) == (1, 0, False)
 
 
 def test_a_row_that_changes_there_and_back_and_again_is_delay_and_not_drift(plain: Plain) -> None:
@@ -354,8 +392,8 @@ def test_waits_for_the_pipeline_only_when_something_differs(plain: Plain) -> Non
     before = plain.one("SELECT clock_timestamp()")
     plain.run("DELETE FROM product_city_mapping WHERE product_id = 12")
     rebuilds.rebuild("products", CAUSE, settle=lambda instant: bool(asked.append(instant)) or True)
-    assert len(asked) == 3, "after the diff, the look, and the first judgement"
-    assert asked[2] > asked[1] > asked[0] > before
+    assert len(asked) == 2, "after the diff, and when it has stood once"
+    assert asked[1] > asked[0] > before
 
 
 def test_stops_neither_readers_nor_patches_nor_writers(plain: Plain, database: str) -> None:

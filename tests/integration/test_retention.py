@@ -20,8 +20,6 @@ ROW = {  # by kind: a row of this age in seconds
     "runs": "INSERT INTO task_runs (task_id, task, trigger, state, queued_at)"
     " SELECT gen_random_uuid(), 'refresh_all_caches', 'api', 'SUCCESS', {at}",
     "patches": "INSERT INTO patches (task, patched_at) SELECT 'x', {at}",
-    "suspects": "INSERT INTO suspects (noun, id, patch_id, written_at)"
-    " SELECT 'product', n + (SELECT count(*) FROM suspects), 0, {at}",
     "judgements": "INSERT INTO judgements (noun, ends_at) SELECT 'product', {at}",
     "replays": "INSERT INTO replays (task_id, marker, updated_at) SELECT gen_random_uuid(), 'x', {at}",
     "dead_letters": "INSERT INTO dead_letters (kind, reason, closed_at) SELECT 'failed', 'x', {at}",

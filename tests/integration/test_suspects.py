@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import random
 import threading
-from array import array
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -67,18 +66,13 @@ class History:
         self._events: list[Event] = []  # not yet with a patch
         self._patch: tuple[Connection, Any, list[Event]] | None = None  # in its transaction, with its events
         self._wide: tuple[int, int] | None = None  # company and generation of what is about to end
-        self.judged = 0
+        self.settled = 0  # times
 
-    def judge(self) -> None:
+    def judge(self, judged: Judged) -> None:
         """Something happens, and then the key is judged while more does."""
         for _ in range(self._dice.randint(1, 12)):
             self._step()
-        with db.snapshot() as connection:
-            differs = diff.among(connection, "products", [KEY]).keys
-            at = under_way.instant(connection)
-        if differs:
-            assert under_way.wrong("products", differs, at, self._settle) == array("q")
-            self.judged += 1
+        assert judged(self._settle) == []
 
     def end(self) -> None:
         """Nothing is left open."""
@@ -88,6 +82,7 @@ class History:
 
     def _settle(self, instant: datetime) -> bool:
         """What was committed so far is applied, and more may be written meanwhile."""
+        self.settled += 1
         before = list(self._events)
         while any(event in self._events for event in before):
             self._step()
@@ -155,60 +150,66 @@ class History:
             self._wide = None
 
 
-MANY: Final = pytest.mark.parametrize("many", [0, under_way.MANY], ids=["patches tell", "written down"])
-
-
-@MANY
-@pytest.mark.parametrize("seed", range(8))
-def test_what_is_under_way_is_never_called_wrong(
-    plain: Plain, seed: int, monkeypatch: pytest.MonkeyPatch, many: int
-) -> None:
-    monkeypatch.setattr(under_way, "MANY", many)
-    judged = 0
-    for number in range(HISTORIES):
-        history = History(plain, 1000 * seed + number, monkeypatch)
-        try:
-            for _ in range(10):
-                history.judge()
-        finally:
-            history.end()
-        judged += history.judged
-        plain.run("DELETE FROM wide_patches")
-        with db.transaction() as connection:
-            patch(connection, Keys([KEY], [10, 20]), Cause("test"))
-    assert judged > HISTORIES // 2
+Judged = Callable[[Callable[[datetime], bool]], list[str]]
 
 
 def judged_by_a_rebuild(settle: Callable[[datetime], bool]) -> list[str]:
     """Keys that it calls wrong."""
-    with db.snapshot() as connection:
-        at = under_way.instant(connection)
-    wrong = under_way.wrong("products", [KEY], at, settle)
+    wrong = judged([KEY], settle)
     assert wrong is not None, "the pipeline passes"
-    return [f"product/{key}" for key in wrong]
+    return [str(key) for key in wrong]
 
 
 def judged_by_the_auditor(settle: Callable[[datetime], bool]) -> list[str]:
-    """Keys that it calls wrong, once it has had the time to judge them twice."""
+    """Keys that it calls wrong, once it has had the time to judge them."""
     auditor = Auditor(settle)
-    auditor._take("products", 1, [KEY])
-    for _ in range(4):
+    with db.snapshot() as connection:
+        auditor._take("products", 1, diff.among(connection, "products", [KEY]).keys)
+    for _ in range(2):
         for suspect in auditor.suspects.values():
             suspect.due = 0.0
         auditor._look_again()
     with db.transaction() as connection:
-        return list(connection.exec_driver_sql("SELECT key FROM audit_findings").scalars())
+        return list(connection.exec_driver_sql("SELECT key FROM audit_findings WHERE cache = 'products'").scalars())
 
 
-@MANY
-@pytest.mark.parametrize("judged", [judged_by_a_rebuild, judged_by_the_auditor])
-def test_what_leaves_its_company_before_the_companys_event_is_applied_is_not_called_wrong(
-    plain: Plain,
-    judged: Callable[[Callable[[datetime], bool]], list[str]],
-    monkeypatch: pytest.MonkeyPatch,
-    many: int,
+def judged(keys: Sequence[int], settle: Callable[[datetime], bool], what: str = "products") -> list[int] | None:
+    """As a rebuild does it, where these keys are all that it compares."""
+    with under_way.judging(what) as judgement:
+        with db.snapshot() as connection:
+            differing = diff.among(connection, what, sorted(keys)).keys
+            found = under_way.Differing(under_way.instant(connection), differing)
+        wrong = under_way.wrong(judgement, found, settle)
+        return None if wrong is None else list(wrong)
+
+
+WHO: Final = pytest.mark.parametrize("who", [judged_by_a_rebuild, judged_by_the_auditor])
+
+
+@WHO
+@pytest.mark.parametrize("seed", range(8))
+def test_what_is_under_way_is_never_called_wrong(
+    plain: Plain, seed: int, monkeypatch: pytest.MonkeyPatch, who: Judged
 ) -> None:
-    monkeypatch.setattr(under_way, "MANY", many)
+    settled = 0
+    for number in range(HISTORIES):
+        history = History(plain, 1000 * seed + number, monkeypatch)
+        try:
+            for _ in range(10):
+                history.judge(who)
+        finally:
+            history.end()
+        settled += history.settled
+        plain.run("DELETE FROM wide_patches")
+        with db.transaction() as connection:
+            patch(connection, Keys([KEY], [10, 20]), Cause("test"))
+    assert settled > HISTORIES
+
+
+@WHO
+def test_what_leaves_its_company_before_the_companys_event_is_applied_is_not_called_wrong(
+    plain: Plain, who: Judged
+) -> None:
     # Given a product that is not cached, for its company is not active
     plain.run("UPDATE companies SET is_active = false WHERE id = 20")
     plain.run("UPDATE products SET company_id = 20 WHERE id = 100")
@@ -233,15 +234,16 @@ def test_what_leaves_its_company_before_the_companys_event_is_applied_is_not_cal
     happens = [of_the_company, of_the_product]
 
     def settle(instant: datetime) -> bool:
-        if plain.one("SELECT EXISTS (SELECT FROM suspects) OR EXISTS (SELECT FROM judgements)"):
+        if plain.one("SELECT EXISTS (SELECT FROM judgements)"):
             happens.pop(0)()
         return True
 
     # Then it was late, and nobody calls it wrong
-    assert judged(settle) == []
+    assert who(settle) == []
     assert not happens
 
 
+@WHO
 @pytest.mark.parametrize(
     "by_hand",
     [
@@ -249,34 +251,28 @@ def test_what_leaves_its_company_before_the_companys_event_is_applied_is_not_cal
         "DELETE FROM product_city_mapping WHERE product_id = 100",
     ],
 )
-def test_what_stands_is_called_wrong_whatever_is_written_since(plain: Plain, by_hand: str) -> None:
+def test_what_stands_is_called_wrong_whatever_is_written_since(plain: Plain, by_hand: str, who: Judged) -> None:
     plain.run(by_hand)
-    first = under_way.look("products", [KEY, 101])
-    for write in WRITES[2:]:
-        plain.run(write)
+    writes = iter(WRITES[2:])
 
-    with db.snapshot() as connection:
-        assert under_way.stood(connection, "products", first.keys) == {KEY, 101}
+    def settle(_: datetime) -> bool:
+        plain.run(next(writes, "SELECT"))
+        return True
+
+    assert who(settle) == [str(KEY)]
 
 
-@MANY
-def test_of_many_keys_those_are_wrong_that_would_be_alone(
-    plain: Plain, monkeypatch: pytest.MonkeyPatch, many: int
-) -> None:
+def test_of_many_keys_those_are_wrong_that_would_be_alone(plain: Plain) -> None:
     """In whatever order they are given, and however many of them turn out to be late."""
-    keys = [200, 102, 100, 101]
     plain.run("UPDATE product_city_mapping SET city_id = 3")
-    late = iter(([], [102], [200, 300]))
+    late = iter(([102], [200, 300]))
 
     def settle(_: datetime) -> bool:
         with db.transaction() as connection:
             patch(connection, Keys(next(late)), Cause("test"))
         return True
 
-    monkeypatch.setattr(under_way, "MANY", many)
-    with db.snapshot() as connection:
-        at = under_way.instant(connection)
-    assert under_way.wrong("products", keys, at, settle) == array("q", [100, 101])
+    assert judged([200, 102, 100, 101], settle) == [100, 101]
 
 
 def told(plain: Plain) -> list[tuple[Any, ...]]:
@@ -286,49 +282,48 @@ def told(plain: Plain) -> list[tuple[Any, ...]]:
     )
 
 
-def test_patches_tell_what_they_look_at_while_somebody_judges(plain: Plain, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(under_way, "MANY", 1)
+@pytest.mark.parametrize(("what", "looks"), [("products", [100, 102]), ("companies", [20, 30]), ("counts", [1, 7])])
+def test_patches_tell_what_they_look_at_while_somebody_judges(plain: Plain, what: str, looks: list[int]) -> None:
     seen: list[list[tuple[Any, ...]]] = []
-    plain.run("DELETE FROM product_city_mapping WHERE product_id IN (101, 102)")
+    keys = Keys([100, 102], [20, 30], [1, 7])
+    with db.transaction() as connection:
+        patch(connection, keys, Cause("test"))
+    assert told(plain) == [], "nobody asks"
 
-    def settle(_: datetime) -> bool:
-        with db.transaction() as connection:
-            patch(connection, Keys([100, 102], [30]), Cause("test"))
-        seen.append(told(plain))
-        return True
+    with under_way.judging(what) as judgement:
+        assert judgement is not None
+        for _ in range(2):
+            with db.transaction() as connection:
+                patch(connection, keys, Cause("test"))
+            seen.append(told(plain))
+        asked = [*looks, 5]
+        standing = judgement.standing(asked)
+        assert standing is not None
+        assert list(standing.keys) == [5]
 
-    with db.snapshot() as connection:
-        at = under_way.instant(connection)
-    assert under_way.wrong("products", [101, 102], at, settle) == array("q", [101])
-    judgement, looks = ("judgement of product", 0), [("look", 100), ("look", 102)]
-    assert seen == [[], [judgement, *looks], [judgement, *sorted(looks * 2)]]
+    begun = (f"judgement of {under_way.NOUNS[what]}", 0)
+    assert seen == [[begun, *(("look", key) for key in sorted(looks * times))] for times in (1, 2)]
     assert told(plain) == [], "and then no more"
 
 
+@WHO
 @pytest.mark.parametrize("gone", ["TRUNCATE judgements, looks", "UPDATE judgements SET ends_at = now()"])
-def test_nobody_can_tell_of_many_keys_when_patches_tell_no_more(
-    plain: Plain, monkeypatch: pytest.MonkeyPatch, gone: str
-) -> None:
+def test_nobody_can_tell_when_patches_tell_no_more(plain: Plain, gone: str, who: Judged) -> None:
     """As after a crash of the server, or when it took too long."""
-    monkeypatch.setattr(under_way, "MANY", 1)
     plain.run("DELETE FROM product_city_mapping WHERE product_id = 100")
 
     def settle(_: datetime) -> bool:
         plain.run(gone)
         return True
 
-    with db.snapshot() as connection:
-        at = under_way.instant(connection)
-    assert under_way.wrong("products", [KEY], at, settle) is None
+    if who is judged_by_a_rebuild:
+        assert judged([KEY], settle) is None
+    else:
+        assert who(settle) == []
 
 
-def test_a_patch_that_tells_nothing_is_waited_for_before_many_keys_are_looked_at(
-    plain: Plain, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(under_way, "MANY", 1)
+def test_a_patch_that_tells_nothing_is_waited_for_before_keys_are_compared(plain: Plain) -> None:
     plain.run("DELETE FROM product_city_mapping WHERE product_id = 100")
-    with db.snapshot() as connection:
-        at = under_way.instant(connection)
     with db.engine().connect() as begun_before:
         patch(begun_before, Keys([KEY]), Cause("test"))
 
@@ -337,67 +332,88 @@ def test_a_patch_that_tells_nothing_is_waited_for_before_many_keys_are_looked_at
             begun_before.commit()
 
         with background(end):
-            assert under_way.wrong("products", [KEY], at, lambda _: True) == array("q")
+            assert judged([KEY], lambda _: True) == []
 
 
-def test_nobody_can_tell_of_many_keys_while_a_patch_that_tells_nothing_does_not_end(
-    plain: Plain, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits for lanes gives up soon."""
+    monkeypatch.setattr(under_way, "PASSING_MS", 300)
+
+
+@pytest.mark.parametrize(
+    ("what", "held", "free"),
+    [
+        ("products", Keys([7]), "companies"),
+        ("companies", Keys((), [7]), "counts"),
+        ("counts", Keys((), (), [7]), "products"),
+    ],
+)
+def test_nobody_judges_while_a_patch_that_tells_nothing_does_not_end(
+    plain: Plain, impatient: None, what: str, held: Keys, free: str
 ) -> None:
-    monkeypatch.setattr(under_way, "MANY", 1)
-    monkeypatch.setattr(
-        db, "may_take_long", lambda connection: connection.exec_driver_sql("SET LOCAL lock_timeout = 300")
-    )
-    plain.run("DELETE FROM product_city_mapping WHERE product_id = 100")
-    with db.snapshot() as connection:
-        at = under_way.instant(connection)
+    found = under_way.Differing(datetime.now(), [KEY])
     with db.transaction() as slow:
-        lock(slow, Keys([7]))
-        assert under_way.wrong("products", [KEY], at, lambda _: True) is None
-        assert under_way.wrong("companies", [10], at, lambda _: True) == array("q"), "lanes of others"
+        lock(slow, held)
+        with under_way.judging(what) as judgement:
+            assert judgement is None
+            assert under_way.wrong(judgement, found, lambda _: True) is None
+            assert under_way.wrong(judgement, replace(found, keys=[]), lambda _: True) == [], "nothing differs"
+        with under_way.judging(free) as judgement:
+            assert judgement is not None, "lanes of others"
     assert told(plain) == []
 
 
-def test_what_was_right_at_the_look_is_no_suspect(plain: Plain) -> None:
-    assert under_way.look("products", [KEY]).keys.tolist() == []
-
-
-def test_what_came_right_past_all_patches_is_called_wrong_when_its_row_is_taken(plain: Plain) -> None:
-    plain.run("UPDATE product_city_mapping SET city_id = 2 WHERE product_id = 100")
-    under_way.look("products", [KEY])
-    plain.run("UPDATE product_city_mapping SET city_id = 1 WHERE product_id = 100")
+def test_what_the_auditor_cannot_judge_stays_suspect(plain: Plain, impatient: None) -> None:
     plain.run("DELETE FROM product_city_mapping WHERE product_id = 100")
-
-    first = under_way.look("products", [KEY])
-
-    with db.snapshot() as connection:
-        assert under_way.stood(connection, "products", first.keys) == {KEY}
-
-
-class Between:
-    """A session after whose first statement about the keys something happens in another one."""
-
-    def __init__(self, connection: Connection, happens: Callable[[], None]) -> None:
-        self._connection, self._happens = connection, [happens]
-
-    def exec_driver_sql(self, statement: str, *parameters: Any) -> Any:
-        """Execute, and then let it happen."""
-        found = self._connection.exec_driver_sql(statement, *parameters)
-        if statement != under_way.SQL["what_waits"] and self._happens:
-            self._happens.pop()()
-        return found
+    auditor = Auditor(lambda _: True)
+    auditor._take("products", 1, [KEY])
+    for is_held in (True, False):
+        auditor.suspects["products", KEY].due = 0.0
+        with db.transaction() as slow:
+            lock(slow, Keys([7] if is_held else []))
+            auditor._look_again()
+        assert (("products", KEY) in auditor.suspects) is is_held
+    assert plain.column("SELECT key FROM audit_findings WHERE cache = 'products'") == ["100"]
 
 
-def test_what_a_wide_patch_reaches_while_it_is_judged_is_not_called_wrong(plain: Plain) -> None:
+def test_what_comes_right_is_acquitted_although_the_pipeline_never_passes(plain: Plain) -> None:
+    auditor = Auditor(lambda _: False)
+    plain.run("DELETE FROM product_city_mapping WHERE product_id IN (100, 101)")
+    auditor._take("products", 2, [100, 101])
+    with db.transaction() as connection:
+        patch(connection, Keys([100]), Cause("test"))
+    for suspect in auditor.suspects.values():
+        suspect.due = 0.0
+    auditor._look_again()
+    assert list(auditor.suspects) == [("products", 101)]
+
+
+def test_no_patch_has_to_tell_anything_of_what_comes_right_in_time(plain: Plain) -> None:
+    auditor = Auditor(lambda _: True)
+    plain.run("UPDATE products SET kind = 'service' WHERE id = 100")
+    auditor._take("products", 1, [KEY])
+    with db.transaction() as connection:
+        patch(connection, Keys([KEY]), Cause("test"))
+    auditor.suspects["products", KEY].due = 0.0
+    plain.run("ALTER TABLE judgements RENAME TO asked_for_by_nobody")
+    try:
+        auditor._look_again()
+    finally:
+        plain.run("ALTER TABLE asked_for_by_nobody RENAME TO judgements")
+    assert not auditor.suspects
+
+
+@pytest.mark.parametrize("reaches", ["before it is asked", "never"])
+def test_what_a_wide_patch_waits_for_or_reaches_is_not_called_wrong(plain: Plain, reaches: str) -> None:
     plain.run("UPDATE companies SET is_active = false WHERE id = 10")
-    assert list(under_way.look("products", [KEY]).keys) == [KEY]
     plain.run("INSERT INTO wide_patches (company_id, of_company) VALUES (10, true)")
 
-    def reaches() -> None:
-        with db.transaction() as connection:
-            patch(connection, Keys([KEY]), Cause("test"))
-        plain.run("DELETE FROM wide_patches")
+    def settle(_: datetime) -> bool:
+        if reaches != "never":
+            with db.transaction() as connection:
+                patch(connection, Keys([KEY]), Cause("test"))
+            plain.run("DELETE FROM wide_patches")
+        return True
 
-    with db.transaction() as connection:
-        between: Any = Between(connection, reaches)
-        assert under_way.stood(between, "products", [KEY]) == set()
-    assert plain.one("SELECT count(*) FROM wide_patches") == 0, "it did happen"
+    assert judged([KEY], settle) == []

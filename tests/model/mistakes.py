@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import Connection
 
 from backend.app import db
-from backend.app.caches import apply, patch
+from backend.app.caches import apply, patch, under_way
 from backend.app.ledger import ledger
 from backend.app.tasks.events import WidePatches
 from events import outbox, relay
@@ -120,6 +120,19 @@ def _one_takes_lanes_descending(patches: pytest.MonkeyPatch, plain: Plain) -> No
     patches.setattr(patch, "_lock_lanes", lock_lanes)
 
 
+def _no_lanes_passed(patches: pytest.MonkeyPatch, plain: Plain) -> None:
+    patches.setattr(under_way, "pass_lanes", lambda connection, what: None)
+
+
+def _tells_what_it_changes(patches: pytest.MonkeyPatch, plain: Plain) -> None:
+    keys, changed = "unnest(%(products)s::bigint[]) AS key (id)", "(SELECT product_id FROM changed) AS key (id)"
+    _edit(patches, patch.SQL, "patch_products", keys, changed)
+
+
+def _stands_once(patches: pytest.MonkeyPatch, plain: Plain) -> None:
+    patches.setattr(under_way, "TIMES", 1)
+
+
 def _statement(where: dict[str, str], name: str, wrong: str) -> Make:
     return lambda patches, plain: patches.setitem(where, name, SQL[wrong])
 
@@ -210,5 +223,23 @@ MISTAKES: Final = {
         _no_look_after_end,
         "without a run",
         "a run looks no more when it has ended",
+    ),
+    "JUDGED_BESIDE_EARLIER_PATCHES": Mistake(
+        "a judgement and a late product",
+        _no_lanes_passed,
+        "called wrong",
+        "keys are judged beside patches that had begun before",
+    ),
+    "TELLS_ONLY_WHAT_IT_CHANGES": Mistake(
+        "a judgement and a product that changes there and back",
+        _tells_what_it_changes,
+        "called wrong",
+        "a patch tells what it changes, not what it looks at",
+    ),
+    "WRONG_AT_ONCE": Mistake(
+        "a judgement and a product that leaves its company",
+        _stands_once,
+        "called wrong",
+        "what has stood once is wrong",
     ),
 }

@@ -15,6 +15,7 @@ SMALL: Final = (  # seconds altogether: a part of the tests
     Instance("wide"),
     Instance("runs", ("REQUESTS=2", "DEATHS=1")),
     Instance("counts", ("CLEARING",)),
+    Instance("judge", ("WRITES=1",)),
 )
 LARGE: Final = (  # minutes
     Instance("floor"),
@@ -29,6 +30,8 @@ LARGE: Final = (  # minutes
     Instance("counts", ("ONE_RECOUNT",)),
     Instance("counts"),
     Instance("counts", ("CLEARING",)),
+    Instance("judge"),
+    Instance("judge", ("WRITES=3", "DEATHS=0")),
 )
 
 
@@ -134,6 +137,16 @@ MISTAKES: Final = (
             ("LOOK_BEFORE_REQUEST", "a batch looks for a run before it has committed what it asks for"),
             ("LOOK_BEFORE_END", "a run looks for more before the ledger says that it has ended"),
             ("NO_LOOK_AFTER_END", "a run looks no more when it has ended"),
+        )
+    ),
+    *(
+        Mistake(Instance("judge", ("DEATHS=0", macro)), "late_is_not_called_wrong", meaning)
+        for macro, meaning in (
+            ("JUDGED_BESIDE_EARLIER_PATCHES", "keys are judged beside patches that had begun before"),
+            ("TELLS_ONLY_WHAT_IT_CHANGES", "a patch tells what it changes, not what it looks at"),
+            ("WRONG_AT_ONCE", "what has stood once is wrong"),
+            ("HANDS_NOT_ASKED", "the pipeline has passed while a worker holds an older event"),
+            ("WIDE_PATCHES_NOT_ASKED", "a wide patch that waits is not asked for"),
         )
     ),
 )

@@ -13,15 +13,18 @@ from tests.model.interleavings import Scenario
 from tests.model.naming import name_of
 from tests.model.sessions import Session
 from tests.model.world import (
+    ARRIVED,
     CAUSE,
     DELIVERED,
     Publishing,
     World,
     applied,
     applied_once,
+    arrived,
     ask_for_wide,
     drain,
     followed,
+    judge,
     led_outbox,
     patched,
     rebuild,
@@ -36,6 +39,8 @@ COUNTS: Final = frozenset(
     {"move_counts", "drop_counts", "move_active", "move_totals"}
 )  # go with the mappings' statement
 FLOOR: Final = frozenset({"last_id", "next_transaction", "settled"})
+JUDGING: Final = frozenset({"what_waits", "products_waiting", "end_judgement"})  # one snapshot; nobody asks afterwards
+PATCHING: Final = COUNTS | {"products_of", "patch_companies", "tell_cities", name_of(ARRIVED)}
 MOVE_COMPANY: Final = "UPDATE companies SET city_id = 2 WHERE id = 10"
 MOVE_PRODUCT: Final = "UPDATE products SET company_id = 10 WHERE id = 200"
 
@@ -72,6 +77,7 @@ class Meeting:
     relay_dies: bool = False
     rebuilds: bool = False  # right only after a rebuild, like after a clearing
     runs: bool = False  # nothing works off wide patches but runs that were queued
+    judges: Sequence[int] = ()  # products beside the parts; what nobody has made wrong by hand is never called wrong
 
     def prepare(self, world: World) -> None:
         """Make the rows that it begins with."""
@@ -88,6 +94,8 @@ class Meeting:
             return _relayed(self, world)
         if self.runs:
             return _with_runs(self, world)
+        if self.judges:
+            return _judged(self, world)
         quiet = _rebuilt(world) if self.rebuilds else world.quiet
         agreement = (lambda: list[str]()) if world.agreement() else world.agreement  # some begin with a wrong row
         return Scenario(lambda: [part.session(self.passes) for part in self.parts], world.reset, agreement, quiet)
@@ -116,6 +124,25 @@ def _with_runs(meeting: Meeting, world: World) -> Scenario:
         return [f"wide patches that wait without a run: {waiting}"] if waiting else world.violations()
 
     return Scenario(sessions, world.reset, world.agreement, quiet)
+
+
+def _judged(meeting: Meeting, world: World) -> Scenario:
+    """A judgement beside the parts, of products that are right or late, and of one that is wrong."""
+    called_wrong: list[int] = []
+    wrong_by_hand = set(world.plain.column(WRONG))
+
+    def judging() -> None:
+        called_wrong[:] = judge(*meeting.judges)
+
+    def sessions() -> Sequence[Session]:
+        called_wrong.clear()
+        return [Part("judge", [judging]).session(JUDGING), *(part.session(meeting.passes) for part in meeting.parts)]
+
+    def quiet() -> list[str]:
+        rebuild()
+        return [f"called wrong: {key}" for key in called_wrong if key not in wrong_by_hand] or world.quiet()
+
+    return Scenario(sessions, world.reset, list, quiet)
 
 
 def _relayed(meeting: Meeting, world: World) -> Scenario:
@@ -155,6 +182,9 @@ def _relayed(meeting: Meeting, world: World) -> Scenario:
 
 
 QUEUED: Final[list[str]] = []  # runs for wide patches whose message the broker has
+WRONG: Final = """
+    SELECT product_id FROM (SELECT product_id, city_id, company_id, kind FROM product_city_mapping
+                            EXCEPT SELECT product_id, city_id, company_id, kind FROM product_city_truth) AS wrong"""
 RUN: Final = "00000000-0000-0000-0000-000000000001"
 ROUNDS: Final = 2  # of the relay: one to draw a horizon, one to prove a floor
 COMPANY: Final = Part("company", [lambda: followed(MOVE_COMPANY, companies=[10])])  # a write, and what its event does
@@ -296,6 +326,44 @@ MEETINGS: Final[Mapping[str, Meeting]] = {
             Part("patch", [lambda: applied(companies=[10])], passes=frozenset({"patch_companies", "patch_products"})),
         ),
         passes=COUNTS | {"lock_lanes"},
+        is_short=False,
+    ),
+    "a judgement and a late product": Meeting(
+        (Part("product", [lambda: write(SERVICE.format(100)), lambda: arrived("product/100", products=[100])]),),
+        passes=PATCHING,
+        judges=(100, 200),
+        before="UPDATE product_city_mapping SET city_id = 1 WHERE product_id = 200",
+    ),
+    "a judgement and a product that changes there and back": Meeting(
+        (
+            Part(
+                "product",
+                [
+                    lambda: write(SERVICE.format(100)),
+                    lambda: write("UPDATE products SET kind = 'product' WHERE id = 100"),
+                    lambda: arrived("product/100", products=[100]),
+                ],
+            ),
+        ),
+        passes=PATCHING,
+        judges=(100,),
+        is_short=False,
+    ),
+    "a judgement and a product that leaves its company": Meeting(
+        (
+            Part(
+                "product",
+                [
+                    lambda: write("UPDATE companies SET is_active = true WHERE id = 10"),
+                    lambda: write("UPDATE products SET company_id = 20 WHERE id = 100"),
+                    lambda: arrived("company/10", companies=[10]),
+                    lambda: arrived("product/100", products=[100]),
+                ],
+            ),
+        ),
+        long_before="UPDATE companies SET is_active = false WHERE id = 10",
+        passes=PATCHING,
+        judges=(100,),
         is_short=False,
     ),
 }

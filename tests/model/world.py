@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 from tenacity import retry, retry_if_exception, stop_after_attempt
 
 from backend.app import db
-from backend.app.caches import apply, rebuilds
+from backend.app.caches import apply, diff, rebuilds, under_way
 from backend.app.caches.keys import Cause, Keys
 from backend.app.caches.patch import CACHE_TYPES
 from backend.app.tasks.events import apply_wide_patches, begin_wide_patches
+from backend.app.tasks.settle import OUTBOX
 from events import relay
 from events.outbox import Outbox, Row
 from tests import oracle
@@ -23,6 +25,7 @@ TABLES: Final = (
     *("products", "companies", "cities", "event_outbox", "wide_patches", "removed_keys"),
     *("product_city_mapping", "company_city_mapping", "city_counts", "active_cities_cache"),
     "task_runs",
+    *("judgements", "looks"),
 )
 CATALOG: Final = """
     INSERT INTO cities (id, name) VALUES (1, 'a'), (2, 'b');
@@ -30,6 +33,7 @@ CATALOG: Final = """
     INSERT INTO products (id, company_id, name) VALUES (100, 10, 'p'), (200, 20, 'q')"""
 
 DELIVERED: Final = "DELETE FROM event_outbox WHERE xmin = pg_current_xact_id()::xid"  # what this transaction captured
+ARRIVED: Final = "DELETE FROM event_outbox WHERE subject = %s"
 
 
 def _any_difference(pairs: Iterable[tuple[str, str]]) -> str:
@@ -114,6 +118,28 @@ def followed(sql: str, **keys: Sequence[int]) -> None:
         connection.exec_driver_sql(sql)
         connection.exec_driver_sql(DELIVERED)
     applied(**keys)
+
+
+def arrived(subject: str, **keys: Sequence[int]) -> None:
+    """The patch that its events lead to; they are under way until it has ended."""
+    applied(**keys)
+    with db.engine().begin() as connection:
+        connection.exec_driver_sql(ARRIVED, (subject,))
+
+
+def judge(*keys: int) -> list[int]:
+    """Products that are called wrong, as a rebuild does it, where these are all that it compares."""
+    with under_way.judging("products") as judgement:
+        with db.snapshot() as connection:
+            differing = diff.among(connection, "products", keys).keys
+            found = under_way.Differing(under_way.instant(connection), differing)
+        return list(under_way.wrong(judgement, found, _has_passed) or ())
+
+
+def _has_passed(instant: datetime) -> bool:
+    """Nothing of before that instant is under way; all others stand still meanwhile, so to wait would be in vain."""
+    with db.transaction() as connection:
+        return not connection.exec_driver_sql(OUTBOX, {"instant": instant}).scalar_one()
 
 
 def applied_once(**keys: Sequence[int]) -> None:

@@ -33,7 +33,7 @@ BEGIN
     END IF;
     FOREACH thing IN ARRAY ARRAY[
         'cities', 'companies', 'products', 'event_outbox', 'product_city_mapping', 'company_city_mapping', 'city_counts',
-        'active_cities_cache', 'city_changes', 'patches', 'removed_keys', 'suspects', 'judgements', 'looks', 'wide_patches', 'watched_changes',
+        'active_cities_cache', 'city_changes', 'patches', 'removed_keys', 'judgements', 'looks', 'wide_patches', 'watched_changes',
         'wide_watches', 'applied_definition', 'task_runs', 'dead_letters', 'replays', 'replay_keys',
         'observations', 'audit_minutes', 'audit_findings', 'incidents', 'passed_tables', 'count_looks', 'city_hours', 'canaries', 'canary_cache', 'audit_log', 'alembic_version',
         'wide_patch_of_everything', 'wide_requests', 'event_log', 'event_log_default', 'event_log_source',
@@ -98,7 +98,7 @@ GRANT SELECT ON cities, companies, products, event_outbox, product_city_truth, c
     catalog_companies, catalog_products
     TO citycache_worker, citycache_observer;
 GRANT SELECT, INSERT, UPDATE, DELETE ON product_city_mapping, company_city_mapping, city_counts, active_cities_cache,
-    removed_keys, suspects, judgements, looks TO citycache_worker, citycache_observer;
+    removed_keys, judgements, looks TO citycache_worker, citycache_observer;
 GRANT SELECT, INSERT ON patches TO citycache_worker, citycache_observer;
 GRANT USAGE ON SEQUENCE patches_id_seq TO citycache_worker, citycache_observer
 

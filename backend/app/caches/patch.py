@@ -94,7 +94,7 @@ def patch(connection: Connection, keys: Keys, cause: Cause) -> Patched:
         _record(connection, patch_id, {"company": companies, "product": products}, cause)
     cities = _move(connection, moves, patch_id)
     if keys.cities:
-        _all(connection, "cross_out_cities", cities=list(keys.cities))
+        _all(connection, "tell_cities", cities=list(keys.cities))
     return Patched(products.ids, companies.ids, cities)
 
 
@@ -106,10 +106,10 @@ def lock(connection: Connection, keys: Keys) -> int:
 
 
 def pass_lanes(connection: Connection, what: str) -> None:
-    """Wait until all patches of such keys ('products', 'companies') have ended that have begun by now. Raises
-    LanesHeld."""
+    """Wait until all patches of such keys ('products', 'companies', 'counts') have ended that have begun by now.
+    Raises LanesHeld."""
     lanes = settings().patch_lanes
-    first = lanes * LANE_ORDER.index(what)
+    first = lanes * LANE_ORDER.index("cities" if what == "counts" else what)
     with _in_time():
         _all(connection, "pass_lanes", lock_class=LOCK_CLASS, first=first, last=first + lanes - 1)
 

@@ -1,6 +1,6 @@
 -- The only statements that write the caches. They run in this order, in one READ COMMITTED transaction,
 -- each with a snapshot of its own: lock_lanes, patch_companies, patch_products, counted_cities, record,
--- move_counts, drop_counts, move_active, cross_out_cities. One order of locks for everybody: lanes, mappings, counts by city, active rows.
+-- move_counts, drop_counts, move_active, tell_cities. One order of locks for everybody: lanes, mappings, counts by city, active rows.
 
 -- name: lock_lanes
 -- One patch at a time a lane. What follows reads after the lock and sees every write that could have woken it.
@@ -16,8 +16,7 @@ SELECT count(CASE WHEN pg_advisory_lock(%(lock_class)s, lane) IS NOT NULL THEN p
 
 -- name: patch_companies
 -- Make the mapping of these companies equal to the truth; answer the changed ids, each with the patch it had before,
--- and the difference for each city. Keys that were suspects are looked at hereby, and whoever judges many keys is told
--- which ones these are, see under_way.py.
+-- and the difference for each city. Whoever judges keys is told which ones are looked at hereby, see under_way.py.
 WITH wanted AS MATERIALIZED (
     SELECT company_id, city_id FROM company_city_truth WHERE company_id = ANY(%(companies)s::bigint[])
 ), cached AS MATERIALIZED (
@@ -38,8 +37,6 @@ WITH wanted AS MATERIALIZED (
     INSERT INTO company_city_mapping (company_id, city_id, patch_id)
     SELECT company_id, new_city_id, CAST(%(patch_id)s AS bigint) FROM changed WHERE new_city_id IS NOT NULL
     ON CONFLICT (company_id) DO UPDATE SET city_id = excluded.city_id, patch_id = excluded.patch_id
-), crossed_out AS (
-    DELETE FROM suspects WHERE noun = 'company' AND id = ANY(%(companies)s::bigint[])
 ), told AS (
     INSERT INTO looks (judgement, id)
     SELECT judgement.id, key.id FROM judgements AS judgement, unnest(%(companies)s::bigint[]) AS key (id)
@@ -83,8 +80,6 @@ WITH wanted AS MATERIALIZED (
     SELECT product_id, new_city_id, company_id, new_kind, CAST(%(patch_id)s AS bigint) FROM changed WHERE new_city_id IS NOT NULL
     ON CONFLICT (product_id) DO UPDATE
        SET city_id = excluded.city_id, company_id = excluded.company_id, kind = excluded.kind, patch_id = excluded.patch_id
-), crossed_out AS (
-    DELETE FROM suspects WHERE noun = 'product' AND id = ANY(%(products)s::bigint[])
 ), told AS (
     INSERT INTO looks (judgement, id)
     SELECT judgement.id, key.id FROM judgements AS judgement, unnest(%(products)s::bigint[]) AS key (id)
@@ -146,9 +141,11 @@ DELETE FROM city_counts
    AND NOT EXISTS (SELECT FROM catalog_cities AS city WHERE city.id = city_id)
 RETURNING city_id
 
--- name: cross_out_cities
+-- name: tell_cities
 -- After the last look at them.
-DELETE FROM suspects WHERE noun = 'city' AND id = ANY(%(cities)s::bigint[])
+INSERT INTO looks (judgement, id)
+SELECT judgement.id, key.id FROM judgements AS judgement, unnest(%(cities)s::bigint[]) AS key (id)
+ WHERE judgement.noun = 'city' AND judgement.ends_at > now()
 
 -- name: move_active
 -- Cities whose count left or reached zero leave or enter the list; both rows carry both totals.

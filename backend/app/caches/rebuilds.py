@@ -7,7 +7,6 @@ drift: before the keys of a difference are patched, the pipeline is given time t
 from __future__ import annotations
 
 import time
-from array import array
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -29,7 +28,7 @@ from backend.app.caches.patch import (
     repair_active,
     repair_totals,
 )
-from backend.app.caches.under_way import Settle
+from backend.app.caches.under_way import Differing, Settle
 from backend.app.settings import settings
 
 FIRST_KEYS = 20  # of those that had drifted, named in the result
@@ -85,19 +84,20 @@ def rebuild(
     after: int | None = None
     until: int | None = None
     while until != diff.BIGINT_MAX:
-        with db.snapshot() as connection:
-            db.may_take_long(connection)
-            is_large = what == "products"
-            until = diff.window_end(connection, after, WINDOW_ROWS, city) if is_large else diff.BIGINT_MAX
-            found = diff.compare(connection, what, after, until, city)
-            at = under_way.instant(connection)
+        with under_way.judging(what) as judgement:
+            with db.snapshot() as connection:
+                db.may_take_long(connection)
+                is_large = what == "products"
+                until = diff.window_end(connection, after, WINDOW_ROWS, city) if is_large else diff.BIGINT_MAX
+                found = diff.compare(connection, what, after, until, city)
+                differing = Differing(under_way.instant(connection), found.keys)
+            done.found(found)
+            progress({"checked": done.checked, "differing": done.missing + done.extra + done.different})
+            wrong = under_way.wrong(judgement, differing, settle)
         after = until
-        done.found(found)
-        progress({"checked": done.checked, "differing": done.missing + done.extra + done.different})
-        if keys := found.keys:
-            wrong = under_way.wrong(what, keys, at, settle)
-            done.settled = done.settled and wrong is not None
-            _mend(what, keys, wrong, cause, progress, done)
+        done.settled = done.settled and wrong is not None
+        if differing.keys:
+            _mend(what, differing.keys, wrong, cause, progress, done)
     if finish:
         _finish(what, settle, done)
     return done
@@ -117,7 +117,7 @@ def _finish(what: CacheType, settle: Settle, done: Rebuilt) -> None:
 def _mend(
     what: CacheType,
     keys: Sequence[int],
-    wrong: array[int] | None,
+    wrong: Sequence[int] | None,
     cause: Cause,
     progress: Progress,
     done: Rebuilt,
@@ -234,11 +234,12 @@ class _Recounting:
 
 
 def _recount(settle: Settle, cities: Sequence[int] | None = None) -> _Recounting:
-    with db.snapshot() as connection:
-        db.may_take_long(connection)
-        uncounted = [row.key for row in diff.uncounted(connection, cities)]
-        at = under_way.instant(connection)
-    wrong = under_way.wrong("counts", uncounted, at, settle) if uncounted else array("q")
+    with under_way.judging("counts") as judgement:
+        with db.snapshot() as connection:
+            db.may_take_long(connection)
+            uncounted = sorted(row.key for row in diff.uncounted(connection, cities))
+            differing = Differing(under_way.instant(connection), uncounted)
+        wrong = under_way.wrong(judgement, differing, settle)
     with db.transaction() as connection:
         db.may_take_long(connection)
         found = recount(connection, cities)

@@ -109,19 +109,7 @@ class RemovedKey(Base):
     )  # of the four times before, newest first
 
 
-class SuspectKey(Base):
-    """A key that differed, until a patch looks at it. Unlogged: after a crash of the server nothing is suspect."""
-
-    __tablename__ = "suspects"
-    __table_args__ = ({"prefixes": ["UNLOGGED"]},)
-
-    noun: Mapped[str] = mapped_column(Text, primary_key=True)
-    id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=False)
-    patch_id: Mapped[int] = mapped_column(Id)  # that had written its row; 0: none
-    written_at: Mapped[datetime] = mapped_column(Instant, server_default=func.now())
-
-
-class Judgement(Base):
+class JudgementRow(Base):
     """While it is there, patches write what they look at into `looks`. Unlogged, both: a crash ends it."""
 
     __tablename__ = "judgements"

@@ -40,7 +40,6 @@ KEPT: Final = (
     Kept("runs", "worker", lambda chosen: chosen.run_history_days * DAY),
     Kept("patches", "worker", lambda chosen: chosen.patch_history_days * DAY),
     Kept("removed_keys", "worker", lambda chosen: chosen.patch_history_days * DAY),  # behind their patches
-    Kept("suspects", "worker", lambda chosen: DAY),  # that no patch has looked at
     Kept("judgements", "worker", lambda chosen: HOUR),  # that nobody has ended
     Kept("looks", "worker", lambda chosen: HOUR),
     Kept("city_changes", "worker", lambda chosen: 5 * MINUTE),  # for whoever keeps answers

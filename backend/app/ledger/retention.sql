@@ -23,11 +23,6 @@ DELETE FROM removed_keys WHERE ctid = ANY (ARRAY(
     SELECT removed.ctid FROM removed_keys AS removed
      WHERE patch_id < (SELECT coalesce(min(id), 0) FROM patches) LIMIT %(rows)s))
 
--- name: suspects
-DELETE FROM suspects WHERE ctid = ANY (ARRAY(
-    SELECT ctid FROM suspects WHERE written_at < now() - %(seconds)s * interval '1 second'
-     LIMIT %(rows)s FOR UPDATE SKIP LOCKED))
-
 -- name: judgements
 DELETE FROM judgements WHERE id IN (
     SELECT id FROM judgements WHERE ends_at < now() - %(seconds)s * interval '1 second' LIMIT %(rows)s)

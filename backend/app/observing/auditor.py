@@ -6,7 +6,8 @@ the one diff. Its pace is a share of one core, a third of it each for sweeps, fo
 witness: a step that took d seconds is paid for by a pause of 3 d / share. How long its rounds take is written down:
 that is the time within which a single wrong row is found, wherever it is.
 
-A row that differs becomes a suspect. It is wrong if it has stood until the pipeline has passed, see `caches.under_way`.
+A row that differs becomes a suspect. If it still differs when the pipeline has passed, it is judged, see
+`caches.under_way`: so where all is well, nobody is judged, and no patch has to tell what it looks at.
 Numbers of counts and active cities move in one transaction with the mappings, so they are compared with these, exactly
 and at once.
 
@@ -30,6 +31,7 @@ from backend.app import db
 from backend.app.caches import diff, under_way
 from backend.app.caches.keys import Keys
 from backend.app.caches.patch import CacheType
+from backend.app.caches.under_way import Differing, Judgement
 from backend.app.errors import Away, TooLong
 from backend.app.observing import findings, past_capture, witness
 from backend.app.observing.findings import WrongRow
@@ -46,6 +48,7 @@ SWEEP_SECONDS: Final = 5.0  # between two sweeps, at least, where the tables are
 LONGEST_PAUSE: Final = 600.0  # seconds
 MOST_SUSPECTS: Final = 5_000
 RETRY_SECONDS: Final = 1.0  # until a suspect that may be under way is looked at again
+JUDGED_SECONDS: Final = 60.0  # at most, of suspects that differ again and again
 STEPS: Final = 3  # kinds of them, which share what the auditor may take
 CACHES: Final = (*findings.MAPPINGS, "counts")  # of suspects
 
@@ -58,7 +61,15 @@ class SuspectRow:
     key: int
     due: float  # monotonic seconds, when to look again
     seen_at: datetime  # by the database's clock
-    has_stood: bool = False  # once, since it was first seen
+
+
+@dataclass
+class Hearing:
+    """Suspects of one cache that are being judged."""
+
+    judgement: Judgement
+    found: Differing
+    stood: int = 0  # times
 
 
 @dataclass
@@ -79,6 +90,7 @@ class Auditor:
 
     passed: Callable[[datetime], bool]
     suspects: dict[tuple[str, int], SuspectRow] = field(default_factory=dict)
+    _hearings: dict[str, Hearing] = field(default_factory=dict)  # by cache
     _sweeps: list[Sweep] = field(
         default_factory=lambda: [Sweep("products", ids=WINDOW_IDS), Sweep("companies", ids=WINDOW_IDS)]
     )
@@ -193,14 +205,11 @@ class Auditor:
         self._compared[cache] = self._compared.get(cache, 0) + checked
         room = max(0, MOST_SUSPECTS - len(self.suspects))
         fresh = [key for key in keys if (cache, key) not in self.suspects][:room]
-        self._suspect(cache, fresh, settings().audit_grace_seconds)
-
-    def _suspect(self, cache: str, keys: Sequence[int], grace: float) -> None:
-        if not keys:
-            return
-        first = under_way.look(cache, keys)
-        due = time.monotonic() + grace
-        self.suspects.update({(cache, key): SuspectRow(cache, key, due, first.instant) for key in first.keys})
+        if fresh:
+            with db.transaction() as connection:
+                seen_at = under_way.instant(connection)
+            due = time.monotonic() + settings().audit_grace_seconds
+            self.suspects.update({(cache, key): SuspectRow(cache, key, due, seen_at) for key in fresh})
 
     def _look_again(self) -> None:
         with db.transaction() as connection:
@@ -214,25 +223,41 @@ class Auditor:
                 self._judge(cache, due)
 
     def _judge(self, cache: str, suspects: Sequence[SuspectRow]) -> None:
-        """Acquit what has come right, suspect anew what may be under way, confirm what has stood twice."""
-        passed = self.passed(max(suspect.seen_at for suspect in suspects))
-        with findings.snapshot() as connection:
-            rows = _differing(connection, cache, [suspect.key for suspect in suspects])
-            stood = under_way.stood(connection, cache, list(rows)) if passed else set()
-            now = under_way.instant(connection)
-        wrong: list[WrongRow] = []
+        """Go as far as the pipeline has passed; who is neither acquitted nor wrong then is looked at again."""
         for suspect in suspects:
-            if suspect.key in rows and not passed:
-                suspect.due = time.monotonic() + RETRY_SECONDS
-            elif suspect.key in stood and not suspect.has_stood:
-                suspect.has_stood, suspect.seen_at = True, now
-            else:
-                del self.suspects[cache, suspect.key]
-                if suspect.key in stood:
-                    wrong.append(WrongRow(cache, str(suspect.key), rows[suspect.key].before, rows[suspect.key].after))
-        if passed:
-            self._suspect(cache, [key for key in rows if key not in stood], RETRY_SECONDS)
-            self._confirm(cache, wrong)
+            suspect.due = time.monotonic() + RETRY_SECONDS
+        hearing = self._hearings.get(cache) or self._begin(cache, suspects)
+        while hearing is not None and self.passed(hearing.found.instant):
+            hearing = self._go_on(cache, hearing)
+
+    def _begin(self, cache: str, suspects: Sequence[SuspectRow]) -> Hearing | None:
+        """Acquit what has come right, and judge what has not, although the pipeline has passed."""
+        differing = _look(cache, [suspect.key for suspect in suspects]).keys
+        for key in {suspect.key for suspect in suspects}.difference(differing):
+            del self.suspects[cache, key]
+        if not differing or not self.passed(max(suspect.seen_at for suspect in suspects)):
+            return None
+        judgement = under_way.begin(cache, JUDGED_SECONDS)
+        if judgement is None:
+            return None
+        hearing = self._hearings[cache] = Hearing(judgement, _look(cache, differing))
+        return hearing
+
+    def _go_on(self, cache: str, hearing: Hearing) -> Hearing | None:
+        """The pipeline has passed the look, or the time when keys had stood once."""
+        found = hearing.judgement.standing(hearing.found.keys)
+        if found is not None and found.keys and hearing.stood + 1 < under_way.TIMES:
+            hearing.found, hearing.stood = found, hearing.stood + 1
+            return hearing
+        del self._hearings[cache]
+        hearing.judgement.end()
+        if found is not None and found.keys:
+            with findings.snapshot() as connection:
+                rows = _differing(connection, cache, found.keys)
+            for key in found.keys:
+                del self.suspects[cache, key]
+            self._confirm(cache, [WrongRow(cache, str(key), row.before, row.after) for key, row in rows.items()])
+        return None
 
     def _confirm(self, cache: str, wrong: Sequence[WrongRow]) -> None:
         if wrong:
@@ -240,6 +265,12 @@ class Auditor:
         tables = past_capture.tables_of(self._witness, cache, wrong)
         fresh = findings.confirm(cache, wrong)
         findings.tell_past_capture(Counter(table for key, table in tables.items() if key in fresh))
+
+
+def _look(cache: str, keys: Sequence[int]) -> Differing:
+    with findings.snapshot() as connection:
+        differing = sorted(_differing(connection, cache, keys))
+        return Differing(under_way.instant(connection), differing)
 
 
 def _differing(connection: Connection, cache: str, keys: Sequence[int]) -> dict[int, diff.RowDifference]:
