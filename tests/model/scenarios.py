@@ -13,7 +13,6 @@ from tests.model.interleavings import Scenario
 from tests.model.naming import name_of
 from tests.model.sessions import Session
 from tests.model.world import (
-    ARRIVED,
     CAUSE,
     DELIVERED,
     Publishing,
@@ -40,7 +39,7 @@ COUNTS: Final = frozenset(
 )  # go with the mappings' statement
 FLOOR: Final = frozenset({"last_id", "next_transaction", "settled"})
 JUDGING: Final = frozenset({"what_waits", "products_waiting", "end_judgement"})  # one snapshot; nobody asks afterwards
-PATCHING: Final = COUNTS | {"products_of", "patch_companies", "tell_cities", name_of(ARRIVED)}
+PATCHING: Final = COUNTS | {"products_of", "patch_companies"}
 MOVE_COMPANY: Final = "UPDATE companies SET city_id = 2 WHERE id = 10"
 MOVE_PRODUCT: Final = "UPDATE products SET company_id = 10 WHERE id = 200"
 
@@ -303,7 +302,7 @@ MEETINGS: Final[Mapping[str, Meeting]] = {
     "a rebuild and a product's change": Meeting(
         (Part("rebuild", [lambda: rebuilds.rebuild("products", CAUSE, finish=False)]), PRODUCT),
         before=MOVE_COMPANY,
-        passes=COUNTS | {"estimate", "products_versions", "products_waiting", "everything_waits"},
+        passes=COUNTS | JUDGING | {"estimate", "begin_judgement", "pass_lanes", "looked_at"},  # all is settled at once
         rebuilds=True,
         is_short=False,
     ),
@@ -333,6 +332,7 @@ MEETINGS: Final[Mapping[str, Meeting]] = {
         passes=PATCHING,
         judges=(100, 200),
         before="UPDATE product_city_mapping SET city_id = 1 WHERE product_id = 200",
+        is_short=False,
     ),
     "a judgement and a product that changes there and back": Meeting(
         (
@@ -362,7 +362,7 @@ MEETINGS: Final[Mapping[str, Meeting]] = {
             ),
         ),
         long_before="UPDATE companies SET is_active = false WHERE id = 10",
-        passes=PATCHING,
+        passes=PATCHING | {"lock_lanes"},
         judges=(100,),
         is_short=False,
     ),

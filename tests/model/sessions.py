@@ -176,11 +176,12 @@ def _before_statement(connection: Connection, cursor: Any, statement: str, *_: A
     if session is None or statement.startswith("SET "):
         return
     step(name, cursor.connection.info.backend_pid)
-    session.has_written = session.has_written or name == "lock_lanes" or first_word_of(statement) != "SELECT"
+    writes = name == "lock_lanes" or first_word_of(statement) != "SELECT"
+    session.has_written = session.has_written or (writes and name not in session.passes)
 
 
 def _before_commit(connection: Connection) -> None:
-    """The end of a transaction that only read changes nothing for others."""
+    """The end of a transaction that only read, or whose steps all went with another one, changes nothing for others."""
     if _mine.session and _mine.session.has_written:
         step("commit")
         _mine.session.has_written = False
