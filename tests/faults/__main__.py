@@ -75,6 +75,7 @@ def show(report: campaign.Report) -> None:
     print(
         f"{report.events:,} events, {report.repeated:,} of them more than once, drained in {report.drain_seconds:.1f} s"
     )
+    print(f"{report.audited:,} rows compared by the auditor, {len(report.called_wrong)} times something called wrong")
     print(f"{len(report.violations)} tables wrong, {report.lost} events lost")
     for complaint in report.complaints:
         print(f"  {complaint}")

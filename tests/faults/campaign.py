@@ -24,6 +24,10 @@ PAUSE_SECONDS: Final = 1.0  # at most, between a recovery and the next fault
 DRAIN_SECONDS: Final = 180.0
 RUNS_SECONDS: Final = 2 * (GRACE_SECONDS + EVERY_SECONDS) + 20  # the lifeline's: a run is missed only once it is old
 RATE: Final = 150  # lines a second
+CALLED_WRONG: Final = """
+    SELECT 'the auditor found ' || side || ' ' || cache || '/' || key || ' at ' || found_at FROM audit_findings
+    UNION ALL SELECT task || ' found drift of ' || (result ->> 'drift') || ' rows at ' || started_at
+                FROM task_runs WHERE (result ->> 'drift')::int > 0"""
 
 
 @dataclass
@@ -43,6 +47,8 @@ class Report:
     repeated: int = 0  # of them, those that the log holds more than once
     lost: int = 0  # of them, those that it does not hold
     violations: list[str] = field(default_factory=list)  # rows that the oracle finds wrong
+    called_wrong: list[str] = field(default_factory=list)  # rows that the auditor or a rebuild did; nobody made them so
+    audited: int = 0  # rows that the auditor compared
     dead_letters: list[str] = field(default_factory=list)  # those still open, and why
     unfinished: list[str] = field(default_factory=list)  # runs that never ended
     runs: Counter[str] = field(default_factory=Counter)  # of rebuilds and replays, by task and state
@@ -61,7 +67,7 @@ class Report:
     @property
     def complaints(self) -> list[str]:
         """Everything that must not be."""
-        found = [*self.violations, *self.dead_letters, *self.unfinished, *self.impossible]
+        found = [*self.violations, *self.called_wrong, *self.dead_letters, *self.unfinished, *self.impossible]
         found += [f"{len(self.standing)} events stood in the outbox, such as {self.standing[:3]}"] * bool(self.standing)
         found += [f"{self.lost} events are lost"] * bool(self.lost)
         found += [f"the API answered {status}" for status in self.answers if status >= 500 and status != 503]
@@ -151,6 +157,8 @@ def _judge(world: World, report: Report, end_of_load: Callable[[], None]) -> Non
             world.plant.wait_until(lambda: not sql.all(unended), RUNS_SECONDS, "all runs end")
         except AssertionError as late:
             raise AssertionError(f"these runs do not end: {sql.all(unended)}") from late
+        report.called_wrong = sql.column(CALLED_WRONG)
+        report.audited = sql.one("SELECT coalesce(sum(checked), 0)::bigint FROM audit_minutes")
         report.runs.update(sql.column(f"SELECT task || ' ' || state {own}"))
         report.failures = sql.column(f"SELECT task || ': ' || error {own} AND state = 'FAILURE'")
     times = logged(world.rabbitmq.url)

@@ -43,7 +43,7 @@ SURVIVES_KILLS: Final = {  # but no power cut, which nobody makes here
 }
 ENVIRONMENT: Final = {
     "WORKER_CONCURRENCY": "3",
-    "AUDIT_CORE_SHARE": "0",  # an auditor would mend what was lost, and nobody would hear of it
+    "AUDIT_CORE_SHARE": "0.05",  # what it finds and mends was lost, or only late: the campaign hears of it
     "CANARY_SECONDS": "0",
 }
 NO_SCHEDULE: Final = """
