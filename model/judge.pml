@@ -70,7 +70,7 @@ end_take:
            do                                                /* a batch: at least one of those that wait */
            :: event < 3 ->
               if
-              :: waiting[event] && event < 3 -> waiting[event]--; hands[me] = hands[me] | bit(event)
+              :: waiting[event] -> waiting[event]--; hands[me] = hands[me] | bit(event)
               :: waiting_old[event] -> waiting_old[event]--; hands_old[me] = hands_old[me] | bit(event)
               :: skip
               fi;

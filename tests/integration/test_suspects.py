@@ -19,6 +19,7 @@ from backend.app.caches.apply import Plan, plan, products_after, request_wide
 from backend.app.caches.keys import Cause, Keys
 from backend.app.caches.patch import lock, pass_lanes, patch
 from backend.app.database.statement import run_named
+from backend.app.observing import auditor as auditing
 from backend.app.observing.auditor import Auditor
 from tests import catalogs
 from tests.background import background
@@ -338,7 +339,8 @@ def test_a_patch_that_tells_nothing_is_waited_for_before_keys_are_compared(plain
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who waits for lanes gives up soon."""
-    monkeypatch.setattr(under_way, "PASSING_MS", 300)
+    for module in (under_way, auditing):
+        monkeypatch.setattr(module, "PASSING_MS", 300)
 
 
 @pytest.mark.parametrize(

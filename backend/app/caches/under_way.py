@@ -40,6 +40,7 @@ from events.sql_files import statements
 SQL: Final = statements(Path(__file__).with_name("under_way.sql"))
 MOST_SECONDS: Final = 600.0  # for which patches tell what they look at
 PASSING_MS: Final = 10_000  # within which the patches that are under way must end
+ASKING_MS: Final = 60_000  # for what patches have told, which are some keys or millions
 TIMES: Final = 2  # that keys must have stood
 NOUNS: Final = {"products": "product", "companies": "company", "counts": "city"}
 Settle = Callable[[datetime], bool]  # waits until what was committed before this instant is applied; False: not proven
@@ -68,9 +69,9 @@ class Judgement:
     def standing(self, keys: Sequence[int]) -> Differing | None:
         """Those of the keys, which differed at a look since it began, that no patch has looked at and none waits for;
         None: nobody can tell, since it took too long or a crash has ended it. To be asked when the pipeline has passed
-        that look. Raises DatabaseAway."""
+        that look. Raises Away."""
         with db.snapshot() as connection:
-            db.may_take_long(connection)
+            connection.exec_driver_sql(f"SET LOCAL statement_timeout = {ASKING_MS}")
             told = connection.exec_driver_sql(SQL["looked_at"], {"judgement": self.id}).scalar()
             if told is None:
                 return None
@@ -85,15 +86,15 @@ class Judgement:
             connection.exec_driver_sql(SQL["end_judgement"], {"judgement": self.id})
 
 
-def begin(what: str, seconds: float = MOST_SECONDS) -> Judgement | None:
-    """A judgement, when all patches have ended that may tell it nothing; None: one of them does not end. Raises
-    DatabaseAway."""
+def begin(what: str, seconds: float, passing_ms: int) -> Judgement | None:
+    """A judgement that lasts so long at most, when all patches have ended that may tell it nothing; None: one of them
+    does not end in time. Raises DatabaseAway."""
     with db.transaction() as connection:
         asked = {"noun": NOUNS[what], "seconds": seconds}
         judgement = Judgement(what, connection.exec_driver_sql(SQL["begin_judgement"], asked).scalar_one())
     try:
         with db.transaction() as connection:
-            connection.exec_driver_sql(f"SET LOCAL statement_timeout = {PASSING_MS}")
+            connection.exec_driver_sql(f"SET LOCAL statement_timeout = {passing_ms}")
             pass_lanes(connection, what)
     except BaseException as failure:
         judgement.end()
@@ -106,7 +107,7 @@ def begin(what: str, seconds: float = MOST_SECONDS) -> Judgement | None:
 @contextmanager
 def judging(what: str) -> Iterator[Judgement | None]:
     """A judgement that ends."""
-    judgement = begin(what)
+    judgement = begin(what, MOST_SECONDS, PASSING_MS)
     try:
         yield judgement
     finally:

@@ -49,6 +49,7 @@ LONGEST_PAUSE: Final = 600.0  # seconds
 MOST_SUSPECTS: Final = 5_000
 RETRY_SECONDS: Final = 1.0  # until a suspect that may be under way is looked at again
 JUDGED_SECONDS: Final = 60.0  # at most, of suspects that differ again and again
+PASSING_MS: Final = 2_000  # within which patches that are under way must end; the observer has other work meanwhile
 STEPS: Final = 3  # kinds of them, which share what the auditor may take
 CACHES: Final = (*findings.MAPPINGS, "counts")  # of suspects
 
@@ -237,7 +238,7 @@ class Auditor:
             del self.suspects[cache, key]
         if not differing or not self.passed(max(suspect.seen_at for suspect in suspects)):
             return None
-        judgement = under_way.begin(cache, JUDGED_SECONDS)
+        judgement = under_way.begin(cache, JUDGED_SECONDS, PASSING_MS)
         if judgement is None:
             return None
         hearing = self._hearings[cache] = Hearing(judgement, _look(cache, differing))
