@@ -31,6 +31,21 @@ def commands(text: str) -> list[str]:
 
 
 WALK = commands(section("README.md", 1))
+THOUSANDS = {"README.md": r"(?<=\d),(?=\d{3})", "README.ru.md": r"(?<=\d) (?=\d{3})"}  # what stands between them
+
+
+def figures(name: str) -> list[list[float]]:
+    """The numbers of each row of its table of figures."""
+    text = re.sub(r"\bp\d\d\b", "", (ROOT / name).read_text(encoding="utf-8"))
+    text = re.sub(THOUSANDS[name], "", text.partition("](docs/benchmarks.svg)")[0])
+    rows = re.findall(r"^\|.*", text.rpartition("|---|---|---|\n")[2], flags=re.MULTILINE)
+    return [[float(number.replace(",", ".")) for number in re.findall(r"\d+(?:[.,]\d+)?", row)] for row in rows]
+
+
+def test_both_languages_have_the_same_figures() -> None:
+    first, second = (figures(name) for name in READMES)
+    assert first == second
+    assert len(first) > 10
 
 
 @pytest.fixture(scope="module")
