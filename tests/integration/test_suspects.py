@@ -323,6 +323,15 @@ def test_nobody_can_tell_when_patches_tell_no_more(plain: Plain, gone: str, who:
         assert who(settle) == []
 
 
+def test_nobody_can_tell_when_it_takes_too_long_to_ask(plain: Plain, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain.run("DELETE FROM product_city_mapping WHERE product_id = 100")
+    monkeypatch.setattr(under_way, "ASKING_MS", 100)
+    monkeypatch.setitem(under_way.SQL, "looked_at", "SELECT '{}'::bigint[] FROM pg_sleep(5) WHERE %(judgement)s <> ''")
+
+    assert judged([KEY], lambda _: True) is None
+    assert told(plain) == []
+
+
 def test_a_patch_that_tells_nothing_is_waited_for_before_keys_are_compared(plain: Plain) -> None:
     plain.run("DELETE FROM product_city_mapping WHERE product_id = 100")
     with db.engine().connect() as begun_before:

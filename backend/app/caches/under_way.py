@@ -34,7 +34,7 @@ from sqlalchemy import Connection
 from backend.app import db
 from backend.app.caches.patch import pass_lanes
 from backend.app.database.statement import as_array
-from backend.app.errors import DatabaseAway, LanesHeld
+from backend.app.errors import DatabaseAway, LanesHeld, TooLong
 from events.sql_files import statements
 
 SQL: Final = statements(Path(__file__).with_name("under_way.sql"))
@@ -69,7 +69,13 @@ class Judgement:
     def standing(self, keys: Sequence[int]) -> Differing | None:
         """Those of the keys, which differed at a look since it began, that no patch has looked at and none waits for;
         None: nobody can tell, since it took too long or a crash has ended it. To be asked when the pipeline has passed
-        that look. Raises Away."""
+        that look. Raises DatabaseAway."""
+        try:
+            return self._standing(keys)
+        except TooLong:
+            return None
+
+    def _standing(self, keys: Sequence[int]) -> Differing | None:
         with db.snapshot() as connection:
             connection.exec_driver_sql(f"SET LOCAL statement_timeout = {ASKING_MS}")
             told = connection.exec_driver_sql(SQL["looked_at"], {"judgement": self.id}).scalar()
@@ -118,13 +124,16 @@ def judging(what: str) -> Iterator[Judgement | None]:
 def wrong(judgement: Judgement | None, found: Differing, settle: Settle) -> Sequence[int] | None:
     """Those of the keys, which differed at a look since it began, that nothing under way will mend, ascending; None
     where the pipeline did not pass in time, so nobody can tell. Raises DatabaseAway."""
-    standing: Differing | None = found
     for _ in range(TIMES):
-        if standing is None or not standing.keys:
+        if not found.keys:
             break
-        can_tell = judgement is not None and settle(standing.instant)
-        standing = judgement.standing(standing.keys) if judgement is not None and can_tell else None
-    return None if standing is None else standing.keys
+        if judgement is None or not settle(found.instant):
+            return None
+        standing = judgement.standing(found.keys)
+        if standing is None:
+            return None
+        found = standing
+    return found.keys
 
 
 def those_in(wrong: Sequence[int] | None, keys: Iterable[int]) -> list[int]:

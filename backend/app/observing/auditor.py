@@ -241,8 +241,8 @@ class Auditor:
         judgement = under_way.begin(cache, JUDGED_SECONDS, PASSING_MS)
         if judgement is None:
             return None
-        hearing = self._hearings[cache] = Hearing(judgement, _look(cache, differing))
-        return hearing
+        self._hearings[cache] = Hearing(judgement, _look(cache, differing))
+        return self._hearings[cache]
 
     def _go_on(self, cache: str, hearing: Hearing) -> Hearing | None:
         """The pipeline has passed the look, or the time when keys had stood once."""
